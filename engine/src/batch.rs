@@ -1,0 +1,166 @@
+//! A batch of rows on its way through the graph, with where it came from.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray};
+use arrow::compute::filter_record_batch;
+use arrow::record_batch::RecordBatch;
+
+use crate::error::Result;
+use crate::runner::credit::Permit;
+
+/// Rows per batch that sources aim at.
+pub const BATCH_ROWS: usize = 8_192;
+
+/// Where the rows of a batch were read: which split of which source.
+///
+/// Ordered by source and then by split, which is the order in which partial accumulators are merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SplitKey {
+    /// The number of the source among the nodes of the graph.
+    pub source: u32,
+    /// The number of the split in its source.
+    pub split: u32,
+}
+
+/// The place of a row in its source, for messages and dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowPosition {
+    /// The split as a person would name it, such as `file "d.parquet", row group 3`.
+    pub split: Arc<str>,
+    /// The row in the split, from 0. Where an operator made other rows, the first row they came from.
+    pub row: u64,
+    /// False if `row` is only where the batch began.
+    pub exact: bool,
+}
+
+impl fmt::Display for RowPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let about = if self.exact { "row" } else { "at or after row" };
+        write!(f, "{}, {about} {}", self.split, self.row)
+    }
+}
+
+/// Rows, the split they came from, and the credit they hold against their source.
+///
+/// The credit goes back when the last batch made of these rows is dropped, so an operator that makes
+/// new rows from a batch uses [`Batch::with_columns`], [`Batch::filter`] or [`Batch::derive`].
+#[derive(Clone)]
+pub struct Batch {
+    rows: RecordBatch,
+    key: SplitKey,
+    split: Arc<str>,
+    first_row: u64,
+    /// Masks applied since the source, outermost last; resolved only when a position is asked for.
+    masks: Vec<BooleanArray>,
+    exact: bool,
+    permit: Option<Permit>,
+}
+
+impl Batch {
+    /// Rows that did not come from a source: tests, single rows behind HTTP.
+    pub fn new(rows: RecordBatch) -> Self {
+        Self::read(rows, SplitKey::default(), Arc::from("rows in memory"), 0)
+    }
+
+    /// Rows as read from a split: `first_row` is the place of row 0 in the split.
+    pub fn read(rows: RecordBatch, key: SplitKey, split: Arc<str>, first_row: u64) -> Self {
+        Self {
+            rows,
+            key,
+            split,
+            first_row,
+            masks: Vec::new(),
+            exact: true,
+            permit: None,
+        }
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+
+    /// How many rows.
+    pub fn n_rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Which split of which source the rows came from.
+    pub fn split_key(&self) -> SplitKey {
+        self.key
+    }
+
+    /// The same rows with other columns; positions are kept.
+    #[must_use]
+    pub fn with_columns(self, rows: RecordBatch) -> Self {
+        Self { rows, ..self }
+    }
+
+    /// Other rows made from these; positions become "at or after" the first of them.
+    #[must_use]
+    pub fn derive(&self, rows: RecordBatch) -> Self {
+        let first_row = self.position(0).row;
+        Self {
+            rows,
+            first_row,
+            masks: Vec::new(),
+            exact: false,
+            split: self.split.clone(),
+            permit: self.permit.clone(),
+            key: self.key,
+        }
+    }
+
+    /// The rows where `mask` is true; null counts as false. Positions are kept.
+    ///
+    /// # Errors
+    /// If the mask has another length than the batch.
+    pub fn filter(&self, mask: &BooleanArray) -> Result<Self> {
+        let rows = filter_record_batch(&self.rows, mask)?;
+        let mut kept = self.clone();
+        kept.rows = rows;
+        if kept.exact {
+            kept.masks.push(mask.clone());
+        }
+        Ok(kept)
+    }
+
+    /// Where row `row` of this batch stands in its source.
+    pub fn position(&self, row: usize) -> RowPosition {
+        let mut at = row;
+        for mask in self.masks.iter().rev() {
+            at = nth_true(mask, at);
+        }
+        let row = self.first_row + if self.exact { at as u64 } else { 0 };
+        RowPosition {
+            split: self.split.clone(),
+            row,
+            exact: self.exact,
+        }
+    }
+
+    pub(crate) fn with_permit(mut self, permit: Option<Permit>) -> Self {
+        self.permit = permit;
+        self
+    }
+
+    pub(crate) fn permit(&self) -> Option<&Permit> {
+        self.permit.as_ref()
+    }
+}
+
+/// The index of the `n`th true value, from 0; the length where there are fewer.
+fn nth_true(mask: &BooleanArray, n: usize) -> usize {
+    (0..mask.len())
+        .filter(|&i| mask.is_valid(i) && mask.value(i))
+        .nth(n)
+        .unwrap_or(mask.len())
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch({} rows from {})", self.n_rows(), self.position(0))
+    }
+}

@@ -1,0 +1,179 @@
+//! DataFusion expressions, checked against a schema and compiled for batches.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_expr::simplify::SimplifyContext;
+use datafusion_expr::{Expr, ExprSchemable};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+
+use crate::error::{Error, Result};
+
+pub use datafusion_expr::{Expr as LogicalExpression, cast, col, ident, lit, try_cast, when};
+/// The functions of DataFusion by module: `math`, `string`, `datetime`, `regex`, `unicode`.
+pub use datafusion_functions as functions;
+
+/// An expression whose columns and types have been checked against a schema.
+#[derive(Clone)]
+pub struct Expression {
+    physical: Arc<dyn PhysicalExpr>,
+    data_type: DataType,
+    nullable: bool,
+    text: String,
+}
+
+impl Expression {
+    /// Checks `expr` against `schema`, adds the casts it implies, and compiles it.
+    ///
+    /// Column names are case-sensitive, as in Arrow.
+    ///
+    /// # Errors
+    /// A pipeline error for a column that is not there or types that do not go together.
+    pub fn compile(expr: &Expr, schema: &SchemaRef) -> Result<Self> {
+        check_columns(expr, schema)?;
+        let text = expr.to_string();
+        let refused = |error: DataFusionError| {
+            Error::pipeline(format!("expression `{text}` does not fit the rows"))
+                .with_detail(format!("{}.", error.strip_backtrace()))
+                .with_source(error)
+        };
+        let df_schema = Arc::new(DFSchema::try_from(Arc::clone(schema)).map_err(refused)?);
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(&df_schema))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let coerced = simplifier
+            .coerce(expr.clone(), &df_schema)
+            .map_err(refused)?;
+        let simple = simplifier.simplify(coerced).map_err(refused)?;
+        let data_type = simple.get_type(&df_schema).map_err(refused)?;
+        let nullable = simple.nullable(&df_schema).map_err(refused)?;
+        let physical = create_physical_expr(
+            &simple,
+            &df_schema,
+            &ExecutionProps::new(),
+            &PhysicalPlanningContext::default(),
+        )
+        .map_err(refused)?;
+        Ok(Self {
+            physical,
+            data_type,
+            nullable,
+            text,
+        })
+    }
+
+    /// [`Expression::compile`] for a predicate.
+    ///
+    /// # Errors
+    /// Also if the expression is not of type Boolean.
+    pub fn compile_predicate(expr: &Expr, schema: &SchemaRef) -> Result<Self> {
+        let compiled = Self::compile(expr, schema)?;
+        if compiled.data_type != DataType::Boolean {
+            return Err(Error::pipeline(format!(
+                "a predicate must be Boolean, `{expr}` is {}",
+                compiled.data_type
+            ))
+            .with_hint("Compare it with something, such as `.gt(lit(0))`."));
+        }
+        Ok(compiled)
+    }
+
+    /// The type of the result.
+    pub fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+
+    /// True if the result may hold nulls.
+    pub fn nullable(&self) -> bool {
+        self.nullable
+    }
+
+    /// The value for each row.
+    ///
+    /// # Errors
+    /// A data error where a row has no value, such as an overflow or a division of integers by zero.
+    pub fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef> {
+        let value = self.physical.evaluate(rows).map_err(|e| self.failed(e))?;
+        value
+            .into_array(rows.num_rows())
+            .map_err(|e| self.failed(e))
+    }
+
+    /// The value of a predicate for each row.
+    ///
+    /// # Errors
+    /// As [`Expression::evaluate`].
+    pub fn evaluate_mask(&self, rows: &RecordBatch) -> Result<BooleanArray> {
+        let value = self.evaluate(rows)?;
+        value.as_boolean_opt().cloned().ok_or_else(|| {
+            Error::bug(format!(
+                "predicate `{}` gave {}",
+                self.text,
+                value.data_type()
+            ))
+        })
+    }
+
+    fn failed(&self, error: DataFusionError) -> Error {
+        Error::data(format!("expression `{}` failed", self.text))
+            .with_detail(format!("{}.", error.strip_backtrace()))
+            .with_source(error)
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} : {}", self.text, self.data_type)
+    }
+}
+
+/// Checks that every column the expression reads is there.
+///
+/// # Errors
+/// A pipeline error for each column that is not, with the columns there are.
+pub fn check_columns(expr: &Expr, schema: &Schema) -> Result<()> {
+    let mut names: Vec<&str> = expr.column_refs().iter().map(|c| c.name.as_str()).collect();
+    names.sort_unstable();
+    let missing: Vec<Error> = names
+        .into_iter()
+        .filter_map(|name| check_column(name, schema).err())
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::all(missing))
+    }
+}
+
+/// Checks that a column is there and gives its place.
+///
+/// # Errors
+/// A pipeline error with the columns there are.
+pub fn check_column(name: &str, schema: &Schema) -> Result<usize> {
+    schema.index_of(name).map_err(|_| {
+        let there: Vec<String> = schema
+            .fields()
+            .iter()
+            .map(|f| format!("{:?}", f.name()))
+            .collect();
+        let near = there
+            .iter()
+            .find(|t| t.trim_matches('"').eq_ignore_ascii_case(name));
+        let error = Error::pipeline(format!("column {name:?} is not there"))
+            .with_detail(format!("The columns are {}.", there.join(", ")));
+        match near {
+            Some(near) => {
+                error.with_hint(format!("Names are case-sensitive: did you mean {near}?"))
+            }
+            None => error,
+        }
+    })
+}

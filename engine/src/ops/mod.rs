@@ -1,0 +1,1 @@
+//! Transforms that every pipeline needs.

@@ -1,0 +1,164 @@
+//! An operator's only way out.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+
+/// What happens to a row that a source or a transform cannot take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadRow {
+    /// The run ends with the error.
+    #[default]
+    Fail,
+    /// The row is left out and counted.
+    Drop,
+    /// The row goes to the node's dead letters, with its position and the reason, and is counted.
+    DeadLetter,
+}
+
+/// A rejected row: where it stood, why it was rejected, and the row itself as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The split as a person would name it.
+    pub split: String,
+    /// The row in the split, from 0.
+    pub row: u64,
+    /// Why.
+    pub reason: String,
+    /// The row as a JSON object, or the text that could not be parsed.
+    pub data: String,
+}
+
+/// Where an operator pushes the rows it makes and the rows it refuses.
+#[derive(Debug, Default)]
+pub struct Output {
+    emitted: Vec<(usize, Batch)>,
+    dead: Vec<DeadLetter>,
+    policy: OnBadRow,
+    filtered: u64,
+    rejected: u64,
+}
+
+impl Output {
+    /// An output that applies `policy` to rejected rows.
+    pub fn new(policy: OnBadRow) -> Self {
+        Self {
+            policy,
+            ..Self::default()
+        }
+    }
+
+    /// Sends rows out of the first port. Empty batches are not sent.
+    pub fn push(&mut self, batch: Batch) {
+        self.push_to(0, batch);
+    }
+
+    /// Sends rows out of a port. Empty batches are not sent.
+    pub fn push_to(&mut self, port: usize, batch: Batch) {
+        if batch.n_rows() > 0 {
+            self.emitted.push((port, batch));
+        }
+    }
+
+    /// Counts rows that were left out on purpose, as a filter does.
+    pub fn filtered(&mut self, n_rows: usize) {
+        self.filtered += n_rows as u64;
+    }
+
+    /// Refuses one row of a batch.
+    ///
+    /// # Errors
+    /// The row's error, where the policy is [`OnBadRow::Fail`].
+    pub fn reject(&mut self, batch: &Batch, row: usize, reason: impl Into<String>) -> Result<()> {
+        let position = batch.position(row);
+        let reason = reason.into();
+        match self.policy {
+            OnBadRow::Fail => {
+                return Err(Error::data(format!("{position}: {reason}"))
+                    .with_hint("Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."));
+            }
+            OnBadRow::Drop => {}
+            OnBadRow::DeadLetter => self.dead.push(DeadLetter {
+                split: position.split.to_string(),
+                row: position.row,
+                reason,
+                data: row_as_json(batch, row)?,
+            }),
+        }
+        self.rejected += 1;
+        Ok(())
+    }
+
+    /// Refuses something that did not become a row, such as a malformed line; errors as [`Output::reject`].
+    pub fn reject_text(&mut self, letter: DeadLetter) -> Result<()> {
+        match self.policy {
+            OnBadRow::Fail => {
+                return Err(Error::data(format!(
+                    "{}, row {}: {}",
+                    letter.split, letter.row, letter.reason
+                )));
+            }
+            OnBadRow::Drop => {}
+            OnBadRow::DeadLetter => self.dead.push(letter),
+        }
+        self.rejected += 1;
+        Ok(())
+    }
+
+    /// Takes what was pushed since the last call, in order, with the port of each.
+    pub fn take(&mut self) -> Vec<(usize, Batch)> {
+        std::mem::take(&mut self.emitted)
+    }
+
+    /// Takes the dead letters since the last call.
+    pub fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+        std::mem::take(&mut self.dead)
+    }
+
+    /// Takes the counts of filtered and of rejected rows since the last call.
+    pub fn take_counts(&mut self) -> (u64, u64) {
+        (
+            std::mem::take(&mut self.filtered),
+            std::mem::take(&mut self.rejected),
+        )
+    }
+}
+
+fn row_as_json(batch: &Batch, row: usize) -> Result<String> {
+    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+    writer.write(&batch.rows().slice(row, 1))?;
+    writer.finish()?;
+    let bytes = writer.into_inner();
+    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+}
+
+/// The columns of dead letters: `node`, `split`, `row` (from 0), `reason`, `data` (JSON, or raw text).
+pub fn dead_letter_schema() -> SchemaRef {
+    let text = |name| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![
+        text("node"),
+        text("split"),
+        Field::new("row", DataType::UInt64, false),
+        text("reason"),
+        text("data"),
+    ]))
+}
+
+pub(crate) fn dead_letter_rows(node: &str, letters: &[DeadLetter]) -> Result<RecordBatch> {
+    let text = |of: fn(&DeadLetter) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(letters.iter().map(of)))
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(letters.iter().map(|_| node))),
+        text(|l| &l.split),
+        Arc::new(UInt64Array::from_iter_values(letters.iter().map(|l| l.row))),
+        text(|l| &l.reason),
+        text(|l| &l.data),
+    ];
+    Ok(RecordBatch::try_new(dead_letter_schema(), columns)?)
+}

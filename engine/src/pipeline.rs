@@ -1,0 +1,246 @@
+//! How a user composes a graph: a pipeline, and the collections that flow through it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::analyzer::Analysis;
+use crate::artifact::{Artifact, ArtifactRef};
+use crate::error::Result;
+use crate::graph::{Edge, Graph, Node, NodeIndex, Port, Stage};
+use crate::output::OnBadRow;
+use crate::plan::Plan;
+use crate::report::RunReport;
+use crate::runner::RunOptions;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::trainer::{Step, Trainer};
+use crate::transform::Transform;
+use crate::windowing::Windowing;
+
+/// A graph under construction. Cloning gives another handle to the same graph.
+///
+/// Composing never fails and reads nothing; [`Pipeline::plan`] reports all errors together.
+#[derive(Clone)]
+pub struct Pipeline {
+    graph: Arc<Mutex<Graph>>,
+}
+
+impl Pipeline {
+    /// An empty pipeline.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            graph: Arc::new(Mutex::new(Graph {
+                name: name.into(),
+                nodes: Vec::new(),
+            })),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Graph> {
+        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, name: Option<&str>, stage: Stage, inputs: Vec<Edge>) -> (NodeIndex, Arc<str>) {
+        let mut graph = self.lock();
+        let id = match name {
+            Some(name) => Arc::from(name),
+            None => free_id(&graph, stage.describe().kind),
+        };
+        let on_bad_row = OnBadRow::default();
+        graph.nodes.push(Node {
+            id: Arc::clone(&id),
+            stage,
+            inputs,
+            on_bad_row,
+            cached: false,
+        });
+        (graph.nodes.len() - 1, id)
+    }
+
+    /// Rows from a source, as the node `name`.
+    pub fn read(&self, name: &str, source: impl Source + 'static) -> Collection {
+        let (node, _) = self.add(Some(name), Stage::Source(Arc::new(source)), Vec::new());
+        Collection::new(self.clone(), node, Port::Out(0))
+    }
+
+    /// A step over artifacts alone, as the node `name`; it ends in a `T`.
+    pub fn step<T: Artifact>(&self, name: &str, step: impl Step + 'static) -> ArtifactRef<T> {
+        let (_, id) = self.add(Some(name), Stage::Step(Arc::new(step)), Vec::new());
+        ArtifactRef::new(id)
+    }
+
+    /// The graph as it stands now.
+    pub fn graph(&self) -> Graph {
+        self.lock().clone()
+    }
+
+    /// Checks the whole graph and divides it into phases. Reads headers and footers, no rows.
+    ///
+    /// # Errors
+    /// All pipeline errors of all nodes together.
+    pub fn plan(&self) -> Result<Plan> {
+        Plan::new(self.graph())
+    }
+
+    /// Plans and runs the pipeline.
+    ///
+    /// # Errors
+    /// The errors of the plan, or the first failure of the run. Nothing is published then.
+    pub fn run(&self, options: &RunOptions) -> Result<RunReport> {
+        self.plan()?.run(options)
+    }
+}
+
+fn free_id(graph: &Graph, kind: &str) -> Arc<str> {
+    let taken = |id: &str| graph.nodes.iter().any(|n| &*n.id == id);
+    (1usize..)
+        .map(|n| {
+            if n == 1 {
+                kind.to_owned()
+            } else {
+                format!("{kind}-{n}")
+            }
+        })
+        .find(|id| !taken(id))
+        .map_or_else(|| Arc::from(kind), Arc::from)
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lock().fmt(f)
+    }
+}
+
+/// Rows between two transforms, bounded or not.
+///
+/// A collection is a place in the graph, not the rows themselves; using one twice reads it twice or
+/// shares it, as the planner decides.
+#[derive(Clone)]
+pub struct Collection {
+    pipeline: Pipeline,
+    node: NodeIndex,
+    port: Port,
+    next_name: Option<String>,
+}
+
+impl Collection {
+    fn new(pipeline: Pipeline, node: NodeIndex, port: Port) -> Self {
+        Self {
+            pipeline,
+            node,
+            port,
+            next_name: None,
+        }
+    }
+
+    /// The pipeline it belongs to.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Names the transform that is applied next.
+    ///
+    /// Without a name a node is called after its kind, with a number where that is taken.
+    /// Reports, errors and saved state refer to this name, so name what should stay the same when the
+    /// pipeline changes. The first part of a path `a/b` groups nodes in drawings.
+    #[must_use]
+    pub fn named(&self, name: impl Into<String>) -> Self {
+        Self {
+            next_name: Some(name.into()),
+            ..self.clone()
+        }
+    }
+
+    fn edge(&self) -> Edge {
+        Edge {
+            from: self.node,
+            port: self.port,
+            windowing: Windowing::Global,
+        }
+    }
+
+    fn add(&self, stage: Stage, others: &[Collection]) -> (NodeIndex, Arc<str>) {
+        let inputs = std::iter::once(self)
+            .chain(others)
+            .map(Collection::edge)
+            .collect();
+        self.pipeline.add(self.next_name.as_deref(), stage, inputs)
+    }
+
+    /// The rows after a transform.
+    #[must_use]
+    pub fn apply(&self, transform: impl Transform + 'static) -> Collection {
+        self.apply_with(&[], transform)
+    }
+
+    /// The rows after a transform that takes this collection and `others` as its inputs.
+    #[must_use]
+    pub fn apply_with(
+        &self,
+        others: &[Collection],
+        transform: impl Transform + 'static,
+    ) -> Collection {
+        let (node, _) = self.add(Stage::Transform(Arc::new(transform)), others);
+        Collection::new(self.pipeline.clone(), node, Port::Out(0))
+    }
+
+    /// The rows of each output port of a transform, in the order of its ports.
+    #[must_use]
+    pub fn apply_ports(&self, transform: impl Transform + 'static) -> Vec<Collection> {
+        let n_ports = transform.properties().ports.len();
+        let (node, _) = self.add(Stage::Transform(Arc::new(transform)), &[]);
+        (0..n_ports)
+            .map(|i| Collection::new(self.pipeline.clone(), node, Port::Out(i)))
+            .collect()
+    }
+
+    /// Learns a `T` by one pass over the rows.
+    pub fn analyze<T: Artifact>(&self, analysis: impl Analysis + 'static) -> ArtifactRef<T> {
+        let (_, id) = self.add(Stage::Analysis(Arc::new(analysis)), &[]);
+        ArtifactRef::new(id)
+    }
+
+    /// Learns a `T` by as many passes over the rows as the trainer wants.
+    pub fn train<T: Artifact>(&self, trainer: impl Trainer + 'static) -> ArtifactRef<T> {
+        let (_, id) = self.add(Stage::Trainer(Arc::new(trainer)), &[]);
+        ArtifactRef::new(id)
+    }
+
+    /// Writes the rows.
+    pub fn write(&self, sink: impl Sink + 'static) {
+        self.add(Stage::Sink(Arc::new(sink)), &[]);
+    }
+
+    /// Chooses what happens to rows that the last transform, or the source, cannot take.
+    #[must_use]
+    pub fn on_bad_row(&self, policy: OnBadRow) -> Collection {
+        self.pipeline.lock().nodes[self.node].on_bad_row = policy;
+        self.clone()
+    }
+
+    /// The rows that the last transform, or the source, has rejected, and sets
+    /// [`OnBadRow::DeadLetter`] for it.
+    ///
+    /// The columns are `node`, `split`, `row`, `reason` and `data`; see [`dead_letter_schema`](crate::dead_letter_schema).
+    #[must_use]
+    pub fn dead_letters(&self) -> Collection {
+        self.pipeline.lock().nodes[self.node].on_bad_row = OnBadRow::DeadLetter;
+        Collection::new(self.pipeline.clone(), self.node, Port::DeadLetters)
+    }
+
+    /// Keeps the rows on disk once they have been made, so that later phases do not make them anew.
+    ///
+    /// Worth it where the rows are expensive to make, or where the source cannot be read twice.
+    #[must_use]
+    pub fn cache(&self) -> Collection {
+        self.pipeline.lock().nodes[self.node].cached = true;
+        self.clone()
+    }
+}
+
+impl fmt::Debug for Collection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.pipeline.lock().nodes[self.node].id.clone();
+        write!(f, "Collection({id}, {:?})", self.port)
+    }
+}

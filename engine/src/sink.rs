@@ -1,0 +1,78 @@
+//! The contract of a sink: where rows go, published whole or not at all.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use crate::error::Result;
+use crate::transform::Description;
+
+/// What a sink has published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// The files, in order; empty for a sink without files.
+    pub files: Vec<PathBuf>,
+    /// How many rows they hold.
+    pub n_rows: u64,
+    /// How many bytes they take.
+    pub n_bytes: u64,
+}
+
+/// Where rows go.
+///
+/// ```text
+/// begin ──▶ writer(0) write* finish ─┐
+///      └──▶ writer(1) write* finish ─┴─▶ commit        (all or nothing)
+///                         any failure ──▶ abort
+/// ```
+pub trait Sink: Send + Sync + fmt::Debug {
+    /// What it is, for `explain()` and for the graph as data.
+    fn describe(&self) -> Description;
+
+    /// Checks that rows of this schema can be written.
+    ///
+    /// # Errors
+    /// A pipeline error that names the column it cannot write.
+    fn accepts(&self, schema: &SchemaRef) -> Result<()>;
+
+    /// Starts one publication, before the first row is read.
+    ///
+    /// # Errors
+    /// If the place cannot be written to, or already holds something that must stay.
+    fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>>;
+}
+
+/// One publication under way: nothing of it can be seen until [`Publication::commit`].
+pub trait Publication: Send + Sync {
+    /// The writer of one worker. Called once per worker.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    fn writer(&self, worker: usize) -> Result<Box<dyn SinkWriter>>;
+
+    /// Makes all that was written visible at once.
+    ///
+    /// # Errors
+    /// If it cannot; nothing is visible then.
+    fn commit(&self) -> Result<Published>;
+
+    /// Removes all that was written. Called after a failure; what cannot be removed stays hidden.
+    fn abort(&self);
+}
+
+/// The writer of one worker.
+pub trait SinkWriter: Send {
+    /// Writes rows.
+    ///
+    /// # Errors
+    /// Ends the run, and the publication is aborted.
+    fn write(&mut self, rows: &RecordBatch) -> Result<()>;
+
+    /// Closes what is open; called once, after the last row.
+    ///
+    /// # Errors
+    /// As [`SinkWriter::write`].
+    fn finish(&mut self) -> Result<()>;
+}

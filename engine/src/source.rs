@@ -1,0 +1,98 @@
+//! The contract of a source: where rows come from, in parts that can be read alone.
+
+use std::fmt;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::output::Output;
+use crate::transform::Description;
+
+/// A place in a split: how many rows of it have been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position(pub u64);
+
+/// A part of a source that can be read alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// The part as a person would name it, such as `file "d.parquet", row group 3`.
+    pub name: String,
+    /// What the source needs to open it again, in its own form.
+    pub locator: serde_json::Value,
+    /// How many rows it holds, where that is known without reading.
+    pub n_rows: Option<u64>,
+    /// How many bytes it takes where it is stored, where that is known.
+    pub n_bytes: Option<u64>,
+}
+
+/// What the planner wants to know of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceProperties {
+    /// The source ends.
+    pub bounded: bool,
+    /// The splits can be opened again and give the same rows, so a later phase may read anew.
+    pub repeatable: bool,
+}
+
+impl Default for SourceProperties {
+    fn default() -> Self {
+        Self {
+            bounded: true,
+            repeatable: true,
+        }
+    }
+}
+
+/// Where rows come from.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// What it is, for `explain()` and for the graph as data.
+    fn describe(&self) -> Description;
+
+    /// The schema of all rows. May read a header or a footer, never rows by the million.
+    ///
+    /// # Errors
+    /// If there is nothing to read, or the files disagree; all files that are wrong are named.
+    fn schema(&self) -> Result<SchemaRef>;
+
+    /// The parts, in the order in which their rows stand.
+    ///
+    /// # Errors
+    /// As [`Source::schema`].
+    fn splits(&self) -> Result<Vec<Split>>;
+
+    /// Opens a part, after the rows that `position` says have been read.
+    ///
+    /// `columns` names the columns that are wanted, in the order of the schema; `None` wants all.
+    ///
+    /// # Errors
+    /// If the part is not there any more or is not what it was.
+    fn open(
+        &self,
+        split: &Split,
+        position: Position,
+        columns: Option<&[String]>,
+    ) -> Result<Box<dyn SplitReader>>;
+
+    /// What the planner wants to know; by default bounded and repeatable.
+    fn properties(&self) -> SourceProperties {
+        SourceProperties::default()
+    }
+}
+
+/// An open split.
+pub trait SplitReader: Send {
+    /// The next rows, at most [`BATCH_ROWS`](crate::BATCH_ROWS) or so; `None` at the end.
+    ///
+    /// A row that cannot be parsed goes to [`Output::reject_text`], which applies the user's policy.
+    ///
+    /// # Errors
+    /// With the file and the line or row, wherever known.
+    fn next_batch(&mut self, out: &mut Output) -> Result<Option<RecordBatch>>;
+
+    /// How many bytes of storage have been read so far, for progress.
+    fn bytes_read(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,192 @@
+//! The contract of a transform, and of the operator it becomes on a worker.
+
+use std::fmt;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use serde_json::Value;
+
+use crate::artifact::{ArtifactId, Artifacts};
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::output::Output;
+
+/// A transform as data: what it is called and how it is configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    /// The kind, as shown by `explain()`, such as `filter`.
+    pub kind: &'static str,
+    /// The version of the kind's meaning; a change of results raises it.
+    pub version: u32,
+    /// The configuration; null where there is none.
+    pub config: Value,
+}
+
+impl Description {
+    /// Version 1 of `kind` with this configuration.
+    pub fn new(kind: &'static str, config: Value) -> Self {
+        Self {
+            kind,
+            version: 1,
+            config,
+        }
+    }
+}
+
+/// What rows must meet on one worker before an operator sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Distribution {
+    /// Rows stay on the worker where they are.
+    #[default]
+    Keep,
+    /// Rows with equal values in these columns meet on one worker.
+    ByKey(Vec<String>),
+    /// All rows meet on worker 0.
+    One,
+}
+
+/// What the planner wants to know of a transform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Properties {
+    /// Each output row depends on one input row alone and the order is kept: neighbours are fused.
+    pub row_wise: bool,
+    /// `on_batch` takes 0.5 ms and more or waits: it runs on a pool and never stops a worker.
+    pub blocking: bool,
+    /// It keeps rows or results between batches.
+    pub stateful: bool,
+    /// It is plain data: false for what holds a closure, which cannot leave this process.
+    pub portable: bool,
+    /// How rows are dealt to the workers before it.
+    pub distribution: Distribution,
+    /// How many inputs it takes; `None` for any number of at least one.
+    pub n_inputs: Option<usize>,
+    /// The names of its output ports.
+    pub ports: Vec<String>,
+}
+
+impl Default for Properties {
+    fn default() -> Self {
+        Self {
+            row_wise: false,
+            blocking: false,
+            stateful: false,
+            portable: true,
+            distribution: Distribution::Keep,
+            n_inputs: Some(1),
+            ports: vec!["out".into()],
+        }
+    }
+}
+
+impl Properties {
+    /// One row at a time, order kept, no state: fused with its neighbours.
+    pub fn row_wise() -> Self {
+        Self {
+            row_wise: true,
+            ..Self::default()
+        }
+    }
+
+    /// Sets whether it holds no closure.
+    #[must_use]
+    pub fn portable(mut self, portable: bool) -> Self {
+        self.portable = portable;
+        self
+    }
+
+    /// Sets whether it runs on the pool for blocking work.
+    #[must_use]
+    pub fn blocking(mut self, blocking: bool) -> Self {
+        self.blocking = blocking;
+        self
+    }
+
+    /// Sets the names of the output ports.
+    #[must_use]
+    pub fn ports(mut self, ports: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.ports = ports.into_iter().map(Into::into).collect();
+        self
+    }
+}
+
+/// Rows to rows: checks itself against a schema and builds its operator.
+///
+/// [`Transform::build`] is the only way to a running operator. Training, batch prediction, streaming
+/// and HTTP differ in where the [`Artifacts`] and the rows come from, never in code.
+pub trait Transform: Send + Sync + fmt::Debug {
+    /// What it is, for `explain()` and for the graph as data.
+    fn describe(&self) -> Description;
+
+    /// The schema of all output ports, given that of each input; checks whatever a schema can tell.
+    ///
+    /// # Errors
+    /// A pipeline error that names the column, what was expected and what was found.
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef>;
+
+    /// The operator of one worker.
+    ///
+    /// # Errors
+    /// If the artifacts do not fit; nothing may be read before.
+    fn build(&self, artifacts: &Artifacts) -> Result<Box<dyn Operator>>;
+
+    /// The artifacts that `build` reads.
+    fn needs(&self) -> Vec<ArtifactId> {
+        Vec::new()
+    }
+
+    /// What the planner wants to know; by default one input, one output, nothing fused.
+    fn properties(&self) -> Properties {
+        Properties::default()
+    }
+}
+
+/// Event time up to which all rows have arrived, in milliseconds since 1970; `i64::MAX` at the end of input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Watermark(pub i64);
+
+impl Watermark {
+    /// Before any row.
+    pub const START: Self = Self(i64::MIN);
+    /// No row will come any more.
+    pub const END: Self = Self(i64::MAX);
+
+    /// True if no row will come any more.
+    pub fn is_end(self) -> bool {
+        self == Self::END
+    }
+}
+
+/// A transform at work on one worker.
+///
+/// Metrics, spans, errors, panics and dead letters are the engine's; an operator only turns rows into rows.
+pub trait Operator: Send {
+    /// Takes in rows from input `port` and pushes what follows from them.
+    ///
+    /// # Errors
+    /// Ends the run. A row that is wrong goes to [`Output::reject`] instead, which applies the user's policy.
+    fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()>;
+
+    /// Called when event time has passed `watermark` on all inputs, at last with [`Watermark::END`].
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// The state as rows; empty for an operator without state.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes over state that [`Operator::snapshot`] gave, before any row.
+    ///
+    /// # Errors
+    /// If the state is of another version or of another graph.
+    fn restore(&mut self, _state: &[RecordBatch]) -> Result<()> {
+        Ok(())
+    }
+}

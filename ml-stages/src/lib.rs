@@ -1,0 +1,1 @@
+//! Training, ONNX export, inference and evaluation as stages of a Mainstem graph.

@@ -1,0 +1,6 @@
+//! Preprocessing for Mainstem: analyzers that learn from a full pass, mappers that use what was learned.
+
+pub mod layout;
+pub mod onnx_graph;
+
+pub use layout::{FeatureColumn, FeatureKind, FeatureLayout};
