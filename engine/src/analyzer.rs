@@ -132,6 +132,11 @@ pub trait Analysis: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// The columns it reads; `None`, the default, is all. Sources then read no others.
+    fn reads(&self) -> Option<Vec<String>> {
+        None
+    }
+
     /// The analyzer.
     ///
     /// # Errors

@@ -13,15 +13,18 @@ use crate::runner::credit::Permit;
 /// Rows per batch that sources aim at.
 pub const BATCH_ROWS: usize = 8_192;
 
-/// Where the rows of a batch were read: which split of which source.
+/// Where the rows of a batch were read, and by which way they came.
 ///
-/// Ordered by source and then by split, which is the order in which partial accumulators are merged.
+/// Its order is the order in which partial accumulators are merged, and in which training reads rows:
+/// it depends on the graph and on the splits alone, not on workers or timing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SplitKey {
     /// The number of the source among the nodes of the graph.
     pub source: u32,
     /// The number of the split in its source.
     pub split: u32,
+    /// The way through unions: the input's number, in the digits of a mixed radix.
+    pub branch: u64,
 }
 
 /// The place of a row in its source, for messages and dead letters.
@@ -139,6 +142,15 @@ impl Batch {
             row,
             exact: self.exact,
         }
+    }
+
+    /// The same rows, come by input `port` of a transform that brings several inputs together.
+    ///
+    /// Keeps rows of one split that came by two ways apart, so that their order never depends on timing.
+    #[must_use]
+    pub fn in_branch(mut self, port: usize) -> Self {
+        self.key.branch = self.key.branch.wrapping_mul(64).wrapping_add(port as u64);
+        self
     }
 
     pub(crate) fn with_permit(mut self, permit: Option<Permit>) -> Self {

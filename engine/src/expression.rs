@@ -14,7 +14,9 @@ use datafusion_expr::{Expr, ExprSchemable};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 
+use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::output::Output;
 
 pub use datafusion_expr::{Expr as LogicalExpression, cast, col, ident, lit, try_cast, when};
 /// The functions of DataFusion by module: `math`, `string`, `datetime`, `regex`, `unicode`.
@@ -176,4 +178,56 @@ pub fn check_column(name: &str, schema: &Schema) -> Result<usize> {
             None => error,
         }
     })
+}
+
+/// An expression that is compiled when the first rows come, and that rejects rows it fails on.
+///
+/// The planner has checked it against the same schema, so the late compilation cannot fail.
+#[derive(Debug)]
+pub(crate) struct Evaluator {
+    expr: Expr,
+    compiled: Option<Expression>,
+}
+
+impl Evaluator {
+    pub(crate) fn new(expr: &Expr) -> Self {
+        Self {
+            expr: expr.clone(),
+            compiled: None,
+        }
+    }
+
+    fn compiled(&mut self, schema: &SchemaRef) -> Result<&Expression> {
+        match &mut self.compiled {
+            Some(compiled) => Ok(compiled),
+            slot => Ok(slot.insert(Expression::compile(&self.expr, schema)?)),
+        }
+    }
+
+    /// The value for each row that has one, with the batch reduced to those rows.
+    pub(crate) fn evaluate(&mut self, batch: Batch, out: &mut Output) -> Result<(Batch, ArrayRef)> {
+        let compiled = self.compiled(&batch.rows().schema())?;
+        match compiled.evaluate(batch.rows()) {
+            Ok(values) => Ok((batch, values)),
+            Err(_) => evaluate_row_by_row(compiled, &batch, out),
+        }
+    }
+}
+
+fn evaluate_row_by_row(
+    compiled: &Expression,
+    batch: &Batch,
+    out: &mut Output,
+) -> Result<(Batch, ArrayRef)> {
+    let mut good = Vec::with_capacity(batch.n_rows());
+    for row in 0..batch.n_rows() {
+        let outcome = compiled.evaluate(&batch.rows().slice(row, 1));
+        good.push(outcome.is_ok());
+        if let Err(error) = outcome {
+            out.reject(batch, row, error.to_string().replace("\n  ", ": "))?;
+        }
+    }
+    let kept = batch.filter(&BooleanArray::from(good))?;
+    let values = compiled.evaluate(kept.rows())?;
+    Ok((kept, values))
 }

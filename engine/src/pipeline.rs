@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::analyzer::Analysis;
-use crate::artifact::{Artifact, ArtifactRef};
+use serde_json::json;
+
+use crate::artifact::{AnyArtifact, Artifact, ArtifactId, ArtifactRef, Artifacts};
 use crate::error::Result;
 use crate::graph::{Edge, Graph, Node, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
@@ -14,7 +16,7 @@ use crate::runner::RunOptions;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::trainer::{Step, Trainer};
-use crate::transform::Transform;
+use crate::transform::{Description, Transform};
 use crate::windowing::Windowing;
 
 /// A graph under construction. Cloning gives another handle to the same graph.
@@ -69,6 +71,11 @@ impl Pipeline {
         ArtifactRef::new(id)
     }
 
+    /// A value that is known already, such as a loaded Predictor, as the node `name`.
+    pub fn provide<T: Artifact>(&self, name: &str, value: Arc<T>) -> ArtifactRef<T> {
+        self.step(name, Provide { value })
+    }
+
     /// The graph as it stands now.
     pub fn graph(&self) -> Graph {
         self.lock().clone()
@@ -91,8 +98,40 @@ impl Pipeline {
     }
 }
 
+/// A step that reads nothing and ends in a value known from the start.
+struct Provide<T> {
+    value: Arc<T>,
+}
+
+impl<T> fmt::Debug for Provide<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provide").finish_non_exhaustive()
+    }
+}
+
+impl<T: Artifact> Step for Provide<T> {
+    fn describe(&self) -> Description {
+        let value = std::any::type_name::<T>().rsplit("::").next();
+        Description::new("provide", json!({ "value": value }))
+    }
+
+    fn needs(&self) -> Vec<ArtifactId> {
+        Vec::new()
+    }
+
+    fn run(&self, _artifacts: &Artifacts) -> Result<AnyArtifact> {
+        Ok(Arc::clone(&self.value) as AnyArtifact)
+    }
+}
+
 fn free_id(graph: &Graph, kind: &str) -> Arc<str> {
-    let taken = |id: &str| graph.nodes.iter().any(|n| &*n.id == id);
+    let taken = |id: &str| {
+        let part = format!("{id}/");
+        graph
+            .nodes
+            .iter()
+            .any(|n| &*n.id == id || n.id.starts_with(&part))
+    };
     (1usize..)
         .map(|n| {
             if n == 1 {
@@ -148,6 +187,15 @@ impl Collection {
         Self {
             next_name: Some(name.into()),
             ..self.clone()
+        }
+    }
+
+    /// The name that the next transform would get: that of [`Collection::named`], else `kind`, with a
+    /// number where that is taken. For composites, which name their parts `name/part`.
+    pub fn next_name(&self, kind: &str) -> String {
+        match &self.next_name {
+            Some(name) => name.clone(),
+            None => free_id(&self.pipeline.lock(), kind).to_string(),
         }
     }
 

@@ -57,6 +57,11 @@ pub trait Trainer: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// The columns it reads; `None`, the default, is all. Only these are kept on disk for it.
+    fn reads(&self) -> Option<Vec<String>> {
+        None
+    }
+
     /// Learns the model.
     ///
     /// # Errors

@@ -138,6 +138,13 @@ pub trait Transform: Send + Sync + fmt::Debug {
     fn properties(&self) -> Properties {
         Properties::default()
     }
+
+    /// The input columns that are needed where only the columns `wanted` of the output are (`None`: all).
+    ///
+    /// Sources then read no others. `None`, the default, needs all.
+    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
+        None
+    }
 }
 
 /// Event time up to which all rows have arrived, in milliseconds since 1970; `i64::MAX` at the end of input.

@@ -1,1 +1,17 @@
-//! Transforms that every pipeline needs.
+//! Transforms that every pipeline needs, each in a file of its own.
+
+mod filter;
+mod map_batches;
+mod map_rows;
+mod select;
+mod split_by_hash;
+mod union;
+mod with_column;
+
+pub use filter::Filter;
+pub use map_batches::MapBatches;
+pub use map_rows::MapRows;
+pub use select::Select;
+pub use split_by_hash::{SplitByHash, farm_fingerprint};
+pub use union::Union;
+pub use with_column::WithColumn;

@@ -1,0 +1,130 @@
+//! Keeps the rows for which a predicate is true.
+
+use arrow::array::AsArray;
+use arrow::datatypes::SchemaRef;
+use datafusion_expr::Expr;
+use serde_json::json;
+
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::expression::{Evaluator, Expression};
+use crate::output::Output;
+use crate::pipeline::Collection;
+use crate::transform::{Description, Operator, Properties, Transform};
+
+/// Keeps the rows for which a predicate is true; null counts as false, as in SQL.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    predicate: Expr,
+}
+
+impl Filter {
+    /// Keeps the rows for which `predicate` is true.
+    pub fn new(predicate: Expr) -> Self {
+        Self { predicate }
+    }
+}
+
+impl Collection {
+    /// The rows for which `predicate` is true; null counts as false.
+    ///
+    /// ```
+    /// # use mainstem_engine::{Pipeline, RunOptions, col, connectors, lit, testing::{show, table}};
+    /// let pipeline = Pipeline::new("adults");
+    /// let rows = pipeline.read("people", connectors::from_record_batches(vec![table("age: 12, 40, null")]));
+    /// let (sink, adults) = connectors::collect();
+    /// rows.filter(col("age").gt_eq(lit(18))).write(sink);
+    /// pipeline.run(&RunOptions::new().workers(1))?;
+    /// assert_eq!(show(&adults.take()[0]), "age: 40");
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn filter(&self, predicate: Expr) -> Collection {
+        self.apply(Filter::new(predicate))
+    }
+}
+
+impl Transform for Filter {
+    fn describe(&self) -> Description {
+        Description::new("filter", json!({ "predicate": self.predicate.to_string() }))
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Expression::compile_predicate(&self.predicate, &inputs[0])?;
+        Ok(SchemaRef::clone(&inputs[0]))
+    }
+
+    fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(FilterOperator {
+            predicate: Evaluator::new(&self.predicate),
+        }))
+    }
+
+    fn properties(&self) -> Properties {
+        Properties::row_wise()
+    }
+}
+
+struct FilterOperator {
+    predicate: Evaluator,
+}
+
+impl Operator for FilterOperator {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let (batch, values) = self.predicate.evaluate(batch, out)?;
+        let mask = values
+            .as_boolean_opt()
+            .ok_or_else(|| Error::bug("a predicate did not give Booleans"))?;
+        let n_kept = mask.true_count();
+        out.filtered(batch.n_rows() - n_kept);
+        if n_kept == batch.n_rows() {
+            out.push(batch);
+        } else if n_kept > 0 {
+            out.push(batch.filter(mask)?);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_transform, refuse_transform};
+    use datafusion_expr::{col, lit};
+    use expect_test::expect;
+
+    #[test]
+    fn null_counts_as_false() {
+        check_transform(
+            Filter::new(col("age").gt_eq(lit(18))),
+            "age: 12, 40, null, 18; name: a, b, c, d",
+            expect![[r#"
+                age: 40, 18
+                name: 'b', 'd'"#]],
+        );
+    }
+
+    #[test]
+    fn a_predicate_must_be_boolean() {
+        refuse_transform(
+            Filter::new(col("age") + lit(1)),
+            "age: 12",
+            expect![[r#"
+                a predicate must be Boolean, `age + Int32(1)` is Int64
+                  Hint: Compare it with something, such as `.gt(lit(0))`."#]],
+        );
+    }
+
+    #[test]
+    fn a_missing_column_is_named_with_those_there_are() {
+        refuse_transform(
+            Filter::new(col("Age").gt(lit(1))),
+            "age: 12",
+            expect![[r#"
+                column "Age" is not there
+                  The columns are "age".
+                  Hint: Names are case-sensitive: did you mean "age"?"#]],
+        );
+    }
+}
