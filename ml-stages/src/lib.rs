@@ -1,1 +1,5 @@
-//! Training, ONNX export, inference and evaluation as stages of a Mainstem graph.
+//! Training, ONNX export, inference and evaluation stages for Mainstem.
+
+pub mod model;
+
+pub use model::{Task, TrainedModel};

@@ -1,5 +1,8 @@
 //! Where each feature stands in the feature matrix.
 
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
 
 /// What a column of the feature matrix means.
@@ -78,4 +81,15 @@ impl FeatureLayout {
     pub fn find(&self, name: &str) -> Option<&FeatureColumn> {
         self.columns.iter().find(|c| c.name == name)
     }
+}
+
+/// The name of the column that holds the feature matrix.
+pub const FEATURES_COLUMN: &str = "features";
+
+/// The type of the column that holds the feature matrix: a list of 32-bit floats per row, no nulls.
+///
+/// The number of floats is the layout's width, known only once the preprocessing is fitted; the values
+/// of all rows of a batch lie one after the other in one buffer, as a model wants them.
+pub fn features_type() -> DataType {
+    DataType::List(Arc::new(Field::new("item", DataType::Float32, false)))
 }

@@ -3,4 +3,4 @@
 pub mod layout;
 pub mod onnx_graph;
 
-pub use layout::{FeatureColumn, FeatureKind, FeatureLayout};
+pub use layout::{FEATURES_COLUMN, FeatureColumn, FeatureKind, FeatureLayout, features_type};
