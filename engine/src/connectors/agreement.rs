@@ -70,14 +70,18 @@ fn differences(first: &Schema, other: &Schema) -> Vec<String> {
 }
 
 fn check_unique(name: &str, schema: &Schema) -> Result<()> {
-    let mut seen = HashSet::new();
-    match schema.fields().iter().find(|f| !seen.insert(f.name())) {
-        Some(twice) => Err(
-            Error::data(format!("{name} has two columns {:?}", twice.name()))
-                .with_hint("Rename one of them."),
-        ),
+    match column_twice(schema) {
+        Some(twice) => Err(Error::data(format!("{name} has two columns {twice:?}"))
+            .with_hint("Rename one of them.")),
         None => Ok(()),
     }
+}
+
+/// The first name that stands for two columns.
+pub(crate) fn column_twice(schema: &Schema) -> Option<&str> {
+    let mut seen = HashSet::new();
+    let mut names = schema.fields().iter().map(|f| f.name().as_str());
+    names.find(|name| !seen.insert(*name))
 }
 
 #[cfg(test)]

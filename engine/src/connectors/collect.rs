@@ -71,7 +71,7 @@ impl Sink for CollectSink {
     }
 
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
-        Ok(Box::new(Collection {
+        Ok(Box::new(CollectPublication {
             schema: Arc::clone(schema),
             written: Arc::default(),
             collected: self.collected.clone(),
@@ -82,13 +82,13 @@ impl Sink for CollectSink {
 /// The batches of each worker so far.
 type Written = Arc<Mutex<Vec<(usize, RecordBatch)>>>;
 
-struct Collection {
+struct CollectPublication {
     schema: SchemaRef,
     written: Written,
     collected: Collected,
 }
 
-impl Publication for Collection {
+impl Publication for CollectPublication {
     fn writer(&self, worker: usize) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(CollectWriter {
             worker,

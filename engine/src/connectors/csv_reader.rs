@@ -19,7 +19,7 @@ use csv::{ByteRecord, Position as Place};
 
 use super::csv_source::Dialect;
 use super::csv_types::parse;
-use super::files::{cannot_read, file_name};
+use super::files::{Stamp, cannot_read, file_name};
 use super::selection::Selection;
 use crate::error::{Error, Result};
 use crate::output::{DeadLetter, Output};
@@ -46,6 +46,7 @@ pub(crate) struct CsvReader {
     records: csv::Reader<File>,
     record: ByteRecord,
     start: Start,
+    n_bytes: u64,
     layout: Layout,
     selection: Selection,
     chunk_rows: usize,
@@ -69,8 +70,8 @@ struct BadRow {
 /// The next records of a file, as text.
 struct Chunk {
     columns: Vec<StringBuilder>,
-    /// Where each record begins.
-    places: Vec<Place>,
+    /// Where each record begins and ends.
+    places: Vec<(Place, Place)>,
     bad: Vec<BadRow>,
 }
 
@@ -121,6 +122,7 @@ impl CsvReader {
             records,
             record,
             start,
+            n_bytes: Stamp::of(path)?.n_bytes,
             layout,
             selection,
             chunk_rows,
@@ -133,7 +135,7 @@ impl CsvReader {
         let column = || StringBuilder::with_capacity(self.chunk_rows, self.chunk_rows * 8);
         let mut chunk = Chunk {
             columns: (0..n_columns).map(|_| column()).collect(),
-            places: Vec::with_capacity(self.chunk_rows + 1),
+            places: Vec::with_capacity(self.chunk_rows),
             bad: Vec::new(),
         };
         while chunk.places.len() < self.chunk_rows {
@@ -145,8 +147,12 @@ impl CsvReader {
             if self.is_blank() {
                 continue;
             }
-            chunk.places.push(place);
-            if let Err(reason) = self.append(&mut chunk.columns) {
+            let read = match self.is_open_ended(&place)? {
+                true => Err("a quote is not closed".to_owned()),
+                false => self.append(&mut chunk.columns),
+            };
+            chunk.places.push((place, self.records.position().clone()));
+            if let Err(reason) = read {
                 let row = chunk.places.len() - 1;
                 // Columns that got a value already keep it; the row is filtered out.
                 for column in &mut chunk.columns {
@@ -161,8 +167,21 @@ impl CsvReader {
     }
 
     fn is_blank(&self) -> bool {
-        let blank = self.record.as_slice().iter().all(u8::is_ascii_whitespace);
-        self.layout.dialect.trim && self.record.len() == 1 && self.layout.places.len() > 1 && blank
+        self.layout.dialect.trim
+            && self.layout.places.len() > 1
+            && self.record.len() == 1
+            && self.record.as_slice().iter().all(u8::is_ascii_whitespace)
+    }
+
+    /// True for a record at the end of the file that ends inside quotes, as one that a stray quote opened.
+    fn is_open_ended(&self, place: &Place) -> Result<bool> {
+        let next = self.records.position();
+        let ends_the_file = self.start.byte + next.byte() >= self.n_bytes;
+        if !ends_the_file || next.line() <= place.line() + 1 {
+            return Ok(false);
+        }
+        let raw = self.raw(place.byte(), next.byte())?;
+        Ok(raw.iter().filter(|b| **b == b'"').count() % 2 == 1)
     }
 
     /// Appends the fields of the record, or says why it is not a row.
@@ -245,9 +264,8 @@ impl SplitReader for CsvReader {
             if chunk.places.is_empty() {
                 return Ok(None);
             }
-            let mut places = std::mem::take(&mut chunk.places);
-            places.push(self.records.position().clone());
-            let (columns, n_good, bad) = self.convert(chunk, places.len() - 1)?;
+            let places = std::mem::take(&mut chunk.places);
+            let (columns, n_good, bad) = self.convert(chunk, places.len())?;
             let skipped = self.to_skip.min(n_good as u64) as usize;
             // Bad rows at the end of a chunk were rejected with its good ones.
             let read_before = self.to_skip > 0 && skipped == n_good;
@@ -257,7 +275,8 @@ impl SplitReader for CsvReader {
             }
             for (n_bad_before, bad) in bad.into_iter().enumerate() {
                 if bad.row - n_bad_before >= skipped {
-                    out.reject_text(self.dead_letter(bad, &places)?)?;
+                    let place = &places[bad.row];
+                    out.reject_text(self.dead_letter(bad, place)?)?;
                 }
             }
             if n_good > skipped {
@@ -273,19 +292,16 @@ impl SplitReader for CsvReader {
 }
 
 impl CsvReader {
-    fn dead_letter(&self, bad: BadRow, places: &[Place]) -> Result<DeadLetter> {
-        let (place, next) = (&places[bad.row], &places[bad.row + 1]);
-        let raw = self.raw(place.byte(), next.byte())?;
+    fn dead_letter(&self, bad: BadRow, (from, to): &(Place, Place)) -> Result<DeadLetter> {
+        let raw = self.raw(from.byte(), to.byte().min(from.byte() + MAX_RAW_BYTES))?;
         // The end of the line before, and empty lines, stand before the record.
         let is_break = |b: &&u8| matches!(b, b'\n' | b'\r');
         let before = raw.iter().take_while(is_break);
-        let line = self.start.line + place.line() + before.filter(|b| **b == b'\n').count() as u64;
-        let last_line = self.start.line + next.line() - u64::from(raw.ends_with(b"\n"));
+        let line = self.start.line + from.line() + before.filter(|b| **b == b'\n').count() as u64;
+        let last_line = self.start.line + to.line() - u64::from(raw.ends_with(b"\n"));
         let mut reason = bad.reason;
         if last_line > line {
-            reason.push_str(&format!(
-                ", and goes on to line {last_line}: a quote may be missing"
-            ));
+            reason.push_str(&format!(" (the row goes on to line {last_line})"));
         }
         let text = String::from_utf8_lossy(&raw);
         Ok(DeadLetter {
@@ -296,16 +312,14 @@ impl CsvReader {
         })
     }
 
-    /// The bytes of a record as they stand in the file, without the end of a very long one.
+    /// The bytes of a record as they stand in the file.
     fn raw(&self, from: u64, to: u64) -> Result<Vec<u8>> {
         let failed = |e| cannot_read(&self.path, e);
         let mut file = File::open(&self.path).map_err(failed)?;
         file.seek(SeekFrom::Start(self.start.byte + from))
             .map_err(failed)?;
         let mut raw = Vec::new();
-        file.take((to - from).min(MAX_RAW_BYTES))
-            .read_to_end(&mut raw)
-            .map_err(failed)?;
+        file.take(to - from).read_to_end(&mut raw).map_err(failed)?;
         Ok(raw)
     }
 }

@@ -1,19 +1,18 @@
 //! Writes CSV files: a folder of shards or one file, published by one rename.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::csv::{Writer, WriterBuilder};
+use arrow::csv::WriterBuilder;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
-use super::agreement::agree;
-use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards};
+use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
 use super::staging::Existing;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sink::{Publication, Sink};
 use crate::transform::Description;
 
@@ -74,6 +73,16 @@ impl CsvSink {
     }
 }
 
+impl CsvSink {
+    pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
+        Arc::new(CsvFormat {
+            delimiter: self.delimiter,
+            // One file is put together from shards, and has one header.
+            header: !self.options.one_file,
+        })
+    }
+}
+
 impl Sink for CsvSink {
     fn describe(&self) -> Description {
         let place = self.options.target.display().to_string();
@@ -85,53 +94,38 @@ impl Sink for CsvSink {
     }
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
-        if schema.fields().is_empty() {
-            return Err(Error::pipeline(
-                "rows without columns cannot be written to CSV",
-            ));
-        }
-        agree(&[("the rows to write".to_owned(), Arc::clone(schema))])?;
-        let nested = schema.fields().iter().filter(|f| f.data_type().is_nested());
-        let errors: Vec<Error> = nested
-            .map(|f| {
-                Error::pipeline(format!(
-                    "column {:?} of type {} cannot be written to CSV",
-                    f.name(),
-                    f.data_type()
-                ))
-                .with_hint("Make text of it, leave it out with `select`, or write Parquet.")
-            })
-            .collect();
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::all(errors))
-        }
+        accept_columns(schema, "CSV", |field| {
+            let nested = field.data_type().is_nested();
+            nested.then(|| "A field of CSV holds one value.".to_owned())
+        })
     }
 
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
-        let format = CsvFormat {
-            delimiter: self.delimiter,
-            // One file is put together from shards, and has one header.
-            header: !self.options.one_file,
-        };
-        let shards = Shards::begin(&self.options, Arc::new(format), schema)?;
+        let shards = Shards::begin(&self.options, self.format(), schema)?;
         Ok(Box::new(shards))
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct CsvFormat {
     delimiter: u8,
     header: bool,
 }
 
 impl CsvFormat {
-    fn writer<W: Write>(&self, file: W, header: bool) -> Writer<W> {
-        WriterBuilder::new()
-            .with_delimiter(self.delimiter)
-            .with_header(header)
-            .build(file)
+    /// The bytes of rows, without a header.
+    fn encode(&self, rows: &RecordBatch, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let builder = WriterBuilder::new().with_delimiter(self.delimiter);
+        Ok(builder.with_header(false).build(bytes).write(rows)?)
+    }
+
+    fn header(&self, schema: &SchemaRef) -> Result<Vec<u8>, EncodeError> {
+        let mut bytes = Vec::new();
+        let builder = WriterBuilder::new().with_delimiter(self.delimiter);
+        let mut writer = builder.with_header(true).build(&mut bytes);
+        writer.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
+        drop(writer);
+        Ok(bytes)
     }
 }
 
@@ -140,34 +134,39 @@ impl FileFormat for CsvFormat {
         "csv"
     }
 
-    fn create(&self, file: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError> {
-        let mut writer = self.writer(BufWriter::new(file), self.header);
+    fn create(&self, mut file: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError> {
         if self.header {
-            writer.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
+            file.write_all(&self.header(schema)?)?;
         }
-        Ok(Box::new(CsvEncoder(writer)))
+        Ok(Box::new(CsvEncoder {
+            file,
+            format: *self,
+            bytes: Vec::new(),
+        }))
     }
 
     fn preamble(&self, schema: &SchemaRef) -> Result<Vec<u8>, EncodeError> {
-        let mut header = Vec::new();
-        self.writer(&mut header, true)
-            .write(&RecordBatch::new_empty(Arc::clone(schema)))?;
-        Ok(header)
+        self.header(schema)
     }
 }
 
-struct CsvEncoder(Writer<BufWriter<File>>);
+struct CsvEncoder {
+    file: File,
+    format: CsvFormat,
+    bytes: Vec<u8>,
+}
 
 impl Encoder for CsvEncoder {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
-        Ok(self.0.write(rows)?)
+        self.bytes.clear();
+        self.format.encode(rows, &mut self.bytes)?;
+        // Not by the library's writer, which makes text of an error such as a full disk.
+        self.file.write_all(&self.bytes)?;
+        Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<File, EncodeError> {
-        let file = self.0.into_inner();
-        Ok(file
-            .into_inner()
-            .map_err(std::io::IntoInnerError::into_error)?)
+        Ok(self.file)
     }
 }
 

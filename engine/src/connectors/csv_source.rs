@@ -1,6 +1,6 @@
 //! Reads CSV files, many at a time by a folder or a pattern.
 
-use std::fs;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -10,10 +10,10 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::agreement::agree;
+use super::agreement::{agree, column_twice};
 use super::csv_reader::{CsvReader, Layout};
 use super::csv_types::infer_type;
-use super::files::{Files, cannot_read, file_name};
+use super::files::{Files, Stamp, file_name, has_changed};
 use super::selection::Selection;
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
@@ -31,8 +31,8 @@ const SAMPLE_ROWS: usize = 10_000;
 /// a header, in any order. Each file is one split.
 ///
 /// **Types.** Without a schema, the first 10,000 rows, taken evenly from all files, decide: Int64,
-/// Float64, Boolean (`true` and `false`), Date32, Timestamp in microseconds, else Utf8. A column of
-/// nothing but nulls is Utf8.
+/// Float64, Boolean (`true` and `false`), Date32, Timestamp in microseconds, else Utf8. Whole numbers
+/// too large for Int64 are Utf8, and so is a column of nothing but nulls.
 ///
 /// **Nulls.** An empty field is null, quoted or not; so are the [`CsvSource::null_spellings`].
 ///
@@ -50,7 +50,7 @@ const SAMPLE_ROWS: usize = 10_000;
 /// let pipeline = Pipeline::new("census");
 /// let adults = pipeline.read("adults", connectors::csv("adult.test").trim(true).null_spellings(["?"]));
 /// ```
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct CsvSource {
     files: Files,
     declared: Option<SchemaRef>,
@@ -168,8 +168,8 @@ impl CsvSource {
         let mut files = Vec::new();
         let mut errors = Vec::new();
         for path in self.files.list()? {
-            match self.first_line(&path) {
-                Ok(names) => files.push((path, names)),
+            match self.look_at(path) {
+                Ok(file) => files.push(file),
                 Err(error) => errors.push(error),
             }
         }
@@ -177,21 +177,31 @@ impl CsvSource {
             return Err(Error::all(errors));
         }
         let schema = match &self.declared {
-            Some(declared) => {
-                let given = ("the schema given".to_owned(), as_text(declared));
-                check_names(std::iter::once(given), &files)?;
-                Arc::clone(declared)
-            }
-            None => {
-                let names = check_names(std::iter::empty(), &files)?;
-                self.infer(&names, &files)?
-            }
+            Some(declared) => Arc::clone(declared),
+            None => self.infer(&files)?,
         };
         Ok(Loaded { schema, files })
     }
 
+    fn look_at(&self, path: PathBuf) -> Result<CsvFile> {
+        let file = CsvFile {
+            stamp: Stamp::of(&path)?,
+            names: self.names_in(&path)?,
+            path,
+        };
+        if let (Some(declared), Some(found)) = (&self.declared, file.columns()) {
+            let declared = ("the schema given".to_owned(), as_text(declared));
+            agree(&[declared, found]).map_err(|error| {
+                error.with_hint(
+                    "Correct the schema, or pass the header over by `.skip_lines(1).has_header(false)`.",
+                )
+            })?;
+        }
+        Ok(file)
+    }
+
     /// The names of the columns in one file, as far as the file tells them.
-    fn first_line(&self, path: &Path) -> Result<Option<Vec<String>>> {
+    fn names_in(&self, path: &Path) -> Result<Option<Vec<String>>> {
         if self.declared.is_some() && !self.header() {
             return Ok(None);
         }
@@ -213,17 +223,15 @@ impl CsvSource {
         Ok(Some(names.collect()))
     }
 
-    fn infer(
-        &self,
-        names: &SchemaRef,
-        files: &[(PathBuf, Option<Vec<String>>)],
-    ) -> Result<SchemaRef> {
+    fn infer(&self, files: &[CsvFile]) -> Result<SchemaRef> {
+        let columns: Vec<(String, SchemaRef)> = files.iter().filter_map(CsvFile::columns).collect();
+        let names = &agree(&columns)?;
         let rows_per_file = (SAMPLE_ROWS / files.len()).max(10);
         let all = Selection::new(names, None)?;
         let mut sample = Vec::new();
-        for (path, header) in files {
-            let layout = self.layout(names, header.as_deref());
-            let mut reader = CsvReader::open(path, layout, all.clone(), 0, rows_per_file)?;
+        for file in files {
+            let layout = self.layout(names, file.names.as_deref());
+            let mut reader = CsvReader::open(&file.path, layout, all.clone(), 0, rows_per_file)?;
             // Lines without the right fields are reported when they are read for good.
             let mut ignored = Output::new(OnBadRow::Drop);
             sample.extend(reader.next_batch(&mut ignored)?);
@@ -253,28 +261,37 @@ impl CsvSource {
     }
 }
 
-#[derive(Debug)]
+impl fmt::Debug for CsvSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "csv({:?})", self.files.place())
+    }
+}
+
+#[derive(Clone)]
 struct Loaded {
     schema: SchemaRef,
-    /// Each file with the names of its columns, where it tells them.
-    files: Vec<(PathBuf, Option<Vec<String>>)>,
+    files: Vec<CsvFile>,
+}
+
+#[derive(Clone)]
+struct CsvFile {
+    path: PathBuf,
+    stamp: Stamp,
+    /// The names of its columns, where it tells them.
+    names: Option<Vec<String>>,
+}
+
+impl CsvFile {
+    /// Its name, and its columns as text.
+    fn columns(&self) -> Option<(String, SchemaRef)> {
+        let fields: Vec<Field> = self.names.as_ref()?.iter().map(|n| text_field(n)).collect();
+        Some((file_name(&self.path), Arc::new(Schema::new(fields))))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
 struct Locator {
     file: PathBuf,
-}
-
-/// Checks that all files have the same columns, and gives these as text.
-fn check_names(
-    first: impl Iterator<Item = (String, SchemaRef)>,
-    files: &[(PathBuf, Option<Vec<String>>)],
-) -> Result<SchemaRef> {
-    let of_files = files.iter().filter_map(|(path, names)| {
-        let fields: Vec<Field> = names.as_ref()?.iter().map(|n| text_field(n)).collect();
-        Some((file_name(path), Arc::new(Schema::new(fields)) as SchemaRef))
-    });
-    agree(&first.chain(of_files).collect::<Vec<_>>())
 }
 
 fn text_field(name: &str) -> Field {
@@ -293,6 +310,12 @@ fn as_text(schema: &Schema) -> SchemaRef {
 fn check_declared(schema: &Schema) -> Result<()> {
     if schema.fields().is_empty() {
         return Err(Error::pipeline("the schema of CSV files must have columns"));
+    }
+    if let Some(twice) = column_twice(schema) {
+        return Err(
+            Error::pipeline(format!("the schema given has two columns {twice:?}"))
+                .with_hint("Rename one of them."),
+        );
     }
     let readable = |f: &&FieldRef| {
         !f.data_type().is_nested() && can_cast_types(&DataType::Utf8, f.data_type())
@@ -335,13 +358,14 @@ impl Source for CsvSource {
     }
 
     fn splits(&self) -> Result<Vec<Split>> {
-        let split = |(path, _): &(PathBuf, _)| {
-            let found = fs::metadata(path).map_err(|e| cannot_read(path, e))?;
+        let split = |file: &CsvFile| {
             Ok(Split {
-                name: file_name(path),
-                locator: serde_json::to_value(Locator { file: path.clone() })?,
+                name: file_name(&file.path),
+                locator: serde_json::to_value(Locator {
+                    file: file.path.clone(),
+                })?,
                 n_rows: None,
-                n_bytes: Some(found.len()),
+                n_bytes: Some(file.stamp.n_bytes),
             })
         };
         self.loaded()?.files.iter().map(split).collect()
@@ -354,16 +378,16 @@ impl Source for CsvSource {
         columns: Option<&[String]>,
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
-        let Locator { file } = serde_json::from_value(split.locator.clone())?;
-        let header = loaded
+        let locator: Locator = serde_json::from_value(split.locator.clone())?;
+        let file = loaded
             .files
             .iter()
-            .find(|(path, _)| *path == file)
-            .map(|(_, names)| names.as_deref())
-            .ok_or_else(|| Error::bug(format!("{} is not of this source", file_name(&file))))?;
-        let layout = self.layout(&loaded.schema, header);
+            .find(|f| f.path == locator.file)
+            .ok_or_else(|| has_changed(&locator.file))?;
+        file.stamp.check(&file.path)?;
+        let layout = self.layout(&loaded.schema, file.names.as_deref());
         let selection = Selection::new(&loaded.schema, columns)?;
-        let reader = CsvReader::open(&file, layout, selection, position.0, BATCH_ROWS)?;
+        let reader = CsvReader::open(&file.path, layout, selection, position.0, BATCH_ROWS)?;
         Ok(Box::new(reader))
     }
 }

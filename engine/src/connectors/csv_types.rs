@@ -24,7 +24,7 @@ pub(crate) fn infer_type(sample: &ArrayRef) -> Result<DataType> {
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
     for (data_type, looks_so) in [
         (DataType::Int64, any as fn(&str) -> bool),
-        (DataType::Float64, any),
+        (DataType::Float64, is_float),
         (DataType::Boolean, is_boolean),
         (DataType::Date32, is_date),
         (timestamp, any),
@@ -42,6 +42,12 @@ fn all(text: &StringArray, looks_so: fn(&str) -> bool) -> bool {
 
 fn any(_: &str) -> bool {
     true
+}
+
+/// A whole number that is too long for an integer stays text: as a float it would be another one.
+fn is_float(value: &str) -> bool {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    !digits.bytes().all(|b| b.is_ascii_digit()) || value.parse::<i64>().is_ok()
 }
 
 /// Stricter than the parser: a column of `f` and `m` must not turn out Boolean by its first rows.
@@ -68,7 +74,7 @@ mod tests {
     fn the_narrowest_type_that_holds_all_values_is_taken() {
         assert_eq!(infer(&[Some("1"), None, Some("-7")]), "Int64");
         assert_eq!(infer(&[Some("1"), Some("2.5"), Some("1e3")]), "Float64");
-        assert_eq!(infer(&[Some("99999999999999999999")]), "Float64");
+        assert_eq!(infer(&[Some("99999999999999999999"), Some("1.5")]), "Utf8");
         assert_eq!(infer(&[Some("True"), Some("false")]), "Boolean");
         assert_eq!(infer(&[Some("f"), Some("n")]), "Utf8");
         assert_eq!(infer(&[Some("2001-01-31"), None]), "Date32");

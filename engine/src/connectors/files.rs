@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 
@@ -26,7 +27,8 @@ impl Files {
         self.place.display().to_string()
     }
 
-    /// The files, sorted by name; never none. Hidden files are passed over, unless named.
+    /// The files, sorted by name; never none. Hidden files, of a folder also those whose name begins
+    /// with `_`, are passed over, unless named.
     ///
     /// A path that exists is taken as it is, even if it holds characters of a pattern.
     pub(crate) fn list(&self) -> Result<Vec<PathBuf>> {
@@ -34,10 +36,21 @@ impl Files {
             Ok(found) if found.is_dir() => self.list_folder(),
             Ok(_) => Ok(vec![self.place.clone()]),
             Err(_) if self.place().contains(['*', '?', '[']) => self.list_matches(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(does_not_exist(&self.place))
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.does_not_exist()),
             Err(error) => Err(cannot_read(&self.place, error)),
+        }
+    }
+
+    fn does_not_exist(&self) -> Error {
+        let error = Error::environment(format!("{:?} does not exist", self.place));
+        match self.place.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+                error.with_detail(format!("The folder {folder:?} does not exist either."))
+            }
+            _ => error.with_hint(format!(
+                "Name a file, a folder, or a pattern such as \"births/*.{}\".",
+                self.extension
+            )),
         }
     }
 
@@ -101,16 +114,6 @@ fn no_match(pattern: &Path) -> Error {
     }
 }
 
-fn does_not_exist(path: &Path) -> Error {
-    let error = Error::environment(format!("{path:?} does not exist"));
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
-            error.with_detail(format!("The folder {folder:?} does not exist either."))
-        }
-        _ => error.with_hint("Name a file, a folder, or a pattern such as \"births/*.parquet\"."),
-    }
-}
-
 /// The error of a file or folder that is there and cannot be read.
 pub(crate) fn cannot_read(path: &Path, error: io::Error) -> Error {
     let reason = match error.kind() {
@@ -119,6 +122,38 @@ pub(crate) fn cannot_read(path: &Path, error: io::Error) -> Error {
         _ => error.to_string(),
     };
     Error::environment(format!("cannot read {path:?}: {reason}")).with_source(error)
+}
+
+/// What tells that a file has changed since it was first looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stamp {
+    pub(crate) n_bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let found = fs::metadata(path).map_err(|e| cannot_read(path, e))?;
+        Ok(Self {
+            n_bytes: found.len(),
+            modified: found.modified().ok(),
+        })
+    }
+
+    /// Checks that the file is still the one that was looked at.
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
+        match Self::of(path)? == *self {
+            true => Ok(()),
+            false => Err(has_changed(path)),
+        }
+    }
+}
+
+/// The error of a file that is not what it was.
+pub(crate) fn has_changed(path: &Path) -> Error {
+    let name = file_name(path);
+    Error::data(format!("{name} has changed since it was first read"))
+        .with_hint("Build the pipeline anew, and write new files beside those that are being read.")
 }
 
 /// The name of a file in messages and split names.
@@ -161,8 +196,13 @@ mod tests {
         expect!["FOLDER/e.txt\n"].assert_eq(&list(&folder, "e.txt"));
         expect!["FOLDER/x[1].csv\n"].assert_eq(&list(&folder, "x[1].csv"));
         expect!["FOLDER/a.CSV\nFOLDER/b.csv\nFOLDER/x[1].csv\n"].assert_eq(&list(&folder, ""));
-        expect!["FOLDER/_d.csv\nFOLDER/b.csv\nFOLDER/x[1].csv\n"]
-            .assert_eq(&list(&folder, "*.csv"));
+        expect![[r#"
+            FOLDER/_d.csv
+            FOLDER/a.CSV
+            FOLDER/b.csv
+            FOLDER/x[1].csv
+        "#]]
+        .assert_eq(&list(&folder, "*.csv"));
         expect!["FOLDER/sub/f.csv\n"].assert_eq(&list(&folder, "**/f.csv"));
     }
 
@@ -180,7 +220,7 @@ mod tests {
         .assert_eq(&list(&folder, "births/*.csv"));
         expect![[r#"
             "FOLDER/births.csv" does not exist
-              Hint: Name a file, a folder, or a pattern such as "births/*.parquet"."#]]
+              Hint: Name a file, a folder, or a pattern such as "births/*.csv"."#]]
         .assert_eq(&list(&folder, "births.csv"));
         expect![[r#"
             "FOLDER/births/a.csv" does not exist

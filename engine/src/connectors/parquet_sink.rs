@@ -4,18 +4,17 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
 use super::SPLIT_ROWS;
-use super::agreement::agree;
-use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards};
+use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
 use super::staging::Existing;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sink::{Publication, Sink};
 use crate::transform::Description;
 
@@ -87,6 +86,14 @@ impl ParquetSink {
     }
 }
 
+impl ParquetSink {
+    pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
+        Arc::new(ParquetFormat {
+            compression: self.compression,
+        })
+    }
+}
+
 impl Sink for ParquetSink {
     fn describe(&self) -> Description {
         let folder = self.options.target.display().to_string();
@@ -94,42 +101,43 @@ impl Sink for ParquetSink {
     }
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
-        if schema.fields().is_empty() {
-            return Err(Error::pipeline(
-                "rows without columns cannot be written to Parquet",
-            ));
-        }
-        agree(&[("the rows to write".to_owned(), Arc::clone(schema))])?;
-        let errors: Vec<Error> = schema
-            .fields()
-            .iter()
-            .filter_map(|field| {
-                let one = Schema::new(vec![Arc::clone(field)]);
-                let error = ArrowSchemaConverter::new().convert(&one).err()?;
-                Some(
-                    Error::pipeline(format!(
-                        "column {:?} of type {} cannot be written to Parquet",
-                        field.name(),
-                        field.data_type()
-                    ))
-                    .with_detail(format!("{error}."))
-                    .with_hint("Cast it, or leave it out with `select`."),
-                )
-            })
-            .collect();
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::all(errors))
-        }
+        accept_columns(schema, "Parquet", |field| {
+            if has_union(field) {
+                return Some("Parquet has no unions.".to_owned());
+            }
+            let refused = try_column(field).err()?;
+            Some(format!("{refused}."))
+        })
     }
 
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
-        let format = ParquetFormat {
-            compression: self.compression,
-        };
-        let shards = Shards::begin(&self.options, Arc::new(format), schema)?;
+        let shards = Shards::begin(&self.options, self.format(), schema)?;
         Ok(Box::new(shards))
+    }
+}
+
+/// Writes no rows of a column: what cannot be written is refused even so.
+fn try_column(field: &Field) -> Result<(), EncodeError> {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![field.clone()]));
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), None)?;
+    writer.write(&RecordBatch::new_empty(schema))?;
+    writer.close()?;
+    Ok(())
+}
+
+/// The library panics at unions.
+fn has_union(field: &Field) -> bool {
+    match field.data_type() {
+        DataType::Union(..) => true,
+        DataType::List(inner)
+        | DataType::LargeList(inner)
+        | DataType::FixedSizeList(inner, _)
+        | DataType::ListView(inner)
+        | DataType::LargeListView(inner)
+        | DataType::Map(inner, _)
+        | DataType::RunEndEncoded(_, inner) => has_union(inner),
+        DataType::Struct(fields) => fields.iter().any(|f| has_union(f)),
+        _ => false,
     }
 }
 
@@ -154,20 +162,26 @@ impl FileFormat for ParquetFormat {
             // What is read back as splits of this size balances over workers.
             .set_max_row_group_row_count(Some(SPLIT_ROWS as usize))
             .build();
+        let handle = file.try_clone()?;
         let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))?;
-        Ok(Box::new(ParquetEncoder(writer)))
+        Ok(Box::new(ParquetEncoder { writer, handle }))
     }
 }
 
-struct ParquetEncoder(ArrowWriter<File>);
+struct ParquetEncoder {
+    writer: ArrowWriter<File>,
+    /// To give the file back: `into_inner` of the writer makes text of an error such as a full disk.
+    handle: File,
+}
 
 impl Encoder for ParquetEncoder {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
-        Ok(self.0.write(rows)?)
+        Ok(self.writer.write(rows)?)
     }
 
-    fn finish(self: Box<Self>) -> Result<File, EncodeError> {
-        Ok(self.0.into_inner()?)
+    fn finish(mut self: Box<Self>) -> Result<File, EncodeError> {
+        self.writer.finish()?;
+        Ok(self.handle)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Reads Parquet files, many at a time by a folder or a pattern.
 
-use std::fs::{self, File};
+use std::fmt;
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::SPLIT_ROWS;
 use super::agreement::agree;
-use super::files::{Files, cannot_read, file_name};
+use super::files::{Files, Stamp, cannot_read, file_name, has_changed};
 use super::selection::Selection;
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
@@ -40,39 +40,36 @@ use crate::transform::Description;
 /// let pipeline = Pipeline::new("births");
 /// let births = pipeline.read("births", connectors::parquet("births/2024-*.parquet"));
 /// ```
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct ParquetSource {
     files: Files,
     /// Footers are read once, by the first who needs them.
-    loaded: OnceLock<Loaded>,
+    loaded: Arc<OnceLock<Loaded>>,
 }
 
 /// The rows of Parquet files: see [`ParquetSource`].
 pub fn parquet(place: impl AsRef<Path>) -> ParquetSource {
     ParquetSource {
         files: Files::new(place, "parquet"),
-        loaded: OnceLock::new(),
+        loaded: Arc::default(),
     }
 }
 
-#[derive(Debug)]
+impl fmt::Debug for ParquetSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "parquet({:?})", self.files.place())
+    }
+}
+
 struct Loaded {
     schema: SchemaRef,
     files: Vec<ParquetFile>,
 }
 
-#[derive(Debug)]
 struct ParquetFile {
     path: PathBuf,
     stamp: Stamp,
     footer: ArrowReaderMetadata,
-}
-
-/// What tells that a file has changed since its footer was read.
-#[derive(Debug, PartialEq)]
-struct Stamp {
-    n_bytes: u64,
-    modified: Option<SystemTime>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -158,16 +155,6 @@ impl ParquetFile {
                 })
             })
             .collect()
-    }
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Result<Self> {
-        let found = fs::metadata(path).map_err(|e| cannot_read(path, e))?;
-        Ok(Self {
-            n_bytes: found.len(),
-            modified: found.modified().ok(),
-        })
     }
 }
 
@@ -260,20 +247,16 @@ impl Source for ParquetSource {
             .iter()
             .find(|f| f.path == locator.file)
             .ok_or_else(|| has_changed(&locator.file))?;
-        if Stamp::of(&file.path)? != file.stamp {
-            return Err(has_changed(&file.path));
-        }
+        file.stamp.check(&file.path)?;
         let selection = Selection::new(&loaded.schema, columns)?;
         Ok(Box::new(ParquetReader::open(
-            file, &locator, position, selection,
+            file, split, position, selection,
         )?))
     }
 }
 
 struct ParquetReader {
-    path: PathBuf,
-    /// The row groups of the split from here on: the number of each and its rows.
-    groups: Vec<(usize, u64)>,
+    name: String,
     reader: ParquetRecordBatchReader,
     selection: Selection,
     /// Rows of the split that have been read, those before the position included.
@@ -285,43 +268,30 @@ struct ParquetReader {
 impl ParquetReader {
     fn open(
         file: &ParquetFile,
-        locator: &Locator,
+        split: &Split,
         position: Position,
         selection: Selection,
     ) -> Result<Self> {
-        let range = locator.first_row_group..locator.first_row_group + locator.n_row_groups;
-        let all = file
+        let Locator {
+            first_row_group,
+            n_row_groups,
+            ..
+        } = serde_json::from_value(split.locator.clone())?;
+        let range = first_row_group..first_row_group + n_row_groups;
+        let groups = file
             .row_groups()
             .get(range.clone())
             .ok_or_else(|| has_changed(&file.path))?;
-        let groups: Vec<(usize, u64)> = range.zip(all.iter().map(n_rows)).collect();
-
-        // Row groups that have been read whole are not opened again.
-        let mut offset = position.0;
-        let mut ahead = Vec::new();
-        for (group, n_rows) in &groups {
-            if ahead.is_empty() && offset >= *n_rows {
-                offset -= n_rows;
-            } else {
-                ahead.push(*group);
-            }
-        }
+        let (ahead, offset) = skip(range.zip(groups.iter().map(n_rows)), position.0);
 
         let opened = File::open(&file.path).map_err(|e| cannot_read(&file.path, e))?;
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(opened, file.footer.clone());
-        let wanted: Vec<usize> = selection
+        let wanted = selection
             .fields()
-            .filter_map(|f| file.footer.schema().index_of(f.name()).ok())
-            .collect();
+            .filter_map(|f| file.footer.schema().index_of(f.name()).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-        let n_bytes = all
-            .iter()
-            .flat_map(RowGroupMetaData::columns)
-            .enumerate()
-            .filter(|(i, _)| mask.leaf_included(i % builder.parquet_schema().num_columns()))
-            .map(|(_, column)| column.compressed_size().max(0) as u64)
-            .sum();
+        let n_bytes = groups.iter().map(|g| bytes_of(g, &mask)).sum();
         let mut builder = builder
             .with_batch_size(BATCH_ROWS)
             .with_projection(mask)
@@ -331,17 +301,36 @@ impl ParquetReader {
         }
         let reader = builder
             .build()
-            .map_err(|error| cannot_decode(&file.path, &groups, position.0, error))?;
+            .map_err(|error| cannot_decode(&split.name, position.0, error))?;
         Ok(Self {
-            path: file.path.clone(),
-            n_rows: groups.iter().map(|(_, n)| n).sum(),
-            groups,
+            name: split.name.clone(),
             reader,
             selection,
             n_read: position.0,
+            n_rows: groups.iter().map(n_rows).sum(),
             n_bytes,
         })
     }
+}
+
+/// The row groups that are left after so many rows, and how many rows of the first of them are not.
+fn skip(groups: impl Iterator<Item = (usize, u64)>, mut n_rows: u64) -> (Vec<usize>, u64) {
+    let mut left = Vec::new();
+    for (group, size) in groups {
+        if left.is_empty() && n_rows >= size {
+            n_rows -= size;
+        } else {
+            left.push(group);
+        }
+    }
+    (left, n_rows)
+}
+
+/// The bytes that the wanted columns of a row group take.
+fn bytes_of(group: &RowGroupMetaData, mask: &ProjectionMask) -> u64 {
+    let columns = group.columns().iter().enumerate();
+    let wanted = columns.filter(|(leaf, _)| mask.leaf_included(*leaf));
+    wanted.map(|(_, c)| c.compressed_size().max(0) as u64).sum()
 }
 
 impl SplitReader for ParquetReader {
@@ -349,8 +338,7 @@ impl SplitReader for ParquetReader {
         let Some(rows) = self.reader.next() else {
             return Ok(None);
         };
-        let rows =
-            rows.map_err(|error| cannot_decode(&self.path, &self.groups, self.n_read, error))?;
+        let rows = rows.map_err(|error| cannot_decode(&self.name, self.n_read, error))?;
         self.n_read += rows.num_rows() as u64;
         Ok(Some(self.selection.arrange(&rows)?))
     }
@@ -360,6 +348,19 @@ impl SplitReader for ParquetReader {
         let share = self.n_read.min(self.n_rows) as f64 / self.n_rows.max(1) as f64;
         (self.n_bytes as f64 * share) as u64
     }
+}
+
+/// The error of rows that stand after `n_read` rows of the split `name`.
+fn cannot_decode(
+    name: &str,
+    n_read: u64,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    let place = format!("{name}, at or after row {n_read}");
+    Error::data(format!("{place}: the rows cannot be decoded"))
+        .with_detail(format!("{error}."))
+        .with_hint("The file is damaged: write it again.")
+        .with_source(error)
 }
 
 fn no_footer(path: &Path, error: ParquetError) -> Error {
@@ -379,36 +380,6 @@ fn no_footer(path: &Path, error: ParquetError) -> Error {
             .with_hint("Name only Parquet files, for example by the pattern \"*.parquet\".")
     };
     refused.with_detail(format!("{error}.")).with_source(error)
-}
-
-fn has_changed(path: &Path) -> Error {
-    Error::data(format!(
-        "{} has changed since it was first read",
-        file_name(path)
-    ))
-    .with_hint("Run again, and write new files beside those that are being read.")
-}
-
-/// The error of rows that stand after `n_read` rows of the split.
-fn cannot_decode(
-    path: &Path,
-    groups: &[(usize, u64)],
-    n_read: u64,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> Error {
-    let mut row = n_read;
-    let mut place = file_name(path);
-    for (group, n_rows) in groups {
-        if row < *n_rows {
-            place = format!("{place}, row group {group}, at or after row {row}");
-            break;
-        }
-        row -= n_rows;
-    }
-    Error::data(format!("{place}: the rows cannot be decoded"))
-        .with_detail(format!("{error}."))
-        .with_hint("The file is damaged: write it again.")
-        .with_source(error)
 }
 
 /// The failure of the disk inside an error, or the error itself.

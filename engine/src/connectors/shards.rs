@@ -12,9 +12,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use super::agreement::column_twice;
 use super::staging::{Existing, Staging, cannot_write};
 use crate::error::{Error, Result};
 use crate::sink::{Publication, Published, SinkWriter};
@@ -66,6 +67,41 @@ impl ShardOptions {
             one_file: false,
             rows_per_file: None,
         }
+    }
+}
+
+/// Checks that a file format can hold these columns; `refuses` gives the reason where it cannot.
+pub(crate) fn accept_columns(
+    schema: &Schema,
+    format: &str,
+    refuses: impl Fn(&Field) -> Option<String>,
+) -> Result<()> {
+    if schema.fields().is_empty() {
+        return Err(Error::pipeline(format!(
+            "rows without columns cannot be written to {format}"
+        )));
+    }
+    let mut errors: Vec<Error> = schema
+        .fields()
+        .iter()
+        .filter_map(|field| {
+            let (name, data_type) = (field.name(), field.data_type());
+            let message =
+                format!("column {name:?} of type {data_type} cannot be written to {format}");
+            let reason = refuses(field)?;
+            let refused = Error::pipeline(message).with_detail(reason);
+            Some(refused.with_hint("Cast it, or leave it out with `select`."))
+        })
+        .collect();
+    if let Some(twice) = column_twice(schema) {
+        errors.push(
+            Error::pipeline(format!("two columns are called {twice:?}"))
+                .with_hint("Rename one of them with `select`."),
+        );
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Error::all(errors)),
     }
 }
 
@@ -278,6 +314,51 @@ impl SinkWriter for ShardWriter {
         match self.open.take() {
             Some(open) => self.shared.close(open),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::connectors::test_folder::TestFolder;
+    use crate::connectors::{csv_sink, parquet_sink};
+    use crate::testing::table;
+    use expect_test::expect;
+
+    /// A format whose files are all on a disk without space.
+    #[derive(Debug)]
+    struct FullDisk(Arc<dyn FileFormat>);
+
+    impl FileFormat for FullDisk {
+        fn extension(&self) -> &'static str {
+            self.0.extension()
+        }
+
+        fn create(&self, _: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError> {
+            let full = File::options().write(true).open("/dev/full")?;
+            self.0.create(full, schema)
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such_and_leaves_nothing() {
+        let folder = TestFolder::new();
+        let rows = table("x: 1, 2; y: a, b");
+        for format in [parquet_sink("").format(), csv_sink(".csv").format()] {
+            let options = ShardOptions::new(folder.path("a/out"));
+            let full = Arc::new(FullDisk(format));
+            let shards = Shards::begin(&options, full, &rows.schema()).unwrap();
+            let mut writer = shards.writer(0).unwrap();
+            let written = writer.write(&rows).and_then(|()| writer.finish());
+            let error = written.unwrap_err();
+            shards.abort();
+            assert!(error.is_environment(), "{error:?}");
+            expect![[r#"
+                cannot write "FOLDER/a/out": no space is left on the disk
+                  Hint: Free space there, or write to another disk."#]]
+            .assert_eq(&folder.hide(error.to_string()));
+            assert!(folder.tree().is_empty());
         }
     }
 }

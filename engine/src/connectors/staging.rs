@@ -127,7 +127,8 @@ impl Staging {
             }
             return Err(error);
         }
-        sync_folder(&parent)?;
+        // The results can be seen by now: a failure here would be a lie.
+        let _ = sync_folder(&parent);
         if let Some(aside) = old {
             // The new results are in place; what cannot be removed stays hidden.
             let _ = fs::remove_dir_all(aside);
@@ -287,9 +288,19 @@ mod tests {
     #[test]
     fn the_reason_and_a_way_out_are_told() {
         let told = |kind: io::ErrorKind| cannot_write(Path::new("out"), kind.into()).to_string();
-        expect![""].assert_eq(&told(io::ErrorKind::StorageFull));
-        expect![""].assert_eq(&told(io::ErrorKind::PermissionDenied));
-        expect![""].assert_eq(&told(io::ErrorKind::ReadOnlyFilesystem));
-        expect![""].assert_eq(&told(io::ErrorKind::Interrupted));
+        expect![[r#"
+            cannot write "out": no space is left on the disk
+              Hint: Free space there, or write to another disk."#]]
+        .assert_eq(&told(io::ErrorKind::StorageFull));
+        expect![[r#"
+            cannot write "out": permission denied
+              Hint: Choose a folder that you may write to."#]]
+        .assert_eq(&told(io::ErrorKind::PermissionDenied));
+        expect![[r#"
+            cannot write "out": the file system is read-only
+              Hint: Choose another place."#]]
+        .assert_eq(&told(io::ErrorKind::ReadOnlyFilesystem));
+        expect![[r#"cannot write "out": operation interrupted"#]]
+            .assert_eq(&told(io::ErrorKind::Interrupted));
     }
 }

@@ -49,7 +49,13 @@ fn shards_of_all_workers_become_one_file_with_one_header() {
     ];
     let published = write_sink(&sink, &rows).unwrap();
     let content = std::fs::read_to_string(folder.path("out.csv")).unwrap();
-    expect![""].assert_eq(&content);
+    expect![[r#"
+        x;y
+        1;a
+        2;b
+        3;"c;d"
+    "#]]
+    .assert_eq(&content);
     assert_eq!(
         (published.n_rows, published.n_bytes),
         (3, content.len() as u64)
@@ -57,10 +63,17 @@ fn shards_of_all_workers_become_one_file_with_one_header() {
     assert_eq!(folder.tree(), ["out.csv"]);
 
     let again = write_sink(&sink, &rows).unwrap_err();
-    expect![""].assert_eq(&folder.hide(again.to_string()));
+    expect![[r#"
+        file "FOLDER/out.csv" is there already
+          Hint: Choose another place, remove it, or say `.overwrite(true)`."#]]
+    .assert_eq(&folder.hide(again.to_string()));
     write_sink(&sink.overwrite(true), &[vec![table("x: 4; y: z")]]).unwrap();
     let content = std::fs::read_to_string(folder.path("out.csv")).unwrap();
-    expect![""].assert_eq(&content);
+    expect![[r#"
+        x;y
+        4;z
+    "#]]
+    .assert_eq(&content);
     assert_eq!(folder.tree(), ["out.csv"]);
 }
 
@@ -72,7 +85,11 @@ fn shards_of_a_folder_have_a_header_each() {
         &[vec![table("x: 1")], vec![table("x: 2")]],
     )
     .unwrap();
-    expect![""].assert_eq(&folder.tree().join("\n"));
+    expect![[r#"
+        out
+        out/part-00000-of-00002.csv
+        out/part-00001-of-00002.csv"#]]
+    .assert_eq(&folder.tree().join("\n"));
     let second = std::fs::read_to_string(folder.path("out/part-00001-of-00002.csv")).unwrap();
     assert_eq!(second, "x\n2\n");
     let (rows, _) = read_source(&csv(folder.path("out")), OnBadRow::Fail).unwrap();
@@ -84,15 +101,22 @@ fn what_csv_cannot_hold_is_refused() {
     let folder = TestFolder::new();
     folder.write("out.csv/part.csv", "");
     let refused = write_sink(&csv_sink(folder.path("out.csv")), &[vec![table("x: 1")]]);
-    expect![""].assert_eq(&folder.hide(refused.unwrap_err().to_string()));
+    expect![[r#"
+        "FOLDER/out.csv" is a folder, expected one file
+          Hint: Choose another place."#]]
+    .assert_eq(&folder.hide(refused.unwrap_err().to_string()));
 
     let lists = DataType::new_list(DataType::Int64, true);
     let field = arrow::datatypes::Field::new("x", lists, true);
     let schema = Arc::new(arrow::datatypes::Schema::new(vec![field]));
-    expect![""].assert_eq(&csv_sink("out").accepts(&schema).unwrap_err().to_string());
-    expect![""].assert_eq(
+    expect![[r#"
+        column "x" of type List(Int64) cannot be written to CSV
+          A field of CSV holds one value.
+          Hint: Cast it, or leave it out with `select`."#]]
+    .assert_eq(&csv_sink("out").accepts(&schema).unwrap_err().to_string());
+    expect!["rows without columns cannot be written to CSV"].assert_eq(
         &csv_sink("out")
-            .accepts(&table("").schema())
+            .accepts(&Arc::new(arrow::datatypes::Schema::empty()))
             .unwrap_err()
             .to_string(),
     );

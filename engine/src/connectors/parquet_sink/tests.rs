@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use arrow::array::{ArrayRef, IntervalMonthDayNanoArray};
+use arrow::datatypes::{IntervalUnit, UnionFields, UnionMode};
 use expect_test::expect;
 
 use super::*;
@@ -47,7 +47,12 @@ fn shards_are_named_by_their_number_in_the_order_of_workers() {
         vec![table("x: 5")],
     ];
     let published = write_sink(&sink, &rows).unwrap();
-    expect![""].assert_eq(&folder.tree().join("\n"));
+    expect![[r#"
+        out
+        out/part-00000-of-00003.parquet
+        out/part-00001-of-00003.parquet
+        out/part-00002-of-00003.parquet"#]]
+    .assert_eq(&folder.tree().join("\n"));
     assert_eq!((published.n_rows, published.files.len()), (5, 3));
     let on_disk: u64 = published
         .files
@@ -70,12 +75,27 @@ fn a_place_that_cannot_be_written_is_refused_before_the_first_row() {
     let folder = TestFolder::new();
     folder.write("full/a.parquet", "");
     folder.write("file", "");
-    expect![""].assert_eq(&refusal(&folder, parquet_sink(folder.path("full"))));
-    expect![""].assert_eq(&refusal(&folder, parquet_sink(folder.path("file"))));
-    expect![""].assert_eq(&refusal(&folder, parquet_sink(folder.path("file/out"))));
-    expect![""].assert_eq(&refusal(&folder, parquet_sink("/proc/out")));
-    expect![""].assert_eq(&refusal(&folder, parquet_sink("..")));
-    expect![""].assert_eq(&folder.tree().join("\n"));
+    expect![[r#"
+        folder "FOLDER/full" is not empty
+          Hint: Choose another place, remove it, or say `.overwrite(true)`."#]]
+    .assert_eq(&refusal(&folder, parquet_sink(folder.path("full"))));
+    expect![[r#"
+        "FOLDER/file" is a file, expected a folder of files
+          Hint: Choose another place."#]]
+    .assert_eq(&refusal(&folder, parquet_sink(folder.path("file"))));
+    expect![[r#"
+        cannot write "FOLDER/file/out": a part of the path is a file, not a folder
+          Hint: Choose another place."#]]
+    .assert_eq(&refusal(&folder, parquet_sink(folder.path("file/out"))));
+    expect![[r#"
+        ".." cannot be written to
+          It does not end in a name that the results could get."#]]
+    .assert_eq(&refusal(&folder, parquet_sink("..")));
+    expect![[r#"
+        file
+        full
+        full/a.parquet"#]]
+    .assert_eq(&folder.tree().join("\n"));
 }
 
 #[test]
@@ -84,7 +104,10 @@ fn overwriting_replaces_the_old_files_and_only_them() {
     let sink = parquet_sink(folder.path("out")).overwrite(true);
     write_sink(&sink, &[vec![table("x: 1")], vec![table("x: 2")]]).unwrap();
     write_sink(&sink, &[vec![table("x: 3")]]).unwrap();
-    expect![""].assert_eq(&folder.tree().join("\n"));
+    expect![[r#"
+        out
+        out/part-00000-of-00001.parquet"#]]
+    .assert_eq(&folder.tree().join("\n"));
     assert_eq!(show(&read_back(&folder.path("out")).unwrap()[0]), "x: 3");
 
     let publication = sink.begin(&table("x: 1").schema()).unwrap();
@@ -92,8 +115,16 @@ fn overwriting_replaces_the_old_files_and_only_them() {
     assert_eq!(show(&read_back(&folder.path("out")).unwrap()[0]), "x: 3");
 
     folder.write("out/notes.txt", "precious");
-    expect![""].assert_eq(&refusal(&folder, sink));
-    expect![""].assert_eq(&folder.tree().join("\n"));
+    expect![[r#"
+        folder "FOLDER/out" holds more than parquet files and is not overwritten
+          It holds "notes.txt".
+          Hint: Choose another place, or remove it yourself."#]]
+    .assert_eq(&refusal(&folder, sink));
+    expect![[r#"
+        out
+        out/notes.txt
+        out/part-00000-of-00001.parquet"#]]
+    .assert_eq(&folder.tree().join("\n"));
 }
 
 #[test]
@@ -104,21 +135,46 @@ fn what_comes_to_stand_there_during_the_run_is_kept() {
     folder.write("out/other.parquet", "");
     let error = publication.commit().unwrap_err();
     publication.abort();
-    expect![""].assert_eq(&folder.hide(error.to_string()));
-    expect![""].assert_eq(&folder.tree().join("\n"));
+    expect![[r#"cannot write "FOLDER/out": something has come to stand there during the run"#]]
+        .assert_eq(&folder.hide(error.to_string()));
+    expect![[r#"
+        out
+        out/other.parquet"#]]
+    .assert_eq(&folder.tree().join("\n"));
 }
 
 #[test]
 fn columns_that_parquet_cannot_hold_are_named() {
-    let intervals: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![None]));
-    let rows = RecordBatch::try_from_iter([("a", intervals)]).unwrap();
+    let union = DataType::Union(UnionFields::empty(), UnionMode::Sparse);
+    let types = [
+        ("a", DataType::Interval(IntervalUnit::MonthDayNano)),
+        ("b", DataType::Int8),
+        ("c", DataType::new_list(union, true)),
+    ];
+    let schema: SchemaRef = Arc::new(Schema::new(
+        types
+            .map(|(name, data_type)| Field::new(name, data_type, true))
+            .to_vec(),
+    ));
     let sink = parquet_sink("out");
-    expect![""].assert_eq(&sink.accepts(&rows.schema()).unwrap_err().to_string());
-    expect![""].assert_eq(
+    expect![[r#"
+        column "c" of type List(Union(Sparse)) cannot be written to Parquet
+          Parquet has no unions.
+          Hint: Cast it, or leave it out with `select`."#]]
+    .assert_eq(&sink.accepts(&schema).unwrap_err().to_string());
+    expect![[r#"
+        two columns are called "x"
+          Hint: Rename one of them with `select`."#]]
+    .assert_eq(
         &sink
             .accepts(&table("x: 1; x: 2").schema())
             .unwrap_err()
             .to_string(),
     );
-    expect![""].assert_eq(&sink.accepts(&table("").schema()).unwrap_err().to_string());
+    expect!["rows without columns cannot be written to Parquet"].assert_eq(
+        &sink
+            .accepts(&Arc::new(Schema::empty()))
+            .unwrap_err()
+            .to_string(),
+    );
 }

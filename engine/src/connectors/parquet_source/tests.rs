@@ -58,9 +58,9 @@ fn the_laws_of_sources_hold_on_real_files() {
     };
     let source = parquet(folder);
     let rows = check_source(&source).unwrap();
-    expect![""].assert_eq(&format!("{} rows, {}", rows.num_rows(), rows.schema()));
+    expect![[r#"3000000 rows, Field { "date": nullable Timestamp(µs) }, Field { "delay": nullable Int64 }, Field { "distance": nullable Int64 }, Field { "origin": nullable Utf8 }, Field { "destination": nullable Utf8 }"#]].assert_eq(&format!("{} rows, {}", rows.num_rows(), rows.schema()));
     let splits = source.splits().unwrap();
-    expect![""].assert_eq(&format!(
+    expect!["24 splits, the first of Some(125000) rows"].assert_eq(&format!(
         "{} splits, the first of {:?} rows",
         splits.len(),
         splits[0].n_rows
@@ -77,8 +77,9 @@ fn small_row_groups_are_read_together() {
             .join("; ")
     };
     expect![""].assert_eq(&names(&[]));
-    expect![""].assert_eq(&names(&[40, 40, 40, 300, 10, 10, 90]));
-    expect![""].assert_eq(&names(&[100, 100, 1]));
+    expect!["row groups 0 to 1; row group 2; row group 3; row groups 4 to 5; row group 6"]
+        .assert_eq(&names(&[40, 40, 40, 300, 10, 10, 90]));
+    expect!["row group 0; row group 1; row group 2"].assert_eq(&names(&[100, 100, 1]));
 }
 
 #[test]
@@ -96,7 +97,12 @@ fn text_is_utf8_however_it_is_stored() {
     let rows = RecordBatch::try_from_iter(columns).unwrap();
     write(&folder, "a.parquet", &rows, 10);
     let read = check_source(&parquet(folder.path("a.parquet"))).unwrap();
-    expect![""].assert_eq(&format!("{}\n{}", read.schema(), show(&read)));
+    expect![[r#"
+        Field { "dictionary": Utf8 }, Field { "large": Utf8 }, Field { "view": Utf8 }
+        dictionary: 'b', 'a', 'b'
+        large: 'b', 'a', 'b'
+        view: 'b', 'a', 'b'"#]]
+    .assert_eq(&format!("{}\n{}", read.schema(), show(&read)));
 }
 
 #[test]
@@ -106,12 +112,16 @@ fn columns_may_stand_in_any_order_and_be_nullable_in_one_file() {
     write(
         &folder,
         "b.parquet",
-        &table("y: 7; x: null, 6").slice(0, 1),
+        &table("y: 7, 8; x: null, 9").slice(0, 1),
         10,
     );
     write(&folder, "c.parquet", &table("y: 7; x: 8"), 10);
     let read = check_source(&parquet(folder.path("*.parquet"))).unwrap();
-    expect![""].assert_eq(&format!("{}\n{}", read.schema(), show(&read)));
+    expect![[r#"
+        Field { "x": nullable Int64 }, Field { "y": nullable Int64 }
+        x: 0, 1, null, 8
+        y: null, -1, 7, 7"#]]
+    .assert_eq(&format!("{}\n{}", read.schema(), show(&read)));
 }
 
 #[test]
@@ -120,15 +130,32 @@ fn all_files_that_differ_are_named() {
     write(&folder, "a.parquet", &numbers(2), 10);
     write(&folder, "b.parquet", &table("x: 1.5; y: 1"), 10);
     write(&folder, "c.parquet", &table("x: 1; z: a"), 10);
-    expect![""].assert_eq(&refusal(&folder, ""));
+    expect![[r#"
+        2 errors
+        1. file "FOLDER/b.parquet" has other columns than file "FOLDER/a.parquet"
+             Column "x" holds Float64, not Int64.
+             Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`.
+        2. file "FOLDER/c.parquet" has other columns than file "FOLDER/a.parquet"
+             Column "y" is missing.
+             Column "z" is only here.
+             Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`."#]].assert_eq(&refusal(&folder, ""));
 }
 
 #[test]
 fn what_is_not_there_is_named() {
     let folder = TestFolder::new();
-    expect![""].assert_eq(&refusal(&folder, "*.parquet"));
-    expect![""].assert_eq(&refusal(&folder, "births/*.parquet"));
-    expect![""].assert_eq(&refusal(&folder, "births.parquet"));
+    expect![[r#"
+        no file matches "FOLDER/*.parquet"
+          Hint: Check the pattern; hidden files are passed over."#]]
+    .assert_eq(&refusal(&folder, "*.parquet"));
+    expect![[r#"
+        no file matches "FOLDER/births/*.parquet"
+          The folder "FOLDER/births" does not exist."#]]
+    .assert_eq(&refusal(&folder, "births/*.parquet"));
+    expect![[r#"
+        "FOLDER/births.parquet" does not exist
+          Hint: Name a file, a folder, or a pattern such as "births/*.parquet"."#]]
+    .assert_eq(&refusal(&folder, "births.parquet"));
 }
 
 #[test]
@@ -139,7 +166,18 @@ fn all_files_without_a_footer_are_named() {
     folder.write("cut.parquet", &whole[..whole.len() - 100]);
     folder.write("empty.parquet", "");
     folder.write("garbage.parquet", "x,y\n1,2\n3,4\n");
-    expect![""].assert_eq(&refusal(&folder, ""));
+    expect![[r#"
+        3 errors
+        1. file "FOLDER/cut.parquet" is cut short or damaged
+             Parquet error: Invalid Parquet file. Corrupt footer.
+             Hint: Write it again; a file that is still being written cannot be read.
+        2. file "FOLDER/empty.parquet" is not a Parquet file
+             EOF: Parquet file too small. Size is 0 but need 8.
+             Hint: Name only Parquet files, for example by the pattern "*.parquet".
+        3. file "FOLDER/garbage.parquet" is not a Parquet file
+             Parquet error: Invalid Parquet file. Corrupt footer.
+             Hint: Name only Parquet files, for example by the pattern "*.parquet"."#]]
+    .assert_eq(&refusal(&folder, ""));
 }
 
 #[test]
@@ -155,7 +193,11 @@ fn damaged_rows_are_named_by_file_row_group_and_row() {
     bytes[start.0 as usize..end].fill(0xFF);
     folder.write("a.parquet", bytes);
     let error = read_source(&parquet(folder.path("a.parquet")), OnBadRow::Fail).unwrap_err();
-    expect![""].assert_eq(&folder.hide(error.to_string()));
+    expect![[r#"
+        file "FOLDER/a.parquet", row groups 0 to 2, at or after row 0: the rows cannot be decoded
+          Parquet argument error: Parquet error: Unexpected struct field type 15.
+          Hint: The file is damaged: write it again."#]]
+    .assert_eq(&folder.hide(error.to_string()));
     assert!(error.is_data());
 }
 
@@ -167,8 +209,12 @@ fn a_file_that_changes_meanwhile_is_refused() {
     let splits = source.splits().unwrap();
     write(&folder, "a.parquet", &numbers(3_001), 1_000);
     let refused = source.open(&splits[0], Position(0), None).err().unwrap();
-    expect![""].assert_eq(&folder.hide(refused.to_string()));
+    expect![[r#"
+        file "FOLDER/a.parquet" has changed since it was first read
+          Hint: Build the pipeline anew, and write new files beside those that are being read."#]]
+    .assert_eq(&folder.hide(refused.to_string()));
     std::fs::remove_file(folder.path("a.parquet")).unwrap();
     let refused = source.open(&splits[0], Position(0), None).err().unwrap();
-    expect![""].assert_eq(&folder.hide(refused.to_string()));
+    expect![[r#"cannot read "FOLDER/a.parquet": it does not exist any more"#]]
+        .assert_eq(&folder.hide(refused.to_string()));
 }
