@@ -32,8 +32,8 @@ use crate::transform::Description;
 ///
 /// All files must have the same columns, in any order. Text is read as Utf8, however it is stored: as
 /// a dictionary, a view, or with large offsets. Nulls are nulls.
-/// A split is a run of neighbouring row groups of one file, of about 131,072 rows; a larger row group
-/// is a split of its own.
+/// A split is a run of neighbouring row groups of one file, of about 131,072 rows; a row group of
+/// twice as many and more is cut into several, whose pages are passed over without decoding them.
 ///
 /// ```no_run
 /// # use mainstem_engine::{Pipeline, connectors};
@@ -77,6 +77,9 @@ struct Locator {
     file: PathBuf,
     first_row_group: usize,
     n_row_groups: usize,
+    /// The rows of these row groups that are of the split.
+    first_row: u64,
+    n_rows: u64,
 }
 
 impl ParquetSource {
@@ -133,28 +136,37 @@ impl ParquetFile {
 
     fn splits(&self) -> Result<Vec<Split>> {
         let sizes: Vec<u64> = self.row_groups().iter().map(n_rows).collect();
-        runs(&sizes, SPLIT_ROWS)
-            .into_iter()
-            .map(|(first, n)| {
-                let groups = &self.row_groups()[first..first + n];
-                let locator = Locator {
+        let mut splits = Vec::new();
+        for (first, n) in runs(&sizes, SPLIT_ROWS) {
+            let all_rows: u64 = sizes[first..first + n].iter().sum();
+            for (first_row, n_rows) in pieces(all_rows, SPLIT_ROWS) {
+                splits.push(self.split(Locator {
                     file: self.path.clone(),
                     first_row_group: first,
                     n_row_groups: n,
-                };
-                Ok(Split {
-                    name: format!("{}, {}", file_name(&self.path), group_names(first, n)),
-                    locator: serde_json::to_value(locator)?,
-                    n_rows: Some(groups.iter().map(n_rows).sum()),
-                    n_bytes: Some(
-                        groups
-                            .iter()
-                            .map(|g| g.compressed_size().max(0) as u64)
-                            .sum(),
-                    ),
-                })
-            })
-            .collect()
+                    first_row,
+                    n_rows,
+                })?);
+            }
+        }
+        Ok(splits)
+    }
+
+    fn split(&self, locator: Locator) -> Result<Split> {
+        let (first, n) = (locator.first_row_group, locator.n_row_groups);
+        let groups = &self.row_groups()[first..first + n];
+        let all_rows: u64 = groups.iter().map(n_rows).sum();
+        let all_bytes: u64 = groups.iter().map(|g| unsigned(g.compressed_size())).sum();
+        let mut name = format!("{}, {}", file_name(&self.path), group_names(first, n));
+        if locator.n_rows < all_rows {
+            name.push_str(&format!(", from row {}", locator.first_row));
+        }
+        Ok(Split {
+            name,
+            n_rows: Some(locator.n_rows),
+            n_bytes: Some(share(all_bytes, locator.n_rows, all_rows)),
+            locator: serde_json::to_value(locator)?,
+        })
     }
 }
 
@@ -187,7 +199,7 @@ fn plain_text(data_type: &DataType) -> DataType {
 }
 
 fn n_rows(group: &RowGroupMetaData) -> u64 {
-    group.num_rows().max(0) as u64
+    unsigned(group.num_rows())
 }
 
 /// Runs of neighbours, as first and count: each is closed once it holds `enough`.
@@ -206,6 +218,26 @@ fn runs(sizes: &[u64], enough: u64) -> Vec<(usize, usize)> {
         runs.push((first, sizes.len() - first));
     }
     runs
+}
+
+/// A large row group in pieces of about the same size, as first row and count.
+fn pieces(n_rows: u64, enough: u64) -> Vec<(u64, u64)> {
+    let n_pieces = (n_rows / enough).max(1);
+    let size = n_rows.div_ceil(n_pieces).max(1);
+    (0..n_rows)
+        .step_by(usize::try_from(size).unwrap_or(usize::MAX))
+        .map(|first| (first, size.min(n_rows - first)))
+        .collect()
+}
+
+/// The format counts in signed numbers; a damaged file may hold a negative one.
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+/// The part of `whole` that `part` of `all` rows make up.
+fn share(whole: u64, part: u64, all: u64) -> u64 {
+    (whole as f64 * (part as f64 / all.max(1) as f64)) as u64
 }
 
 fn group_names(first: usize, n: usize) -> String {
@@ -249,9 +281,9 @@ impl Source for ParquetSource {
             .ok_or_else(|| has_changed(&locator.file))?;
         file.stamp.check(&file.path)?;
         let selection = Selection::new(&loaded.schema, columns)?;
-        Ok(Box::new(ParquetReader::open(
-            file, split, position, selection,
-        )?))
+        let name = split.name.clone();
+        let reader = ParquetReader::open(file, name, &locator, position, selection)?;
+        Ok(Box::new(reader))
     }
 }
 
@@ -268,21 +300,18 @@ struct ParquetReader {
 impl ParquetReader {
     fn open(
         file: &ParquetFile,
-        split: &Split,
+        name: String,
+        locator: &Locator,
         position: Position,
         selection: Selection,
     ) -> Result<Self> {
-        let Locator {
-            first_row_group,
-            n_row_groups,
-            ..
-        } = serde_json::from_value(split.locator.clone())?;
-        let range = first_row_group..first_row_group + n_row_groups;
+        let range = locator.first_row_group..locator.first_row_group + locator.n_row_groups;
         let groups = file
             .row_groups()
             .get(range.clone())
             .ok_or_else(|| has_changed(&file.path))?;
-        let (ahead, offset) = skip(range.zip(groups.iter().map(n_rows)), position.0);
+        let first_row = locator.first_row + position.0;
+        let (ahead, offset) = skip(range.zip(groups.iter().map(n_rows)), first_row);
 
         let opened = File::open(&file.path).map_err(|e| cannot_read(&file.path, e))?;
         let builder =
@@ -291,24 +320,25 @@ impl ParquetReader {
             .fields()
             .filter_map(|f| file.footer.schema().index_of(f.name()).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-        let n_bytes = groups.iter().map(|g| bytes_of(g, &mask)).sum();
-        let mut builder = builder
+        let all_bytes = groups.iter().map(|g| bytes_of(g, &mask)).sum();
+        let all_rows = groups.iter().map(n_rows).sum();
+        let n_left = locator.n_rows.saturating_sub(position.0);
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let reader = builder
             .with_batch_size(BATCH_ROWS)
             .with_projection(mask)
-            .with_row_groups(ahead);
-        if offset > 0 {
-            builder = builder.with_offset(usize::try_from(offset).unwrap_or(usize::MAX));
-        }
-        let reader = builder
+            .with_row_groups(ahead)
+            .with_offset(count(offset))
+            .with_limit(count(n_left))
             .build()
-            .map_err(|error| cannot_decode(&split.name, position.0, error))?;
+            .map_err(|error| cannot_decode(&name, position.0, error))?;
         Ok(Self {
-            name: split.name.clone(),
+            name,
             reader,
             selection,
             n_read: position.0,
-            n_rows: groups.iter().map(n_rows).sum(),
-            n_bytes,
+            n_rows: locator.n_rows,
+            n_bytes: share(all_bytes, locator.n_rows, all_rows),
         })
     }
 }
@@ -330,7 +360,7 @@ fn skip(groups: impl Iterator<Item = (usize, u64)>, mut n_rows: u64) -> (Vec<usi
 fn bytes_of(group: &RowGroupMetaData, mask: &ProjectionMask) -> u64 {
     let columns = group.columns().iter().enumerate();
     let wanted = columns.filter(|(leaf, _)| mask.leaf_included(*leaf));
-    wanted.map(|(_, c)| c.compressed_size().max(0) as u64).sum()
+    wanted.map(|(_, c)| unsigned(c.compressed_size())).sum()
 }
 
 impl SplitReader for ParquetReader {
@@ -345,8 +375,7 @@ impl SplitReader for ParquetReader {
 
     /// The share of the wanted columns' bytes that the rows read so far make up.
     fn bytes_read(&self) -> u64 {
-        let share = self.n_read.min(self.n_rows) as f64 / self.n_rows.max(1) as f64;
-        (self.n_bytes as f64 * share) as u64
+        share(self.n_bytes, self.n_read.min(self.n_rows), self.n_rows)
     }
 }
 

@@ -61,7 +61,10 @@ impl Staging {
         let parent = parent_of(&target);
         let made = make_folders(&parent).map_err(|e| cannot_write(&target, e))?;
         let name = name.to_string_lossy();
-        let folder = make_hidden(&parent, &name).map_err(|e| cannot_write(&target, e))?;
+        let folder = make_hidden(&parent, &name).map_err(|e| {
+            remove_empty(&made);
+            cannot_write(&target, e)
+        })?;
         Ok(Self {
             target,
             folder,
@@ -144,9 +147,7 @@ impl Staging {
         }
         *closed = true;
         let _ = fs::remove_dir_all(&self.folder);
-        for folder in self.made.iter().rev() {
-            let _ = fs::remove_dir(folder);
-        }
+        remove_empty(&self.made);
     }
 }
 
@@ -228,6 +229,13 @@ fn make_folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
     missing.reverse();
     fs::create_dir_all(folder)?;
     Ok(missing)
+}
+
+/// Removes folders that were made, outermost first, as far as nothing has come to stand in them.
+fn remove_empty(made: &[PathBuf]) {
+    for folder in made.iter().rev() {
+        let _ = fs::remove_dir(folder);
+    }
 }
 
 /// Makes an empty hidden folder for `name` that nobody else has.

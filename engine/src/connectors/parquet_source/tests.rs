@@ -83,6 +83,29 @@ fn small_row_groups_are_read_together() {
 }
 
 #[test]
+fn a_large_row_group_is_cut_into_splits() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(300_001), 1_000_000);
+    let source = parquet(folder.path("a.parquet"));
+    assert_eq!(check_source(&source).unwrap(), numbers(300_001));
+    let splits: Vec<String> = source
+        .splits()
+        .unwrap()
+        .into_iter()
+        .map(|split| format!("{}: {:?} rows", split.name, split.n_rows))
+        .collect();
+    expect![[r#"
+        file "FOLDER/a.parquet", row group 0, from row 0: Some(150001) rows
+        file "FOLDER/a.parquet", row group 0, from row 150001: Some(150000) rows"#]]
+    .assert_eq(&folder.hide(splits.join("\n")));
+    let sizes = |n_rows| pieces(n_rows, 100).iter().map(|p| p.1).collect::<Vec<_>>();
+    assert!(sizes(0).is_empty());
+    assert_eq!(sizes(199), [199]);
+    assert_eq!(sizes(200), [100, 100]);
+    assert_eq!(sizes(301), [101, 101, 99]);
+}
+
+#[test]
 fn text_is_utf8_however_it_is_stored() {
     let folder = TestFolder::new();
     let texts = ["b", "a", "b"];
