@@ -1,5 +1,8 @@
 //! Training, ONNX export, inference and evaluation stages for Mainstem.
 
 pub mod model;
+pub mod onnx;
+#[cfg(test)]
+mod testing;
 
 pub use model::{Task, TrainedModel};
