@@ -23,5 +23,6 @@ pub use backend::{
 };
 pub use embedded::Embedded;
 pub use encode::encode;
+pub(crate) use fuse::FUSED_PREFIX;
 pub use fuse::fuse;
 pub use ort_backend::OnnxRuntime;
