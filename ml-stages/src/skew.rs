@@ -8,7 +8,7 @@ use mainstem_engine::{Error, Result};
 use serde::Serialize;
 
 use crate::model::{FEATURES, SCORE};
-use crate::onnx::{Backend, InferenceSession, TensorOut, TensorValuesRef, TensorView};
+use crate::onnx::{InferenceSession, TensorOut, TensorValuesRef, TensorView};
 use crate::predictor::{
     Features, Manifest, OnnxType, PREDICTION_COLUMN, Predictor, raw_columns, relative_difference,
 };
@@ -260,5 +260,58 @@ impl RawColumn {
             Self::String(_) => TensorValuesRef::String(texts),
             Self::Bool(values) => TensorValuesRef::Bool(values),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::Backend;
+    use crate::predictor::tests::{people, small_predictor};
+    use crate::testing::onnx_runtime;
+
+    #[test]
+    fn all_ways_give_the_same_on_onnx_runtime() {
+        if onnx_runtime().is_none() {
+            return;
+        }
+        let predictor = small_predictor(Backend::OnnxRuntime);
+        let report = skew_check(&predictor, [Ok(people()), Ok(people())].into_iter()).unwrap();
+        assert_eq!(report.paths.len(), 2, "{report:?}");
+        assert_eq!((report.rows, report.rows_without_prediction), (12, 2));
+        assert_eq!(
+            (report.features_compared, report.features_differing),
+            (72, 0)
+        );
+        assert!(report.scores_max_relative_difference <= 1e-5, "{report:?}");
+    }
+
+    #[test]
+    fn the_embedded_back_end_says_why_it_skips_the_fused_graph() {
+        let predictor = small_predictor(Backend::Embedded);
+        let report = skew_check(&predictor, std::iter::once(Ok(people()))).unwrap();
+        assert_eq!(report.paths, ["one row at a time, saved and loaded"]);
+        assert_eq!(
+            (report.features_compared, report.features_differing),
+            (18, 0)
+        );
+        let reason = report.fused_not_run.unwrap();
+        assert!(reason.starts_with("the embedded back-end "), "{reason}");
+    }
+
+    #[test]
+    fn a_difference_is_counted() {
+        let predictor = small_predictor(Backend::Embedded);
+        let expected = Expected::of(&predictor, &people().slice(0, 1)).unwrap();
+        let mut found = expected.one_at_a_time(&predictor).unwrap();
+        found.features[1] += 1.0;
+        found.scores[0] *= 2.0;
+        let mut report = SkewReport::default();
+        report.take_in(&expected, &found);
+        assert_eq!(
+            (report.features_compared, report.features_differing),
+            (3, 1)
+        );
+        assert_eq!(report.scores_max_relative_difference, 0.5);
     }
 }

@@ -16,7 +16,7 @@ mod library;
 mod ort_backend;
 mod proto;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use backend::{
     Backend, InferenceBackend, InferenceSession, TensorOut, TensorValuesRef, TensorView,

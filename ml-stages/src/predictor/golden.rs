@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float32Array};
 use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema};
 use arrow::ipc::reader::FileReader;
