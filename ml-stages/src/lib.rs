@@ -1,5 +1,15 @@
 //! Training, ONNX export, inference and evaluation stages for Mainstem.
 
 pub mod model;
+pub mod onnx;
+pub mod predict;
+pub mod predictor;
+pub mod skew;
+#[cfg(test)]
+mod testing;
 
 pub use model::{Task, TrainedModel};
+pub use onnx::{Backend, OnnxRuntime};
+pub use predict::{Predict, PredictCollection};
+pub use predictor::{GoldenRows, Manifest, Predictor, SavePredictor};
+pub use skew::{SkewReport, skew_check};
