@@ -2,6 +2,9 @@
 
 pub mod evaluate;
 pub mod model;
+pub mod onnx;
+#[cfg(test)]
+mod testing;
 pub mod train;
 
 pub use model::{Task, TrainedModel};
