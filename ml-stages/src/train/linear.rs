@@ -159,6 +159,13 @@ mod tests {
             .train(&LinearRegression::new(&fixture.layout(), "y"))
             .unwrap();
         // Three lines of slope 1, one per color and one for none: no error is left.
+        for (found, y) in fixture
+            .predict(&model)
+            .iter()
+            .zip([1.0, 2.0, 4.0, 5.0, 7.0, 8.0])
+        {
+            assert!((found - y).abs() < 1e-5, "{found} for {y}");
+        }
         assert!(model.losses[0] < 1e-8, "{:?}", model.losses);
         assert!((constants(&model)[0][0] - 1.0).abs() < 1e-6);
     }
