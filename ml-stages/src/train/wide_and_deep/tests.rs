@@ -51,6 +51,41 @@ fn same_seed_same_model_with_any_threads_and_batches() {
 }
 
 #[test]
+fn rows_beyond_the_memory_budget_are_learned_from_in_blocks() {
+    // 100 rows at a time: two index values, a label and a weight of 4 bytes each.
+    let fit = |fixture: &Fixture| {
+        let layout = fixture.columns_layout();
+        fit::fit_within(1600, &small(fixture), layout, fixture, fixture).unwrap()
+    };
+    let trained = fit(&crossed());
+    assert!(trained.losses[29] < 1e-3, "{:?}", trained.losses);
+    assert_eq!(fit(&crossed().in_batches(33)).losses, trained.losses);
+    let whole = crossed().train(&small(&crossed())).unwrap();
+    assert_ne!(whole.losses, trained.losses);
+}
+
+#[test]
+fn weights_count_as_repeated_rows() {
+    let once = Fixture::new("x: 1.0, 2.0, 4.0", "y: 1.0, 3.0, 2.0; w: 2, 1, 0");
+    let again = Fixture::new("x: 1.0, 1.0, 2.0", "y: 1.0, 1.0, 3.0");
+    // One step an epoch, so that the order of rows does not count.
+    let once_model = once.train(&small(&once).weight("w")).unwrap();
+    let again_model = again.train(&small(&again)).unwrap();
+    for (a, b) in once_model.losses.iter().zip(&again_model.losses) {
+        assert!((a - b).abs() < 1e-3, "{a} {b}");
+    }
+}
+
+#[test]
+fn a_specification_is_plain_data() {
+    let spec = small(&crossed()).wide(["a"]).weight("w").seed(7);
+    let json = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<WideAndDeep>(&json).unwrap(), spec);
+    let unknown = json.replacen("\"seed\"", "\"sead\"", 1);
+    assert!(serde_json::from_str::<WideAndDeep>(&unknown).is_err());
+}
+
+#[test]
 fn what_is_refused() {
     let fixture = crossed();
     expect![[r#"
