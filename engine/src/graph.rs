@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::analyzer::Analysis;
 use crate::artifact::ArtifactId;
+use crate::error::Error;
 use crate::output::OnBadRow;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -128,6 +129,8 @@ pub struct Graph {
     pub name: String,
     /// The nodes; inputs stand before what reads them.
     pub nodes: Vec<Node>,
+    /// Mistakes made while composing, which the plan reports.
+    pub mistakes: Vec<Error>,
 }
 
 impl Graph {

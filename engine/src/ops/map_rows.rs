@@ -145,6 +145,11 @@ impl<I: DeserializeOwned + 'static, O: Serialize + DeserializeOwned + 'static> T
     fn properties(&self) -> Properties {
         Properties::row_wise().portable(false)
     }
+
+    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let fields = fields_of::<I>().ok()?;
+        Some(fields.iter().map(|f| f.name().clone()).collect())
+    }
 }
 
 struct MapRowsOperator<I, O> {
