@@ -197,6 +197,25 @@ fn the_graph_is_data() {
 }
 
 #[test]
+fn a_closure_cannot_travel() {
+    let pipeline = learning();
+    assert_eq!(
+        pipeline.graph().to_portable_json().unwrap(),
+        pipeline.graph().to_json()
+    );
+    pipeline
+        .read("more", People)
+        .named("secret")
+        .map_batches(Ok)
+        .write(Nowhere);
+    expect![[r#"
+        a closure cannot leave this process
+          in transform "secret"
+          Hint: Say it with expressions, or run the pipeline here."#]]
+    .assert_eq(&pipeline.graph().to_portable_json().unwrap_err().to_string());
+}
+
+#[test]
 fn all_mistakes_are_reported_together_with_their_nodes() {
     let pipeline = Pipeline::new("wrong");
     let other = Pipeline::new("other").read("people", People);
