@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use arrow::array::AsArray;
 use arrow::datatypes::Float32Type;
 use arrow::record_batch::RecordBatch;
-use mainstem::engine::connectors;
 use mainstem::ml_stages::model::{FEATURES, SCORE, Task, TrainedModel};
 use mainstem::prelude::*;
-use mainstem::transforms::onnx_graph::{Attribute, Dim, ElementType, OnnxGraph, Tensor, TensorValues, Value};
+use mainstem::transforms::onnx_graph::{
+    Attribute, Dim, ElementType, OnnxGraph, Tensor, TensorValues, Value,
+};
 use mainstem::transforms::{FeatureLayout, FittedPreprocess};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -33,7 +34,10 @@ pub(crate) struct Dataset {
 impl Dataset {
     pub(crate) fn of(n_rows: usize) -> Self {
         let data = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-data");
-        Self { n_rows, root: data.join(format!("natality-{n_rows}")) }
+        Self {
+            n_rows,
+            root: data.join(format!("natality-{n_rows}")),
+        }
     }
 
     pub(crate) fn births(&self) -> PathBuf {
@@ -62,7 +66,8 @@ impl Dataset {
             let fitted = fit(self.n_rows.min(ROWS_TO_FIT), &run)?;
             let model = random_network(fitted.layout())?;
             let golden = first_rows(64)?;
-            Predictor::assemble(&fitted, &model, &golden, Backend::Auto)?.save(&self.predictor())?;
+            Predictor::assemble(&fitted, &model, &golden, Backend::Auto)?
+                .save(&self.predictor())?;
         }
         let predictor = Predictor::load(&self.predictor(), Backend::Auto)?;
         Ok(predictor.backend_name().to_owned())
@@ -77,8 +82,14 @@ fn preprocess() -> Preprocess {
         .feature("weeks", feature(col("gestation_weeks")).scale_to_z_score())
         .feature("sex", sex.one_hot())
         .feature("plurality", plurality.one_hot())
-        .feature("weeks_bucket", feature(col("gestation_weeks")).bucketize(10).one_hot())
-        .feature("age_bucket", feature(col("mother_age")).bucketize(7).one_hot())
+        .feature(
+            "weeks_bucket",
+            feature(col("gestation_weeks")).bucketize(10).one_hot(),
+        )
+        .feature(
+            "age_bucket",
+            feature(col("mother_age")).bucketize(7).one_hot(),
+        )
 }
 
 fn fit(n_rows: usize, run: &RunOptions) -> Result<FittedPreprocess> {
@@ -93,7 +104,9 @@ fn fit(n_rows: usize, run: &RunOptions) -> Result<FittedPreprocess> {
 fn first_rows(n_rows: usize) -> Result<RecordBatch> {
     let pipeline = Pipeline::new("golden rows");
     let (sink, rows) = connectors::collect();
-    pipeline.read("births", GeneratedBirths::new(SEED, n_rows)?).write(sink);
+    pipeline
+        .read("births", GeneratedBirths::new(SEED, n_rows)?)
+        .write(sink);
     pipeline.run(&RunOptions::new().workers(1))?;
     rows.take()
         .into_iter()
@@ -105,7 +118,10 @@ fn first_rows(n_rows: usize) -> Result<RecordBatch> {
 fn random_network(layout: &FeatureLayout) -> Result<TrainedModel> {
     if layout.width() != LAYERS[0] {
         let width = layout.width();
-        return Err(Error::bug(format!("the features take {width} columns, not {}", LAYERS[0])));
+        return Err(Error::bug(format!(
+            "the features take {width} columns, not {}",
+            LAYERS[0]
+        )));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     let mut graph = OnnxGraph::new();
@@ -115,7 +131,11 @@ fn random_network(layout: &FeatureLayout) -> Result<TrainedModel> {
         let (n_in, n_out) = (sizes[0], sizes[1]);
         let weights = random_tensor(&mut rng, &mut graph, &[n_in, n_out]);
         let bias = random_tensor(&mut rng, &mut graph, &[n_out]);
-        value = graph.op("Gemm", &[value, weights, bias], Vec::<(&str, Attribute)>::new());
+        value = graph.op(
+            "Gemm",
+            &[value, weights, bias],
+            Vec::<(&str, Attribute)>::new(),
+        );
         if layer + 2 < LAYERS.len() {
             value = graph.op("Relu", &[value], Vec::new());
         }
@@ -137,7 +157,10 @@ fn random_tensor(rng: &mut ChaCha8Rng, graph: &mut OnnxGraph, dims: &[usize]) ->
         z * scale
     };
     let values = (0..dims.iter().product::<usize>()).map(draw).collect();
-    graph.constant(Tensor { dims: dims.into(), values: TensorValues::Float(values) })
+    graph.constant(Tensor {
+        dims: dims.into(),
+        values: TensorValues::Float(values),
+    })
 }
 
 /// Both contenders must have written the same predictions, whatever the order of their files.
@@ -148,11 +171,19 @@ pub(crate) fn check_agreement(data: &Dataset) -> Result<(), Box<dyn std::error::
     let ours = predictions(&data.out("mainstem"))?;
     let theirs = predictions(&data.out("bare"))?;
     if ours.len() != data.n_rows || theirs.len() != data.n_rows {
-        return Err(format!("{} rows in, {} and {} predictions", data.n_rows, ours.len(), theirs.len()).into());
+        return Err(format!(
+            "{} rows in, {} and {} predictions",
+            data.n_rows,
+            ours.len(),
+            theirs.len()
+        )
+        .into());
     }
     let differ = |(a, b): &(&f32, &f32)| (*a - *b).abs() > 1e-5 * b.abs().max(1.0);
     match ours.iter().zip(&theirs).find(differ) {
-        Some((a, b)) => Err(format!("the engine predicts {a} where the bare loop predicts {b}").into()),
+        Some((a, b)) => {
+            Err(format!("the engine predicts {a} where the bare loop predicts {b}").into())
+        }
         None => Ok(()),
     }
 }

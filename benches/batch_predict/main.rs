@@ -8,9 +8,9 @@
 //! `cargo bench --bench batch_predict -- --rows 10000000 --json`
 
 mod bare_loop;
-mod dataset;
 #[path = "../../examples/natality/births.rs"]
 mod births;
+mod dataset;
 #[path = "../../examples/natality/generator.rs"]
 mod generator;
 #[path = "../../examples/shared/usage.rs"]
@@ -84,7 +84,9 @@ struct Figures {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
-    let n_rows = options.rows.unwrap_or(if options.bench { ROWS } else { ROWS_AS_TEST });
+    let n_rows = options
+        .rows
+        .unwrap_or(if options.bench { ROWS } else { ROWS_AS_TEST });
     let workers = match options.workers {
         Some(n) => n.max(1),
         None => std::thread::available_parallelism()?.get(),
@@ -98,7 +100,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let backend = data.prepare(workers)?;
     let (mut mainstem, mut bare, mut polars) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=options.rounds.max(1) {
-        let (ours, theirs) = (child("mainstem", n_rows, workers)?, child("bare", n_rows, workers)?);
+        let (ours, theirs) = (
+            child("mainstem", n_rows, workers)?,
+            child("bare", n_rows, workers)?,
+        );
         eprintln!("round {round}: mainstem {ours:?}\n         bare     {theirs:?}");
         mainstem.push(ours);
         bare.push(theirs);
@@ -109,10 +114,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     dataset::check_agreement(&data)?;
-    print(&options, backend, n_rows, workers, [&mainstem, &bare, &polars])
+    print(
+        &options,
+        backend,
+        n_rows,
+        workers,
+        [&mainstem, &bare, &polars],
+    )
 }
 
-fn measure(contender: Contender, data: &dataset::Dataset, workers: usize) -> Result<Run, Box<dyn Error>> {
+fn measure(
+    contender: Contender,
+    data: &dataset::Dataset,
+    workers: usize,
+) -> Result<Run, Box<dyn Error>> {
     let cpu = usage::cpu_seconds();
     let started = Instant::now();
     let rows = match contender {
@@ -138,8 +153,15 @@ fn child(contender: &str, n_rows: usize, workers: usize) -> Result<Run, Box<dyn 
 fn peer(python: &Path, data: &dataset::Dataset) -> Result<Run, Box<dyn Error>> {
     let mut command = Command::new(python);
     command
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/polars_onnxruntime.py"))
-        .args([data.births(), data.predictor().join("model.onnx"), data.out("polars")]);
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/benches/peers/polars_onnxruntime.py"
+        ))
+        .args([
+            data.births(),
+            data.predictor().join("model.onnx"),
+            data.out("polars"),
+        ]);
     last_line(command)
 }
 
@@ -176,10 +198,20 @@ fn print(
     runs: [&[Run]; 3],
 ) -> Result<(), Box<dyn Error>> {
     let named = ["mainstem", "bare loop", "polars"].into_iter().zip(runs);
-    println!("{n_rows} rows, {workers} workers, back-end {backend}, medians of {} rounds", options.rounds);
-    println!("{:<10} {:>14} {:>12} {:>10}", "", "rows/s", "CPU seconds", "peak MB");
+    println!(
+        "{n_rows} rows, {workers} workers, back-end {backend}, medians of {} rounds",
+        options.rounds
+    );
+    println!(
+        "{:<10} {:>14} {:>12} {:>10}",
+        "", "rows/s", "CPU seconds", "peak MB"
+    );
     for (name, runs) in named.filter(|(_, runs)| !runs.is_empty()) {
-        let Figures { rows_per_second, cpu_seconds, peak_rss_bytes } = figures(runs);
+        let Figures {
+            rows_per_second,
+            cpu_seconds,
+            peak_rss_bytes,
+        } = figures(runs);
         let megabytes = peak_rss_bytes as f64 / 1e6;
         println!("{name:<10} {rows_per_second:>14.0} {cpu_seconds:>12.2} {megabytes:>10.0}");
     }

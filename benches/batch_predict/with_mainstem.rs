@@ -1,6 +1,5 @@
 //! The job as a user of Mainstem writes it.
 
-use mainstem::engine::connectors;
 use mainstem::prelude::*;
 
 use crate::dataset::Dataset;
@@ -14,5 +13,9 @@ pub(crate) fn run(data: &Dataset, workers: usize) -> Result<u64> {
         .predict(&predictor)
         .write(connectors::parquet_sink(data.out("mainstem")).overwrite(true));
     let report = pipeline.run(&RunOptions::new().workers(workers))?;
-    Ok(report.published.iter().map(|(_, published)| published.n_rows).sum())
+    Ok(report
+        .published
+        .iter()
+        .map(|(_, published)| published.n_rows)
+        .sum())
 }

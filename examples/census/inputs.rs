@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use mainstem::engine::connectors;
 use mainstem::prelude::*;
 
 /// Numbers, by their column.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use mainstem::engine::{Description, Output, Position, Source, Split, SplitReader};
 use mainstem::prelude::*;
 use serde_json::json;
 
@@ -22,8 +23,9 @@ pub(crate) struct GeneratedBirths {
 
 impl GeneratedBirths {
     pub(crate) fn new(seed: u64, n_rows: usize) -> Result<Self> {
-        let births = Births::new(seed)
-            .map_err(|e| Error::bug("the generator's table has a weight that is not positive").with_source(e))?;
+        let births = Births::new(seed).map_err(|e| {
+            Error::bug("the generator's table has a weight that is not positive").with_source(e)
+        })?;
         Ok(Self {
             births: Arc::new(births),
             seed,
@@ -34,7 +36,10 @@ impl GeneratedBirths {
 
 impl Source for GeneratedBirths {
     fn describe(&self) -> Description {
-        Description::new("generated_births", json!({ "seed": self.seed, "n_rows": self.n_rows }))
+        Description::new(
+            "generated_births",
+            json!({ "seed": self.seed, "n_rows": self.n_rows }),
+        )
     }
 
     fn schema(&self) -> Result<SchemaRef> {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use mainstem::engine::connectors;
 use mainstem::engine::expression::{cast, functions::string::expr_fn::concat, when};
 use mainstem::prelude::*;
 
@@ -21,7 +20,12 @@ pub(crate) enum Inputs {
 
 impl Inputs {
     /// Writes `n_rows` births of a seed to a folder of Parquet files.
-    pub(crate) fn generate(folder: &Path, seed: u64, n_rows: usize, run: &RunOptions) -> Result<Self> {
+    pub(crate) fn generate(
+        folder: &Path,
+        seed: u64,
+        n_rows: usize,
+        run: &RunOptions,
+    ) -> Result<Self> {
         let pipeline = Pipeline::new("generate births");
         pipeline
             .read("births", GeneratedBirths::new(seed, n_rows)?)
@@ -35,11 +39,15 @@ impl Inputs {
         let holds = |name: &str| folder.join(name).is_file();
         if holds("babyweight_train.csv") && holds("babyweight_eval.csv") {
             let masked = n_unknown(&folder.join("babyweight_train.csv"), run)? > 0;
-            return Ok(Self::Workshop { folder: folder.to_owned(), masked });
+            return Ok(Self::Workshop {
+                folder: folder.to_owned(),
+                masked,
+            });
         }
         let is_parquet = |path: &Path| path.extension().is_some_and(|e| e == "parquet");
-        let mut entries = std::fs::read_dir(folder)
-            .map_err(|e| Error::environment(format!("cannot read folder {:?}", folder.display())).with_source(e))?;
+        let mut entries = std::fs::read_dir(folder).map_err(|e| {
+            Error::environment(format!("cannot read folder {:?}", folder.display())).with_source(e)
+        })?;
         if entries.any(|entry| entry.is_ok_and(|entry| is_parquet(&entry.path()))) {
             return Ok(Self::Table(folder.to_owned()));
         }
@@ -65,7 +73,11 @@ impl Inputs {
                     let file = folder.join(format!("babyweight_{name}.csv"));
                     let rows = pipeline.read(name, connectors::csv(file).schema(workshop_schema()));
                     let rows = clean(&rows).select(MODEL_COLUMNS.map(col));
-                    if *masked { Ok(rows) } else { with_masked_copies(&rows) }
+                    if *masked {
+                        Ok(rows)
+                    } else {
+                        with_masked_copies(&rows)
+                    }
                 };
                 Ok([part("train")?, part("eval")?])
             }
@@ -75,12 +87,13 @@ impl Inputs {
     /// All rows in the files, as the model takes them.
     pub(crate) fn all(&self, pipeline: &Pipeline) -> Result<Collection> {
         match self {
-            Self::Table(folder) => {
-                labelled(&clean(&pipeline.read("births", connectors::parquet(folder))))
-            }
+            Self::Table(folder) => labelled(&clean(
+                &pipeline.read("births", connectors::parquet(folder)),
+            )),
             Self::Workshop { folder, .. } => {
                 let files = folder.join("babyweight_*.csv");
-                let rows = pipeline.read("births", connectors::csv(files).schema(workshop_schema()));
+                let rows =
+                    pipeline.read("births", connectors::csv(files).schema(workshop_schema()));
                 Ok(clean(&rows).select(MODEL_COLUMNS.map(col)))
             }
         }
@@ -88,8 +101,13 @@ impl Inputs {
 }
 
 /// The label and what it is predicted from.
-const MODEL_COLUMNS: [&str; 5] =
-    ["weight_pounds", "is_male", "mother_age", "plurality", "gestation_weeks"];
+const MODEL_COLUMNS: [&str; 5] = [
+    "weight_pounds",
+    "is_male",
+    "mother_age",
+    "plurality",
+    "gestation_weeks",
+];
 
 fn workshop_schema() -> SchemaRef {
     let field = |name, kind| Field::new(name, kind, true);
@@ -120,7 +138,8 @@ fn text(column: &str) -> Expr {
 /// Leaves out births whose weight, or what it is predicted from, is not known.
 fn clean(rows: &Collection) -> Collection {
     let known = ["is_male", "plurality"].map(|name| col(name).is_not_null());
-    let positive = ["weight_pounds", "mother_age", "gestation_weeks"].map(|name| col(name).gt(lit(0)));
+    let positive =
+        ["weight_pounds", "mother_age", "gestation_weeks"].map(|name| col(name).gt(lit(0)));
     let all = known.into_iter().chain(positive).reduce(Expr::and);
     match all {
         Some(all) => rows.filter(all),
