@@ -4,7 +4,7 @@ import json
 import operator
 import sys
 
-COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
+COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "begins": str.startswith}
 
 
 def value(text):

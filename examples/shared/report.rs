@@ -3,14 +3,41 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
-use mainstem::ml_stages::Evaluation;
+use mainstem::ml_stages::SkewReport;
+use mainstem::ml_stages::evaluate::{Evaluation, Metrics};
+use mainstem::prelude::*;
 use serde::Serialize;
 
+use crate::usage;
+
+/// Prints the report, or the error, and gives the process's exit code.
+pub(crate) fn print(outcome: Result<Report>, json: bool) -> ExitCode {
+    let printed = outcome.and_then(|report| {
+        println!("{report}");
+        if json {
+            println!("{}", report.to_json()?);
+        }
+        Ok(())
+    });
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.report());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A metric by model and by slice.
+type BySlice = BTreeMap<String, BTreeMap<String, f64>>;
+
 /// The figures of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) example: &'static str,
     /// Rows read, before copies.
@@ -22,34 +49,62 @@ pub(crate) struct Report {
     pub(crate) workers: usize,
     /// By name, such as `rmse`: by model, by slice.
     #[serde(flatten)]
-    pub(crate) metrics: BTreeMap<&'static str, BTreeMap<String, BTreeMap<String, f64>>>,
+    pub(crate) metrics: BTreeMap<&'static str, BySlice>,
     #[serde(skip)]
     pub(crate) slice_rows: Vec<(String, u64)>,
-    pub(crate) rows_compared: u64,
     pub(crate) features_differing: u64,
     pub(crate) scores_max_relative_difference: f64,
-    pub(crate) paths_compared: Vec<String>,
     pub(crate) predictor: PathBuf,
     pub(crate) predictions: PathBuf,
 }
 
 impl Report {
-    /// Adds a metric of one model, slice by slice.
-    pub(crate) fn add(&mut self, metric: &'static str, model: &str, evaluation: &Evaluation) {
-        let slices = evaluation.slices.iter().filter_map(|slice| {
-            let value = slice.metrics.get(metric).copied()?;
-            Some((slice.name.clone(), value))
-        });
-        let models = self.metrics.entry(metric).or_default();
-        models.insert(model.to_owned(), slices.collect());
-        self.slice_rows = evaluation
-            .slices
-            .iter()
-            .map(|slice| (slice.name.clone(), slice.n_rows))
-            .collect();
+    pub(crate) fn new(example: &'static str, rows: u64, predictor: &Predictor, skew: &SkewReport) -> Self {
+        Self {
+            example,
+            rows,
+            backend: predictor.backend_name().to_owned(),
+            features_differing: skew.features_differing,
+            scores_max_relative_difference: skew.scores_max_relative_difference,
+            ..Self::default()
+        }
     }
 
-    fn metric_table(&self, metric: &str, models: &BTreeMap<String, BTreeMap<String, f64>>) -> Table {
+    /// Takes a metric of all models over all slices; one that a slice does not have is left out.
+    pub(crate) fn add(
+        &mut self,
+        metric: &'static str,
+        evaluation: &Evaluation,
+        of: impl Fn(Metrics) -> Option<f64>,
+    ) {
+        let models = self.metrics.entry(metric).or_default();
+        for slice in &evaluation.slices {
+            for scored in &slice.predictions {
+                let slices = models.entry(scored.prediction.clone()).or_default();
+                if let Some(value) = of(scored.metrics) {
+                    slices.insert(slice.name.clone(), value);
+                }
+            }
+        }
+        let rows = evaluation.slices.iter().map(|s| (s.name.clone(), s.n_rows));
+        self.slice_rows = rows.collect();
+    }
+
+    /// Takes what the process has used.
+    pub(crate) fn used(mut self, wall: Duration, workers: usize) -> Self {
+        self.seconds = wall.as_secs_f64();
+        self.cpu_seconds = usage::cpu_seconds();
+        self.peak_rss_bytes = usage::peak_rss_bytes();
+        self.workers = workers;
+        self
+    }
+
+    /// The figures as one line of JSON.
+    pub(crate) fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string(self)?)
+    }
+
+    fn table(&self, metric: &str, models: &BySlice) -> Table {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
         let header = [metric.to_owned(), "rows".to_owned()];
@@ -70,7 +125,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (metric, models) in &self.metrics {
-            writeln!(f, "{}", self.metric_table(metric, models))?;
+            writeln!(f, "{}", self.table(metric, models))?;
         }
         writeln!(
             f,
@@ -86,11 +141,8 @@ impl fmt::Display for Report {
         writeln!(f, "predictions  {}", self.predictions.display())?;
         write!(
             f,
-            "skew check   {} feature values differ over {} rows ({}); scores differ by at most {:.1e}",
-            self.features_differing,
-            self.rows_compared,
-            self.paths_compared.join(", "),
-            self.scores_max_relative_difference,
+            "skew check   {} feature values differ; scores differ by at most {:.1e}",
+            self.features_differing, self.scores_max_relative_difference,
         )
     }
 }
