@@ -1,5 +1,6 @@
 //! Training, ONNX export, inference and evaluation stages for Mainstem.
 
+pub mod evaluate;
 pub mod model;
 pub mod onnx;
 #[cfg(test)]

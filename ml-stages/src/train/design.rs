@@ -7,7 +7,7 @@ use nalgebra::{Cholesky, DMatrix, DVector};
 /// The most columns of a linear model: the normal equations take the square of it in memory.
 pub(crate) const MAX_COLUMNS: usize = 4_096;
 
-/// Added to each diagonal of the normal equations, relative to it.
+/// Added to each diagonal of the normal equations but the intercept's, relative to it.
 ///
 /// It picks one of the many equal solutions where columns depend on each other, as a full set of
 /// one-hot columns and the intercept do.
@@ -183,7 +183,8 @@ impl NormalEquations {
                 self.products[(i, j)] = product;
                 self.products[(j, i)] = product;
             }
-            self.products[(j, j)] = 1.0 + RELATIVE_RIDGE;
+            // The intercept is free, or a large label would be drawn to 0.
+            self.products[(j, j)] = if j == 0 { 1.0 } else { 1.0 + RELATIVE_RIDGE };
             self.targets[j] *= scale[j];
         }
         let factors = Cholesky::new(self.products).ok_or_else(|| {

@@ -167,3 +167,53 @@ impl Trainer for LogisticRegression {
         .with_hint("Raise `l2`, or scale the features by `scale_to_z_score`."))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::testing::{Fixture, constants};
+    use expect_test::expect;
+
+    // scikit-learn 1.x: LogisticRegression(C=1, tol=1e-12).fit(X, y); coef_, intercept_, log_loss
+    #[test]
+    fn coefficients_are_as_scikit_learn_has_them() {
+        let fixture = Fixture::new(
+            "a: 0.5, 1.5, 2.5, 3.5, -0.5, -1.5, 0.0, 1.0; b: 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0",
+            "y: 0, 1, 1, 1, 0, 0, 1, 0",
+        );
+        let model = fixture
+            .train(&LogisticRegression::new(&fixture.layout(), "y"))
+            .unwrap();
+        let [weights, bias]: [Vec<f32>; 2] = constants(&model).try_into().unwrap();
+        for (found, expected) in weights.iter().chain(&bias).zip([
+            0.8821633215155987,
+            0.14929288715641528,
+            -0.8208803418089659,
+        ]) {
+            assert!((f64::from(*found) - expected).abs() < 1e-5, "{found}");
+        }
+        assert!((model.losses[0] - 0.44439947132559476).abs() < 1e-6);
+    }
+
+    #[test]
+    fn separable_rows_settle_by_the_penalty_alone() {
+        let fixture = Fixture::new("x: 1.0, 2.0, 3.0, 4.0", "y: false, false, true, true");
+        let spec = LogisticRegression::new(&fixture.layout(), "y");
+        assert!(fixture.train(&spec).unwrap().losses[0] < 0.5);
+        assert!(fixture.train(&spec.l2(1e-3)).unwrap().losses[0] < 0.05);
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let fixture = Fixture::new("x: 1.0, 2.0", "y: 0, null; c: 0.0, 0.5");
+        let layout = fixture.layout();
+        expect![[r#"
+            training row 1: label "y" is null
+              Hint: Filter such rows out before training."#]]
+        .assert_eq(&fixture.refused(&LogisticRegression::new(&layout, "y")));
+        expect![[r#"
+            training row 1: label "c" must be 0 or 1, found 0.5
+              Hint: A classifier learns the probability of 1: compare the column with the value sought."#]]
+        .assert_eq(&fixture.refused(&LogisticRegression::new(&layout, "c")));
+    }
+}
