@@ -73,10 +73,12 @@ fn parts(data: &Dataset) -> Result<(Vec<Part>, SchemaRef), Box<dyn Error>> {
     for file in files {
         let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&file)?)?;
         schema.get_or_insert_with(|| Arc::clone(builder.schema()));
-        parts.extend((0..builder.metadata().num_row_groups()).map(|row_group| Part {
-            file: file.clone(),
-            row_group,
-        }));
+        parts.extend(
+            (0..builder.metadata().num_row_groups()).map(|row_group| Part {
+                file: file.clone(),
+                row_group,
+            }),
+        );
     }
     let input = schema.ok_or("no births")?;
     let prediction = Arc::new(Field::new("prediction", DataType::Float32, false));
@@ -96,7 +98,11 @@ fn writer(file: File, schema: &SchemaRef) -> Result<ArrowWriter<File>, Failure> 
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .build();
-    Ok(ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))?)
+    Ok(ArrowWriter::try_new(
+        file,
+        Arc::clone(schema),
+        Some(properties),
+    )?)
 }
 
 /// The kernels, called by hand.
@@ -118,7 +124,10 @@ impl<'a> Scorer<'a> {
         let values = matrix.values().as_primitive::<Float32Type>().values();
         let view = TensorView::new(TensorValuesRef::Float(values), self.fitted.layout().width())?;
         let outputs = self.session.run(&[(FEATURES, view)])?;
-        let (_, scores) = outputs.into_iter().next().ok_or("the model has no output")?;
+        let (_, scores) = outputs
+            .into_iter()
+            .next()
+            .ok_or("the model has no output")?;
         let scores: ArrayRef = Arc::new(Float32Array::from(scores.values));
         let columns = rows.columns().iter().cloned().chain([scores]).collect();
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)

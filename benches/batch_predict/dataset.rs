@@ -4,8 +4,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
-use arrow::datatypes::Float32Type;
+use arrow::datatypes::{DataType, Float32Type};
 use arrow::record_batch::RecordBatch;
+use mainstem::engine::expression::cast;
 use mainstem::ml_stages::model::{FEATURES, SCORE, Task, TrainedModel};
 use mainstem::prelude::*;
 use mainstem::transforms::onnx_graph::{
@@ -70,13 +71,15 @@ impl Dataset {
                 .save(&self.predictor())?;
         }
         let predictor = Predictor::load(&self.predictor(), Backend::Auto)?;
-        Ok(predictor.backend_name().to_owned())
+        Ok(predictor.backend_name())
     }
 }
 
 fn preprocess() -> Preprocess {
-    let sex = feature(col("is_male")).compute_and_apply_vocabulary(VocabularyOptions::default());
-    let plurality = feature(col("plurality")).bucketize(4);
+    let sex = feature(cast(col("is_male"), DataType::Utf8))
+        .compute_and_apply_vocabulary(VocabularyOptions::new());
+    let plurality = feature(cast(col("plurality"), DataType::Utf8))
+        .compute_and_apply_vocabulary(VocabularyOptions::new());
     Preprocess::new()
         .feature("age", feature(col("mother_age")).scale_to_z_score())
         .feature("weeks", feature(col("gestation_weeks")).scale_to_z_score())

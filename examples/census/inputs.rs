@@ -7,8 +7,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use mainstem::prelude::*;
 
 /// Numbers, by their column.
-pub(crate) const NUMBERS: [&str; 5] =
-    ["age", "education_num", "capital_gain", "capital_loss", "hours_per_week"];
+pub(crate) const NUMBERS: [&str; 5] = [
+    "age",
+    "education_num",
+    "capital_gain",
+    "capital_loss",
+    "hours_per_week",
+];
 
 /// Categories, by their column.
 pub(crate) const CATEGORIES: [&str; 8] = [
@@ -39,12 +44,20 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
 
 /// The rows to learn from.
 pub(crate) fn train(pipeline: &Pipeline, folder: &Path) -> Collection {
-    rows(pipeline, "train", connectors::csv(folder.join("adult.data")))
+    rows(
+        pipeline,
+        "train",
+        connectors::csv(folder.join("adult.data")),
+    )
 }
 
 /// The rows to evaluate on; their file begins with a line that is no row.
 pub(crate) fn test(pipeline: &Pipeline, folder: &Path) -> Collection {
-    rows(pipeline, "test", connectors::csv(folder.join("adult.test")).skip_lines(1))
+    rows(
+        pipeline,
+        "test",
+        connectors::csv(folder.join("adult.test")).skip_lines(1),
+    )
 }
 
 fn rows(pipeline: &Pipeline, name: &str, file: connectors::CsvSource) -> Collection {

@@ -68,7 +68,8 @@ fn run(options: &Options) -> Result<Report> {
     let predictions = out.join("predictions");
     let test = |pipeline: &Pipeline| Ok(inputs::test(pipeline, &options.data));
     let n_predicted = learn::predict(&predictor, test, &predictions, &run)?;
-    let both = |p: &Pipeline| Ok(inputs::train(p, &options.data).union(&[inputs::test(p, &options.data)]));
+    let both =
+        |p: &Pipeline| Ok(inputs::train(p, &options.data).union(&[inputs::test(p, &options.data)]));
     let skew = learn::skew(&predictor, both, &run)?;
     let mut report = Report::new("census", n_predicted, &predictor, &skew);
     report.predictor = folder;

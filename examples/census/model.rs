@@ -22,11 +22,26 @@ pub(crate) fn preprocess() -> Preprocess {
     }
     preprocess
         .feature("age_bucket", age().one_hot())
-        .feature("hours_bucket", number("hours_per_week").bucketize(8).one_hot())
-        .feature("gain_bucket", positive("capital_gain").bucketize(10).one_hot())
-        .feature("loss_bucket", positive("capital_loss").bucketize(10).one_hot())
-        .feature("education_and_occupation", cross([words("education"), words("occupation")]))
-        .feature("relationship_and_age", cross([words("relationship"), age()]))
+        .feature(
+            "hours_bucket",
+            number("hours_per_week").bucketize(8).one_hot(),
+        )
+        .feature(
+            "gain_bucket",
+            positive("capital_gain").bucketize(10).one_hot(),
+        )
+        .feature(
+            "loss_bucket",
+            positive("capital_loss").bucketize(10).one_hot(),
+        )
+        .feature(
+            "education_and_occupation",
+            cross([words("education"), words("occupation")]),
+        )
+        .feature(
+            "relationship_and_age",
+            cross([words("relationship"), age()]),
+        )
 }
 
 /// Most people have none: the buckets are those of the people who have some.
@@ -48,9 +63,20 @@ pub(crate) fn train(
         .wide(["education_and_occupation", "relationship_and_age"])
         .seed(seed);
     [
-        ("constant", rows.named("constant").train(ConstantBaseline::classification(fitted, LABEL))),
-        ("logistic", rows.named("logistic").train(LogisticRegression::new(fitted, LABEL).l2(1.0))),
-        ("wide_and_deep", rows.named("wide_and_deep").train(wide_and_deep)),
+        (
+            "constant",
+            rows.named("constant")
+                .train(ConstantBaseline::classification(fitted, LABEL)),
+        ),
+        (
+            "logistic",
+            rows.named("logistic")
+                .train(LogisticRegression::new(fitted, LABEL).l2(1.0)),
+        ),
+        (
+            "wide_and_deep",
+            rows.named("wide_and_deep").train(wide_and_deep),
+        ),
     ]
 }
 

@@ -27,8 +27,8 @@ use std::time::Instant;
 use clap::Parser;
 use mainstem::prelude::*;
 
-use mainstem::ml_stages::evaluate::Metrics;
 use inputs::Inputs;
+use mainstem::ml_stages::evaluate::Metrics;
 use report::Report;
 
 /// Learns to predict the weight of babies and predicts it over all files.
@@ -83,9 +83,13 @@ fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("natality", n_rows, &predictor, &skew);
     report.predictor = folder;
     report.predictions = predictions;
-    report.add("rmse", &*learned.artifact(&evaluation)?, |metrics| match metrics {
-        Metrics::Regression { rmse, .. } => Some(rmse),
-        Metrics::Classification { .. } => None,
-    });
+    report.add(
+        "rmse",
+        &*learned.artifact(&evaluation)?,
+        |metrics| match metrics {
+            Metrics::Regression { rmse, .. } => Some(rmse),
+            Metrics::Classification { .. } => None,
+        },
+    );
     Ok(report.used(started.elapsed(), learned.workers))
 }

@@ -11,7 +11,8 @@ const LABEL: &str = "weight_pounds";
 
 /// The features of a birth.
 pub(crate) fn preprocess() -> Preprocess {
-    let words = |column: &str| feature(col(column)).compute_and_apply_vocabulary(VocabularyOptions::new());
+    let words =
+        |column: &str| feature(col(column)).compute_and_apply_vocabulary(VocabularyOptions::new());
     let weeks = || feature(col("gestation_weeks"));
     let age = || feature(col("mother_age"));
     Preprocess::new()
@@ -21,8 +22,14 @@ pub(crate) fn preprocess() -> Preprocess {
         .feature("plurality", words("plurality").one_hot())
         .feature("age_bucket", age().bucketize(10).one_hot())
         .feature("weeks_bucket", weeks().bucketize(20).one_hot())
-        .feature("sex_and_plurality", cross([words("is_male"), words("plurality")]))
-        .feature("plurality_and_weeks", cross([words("plurality"), weeks().bucketize(20)]))
+        .feature(
+            "sex_and_plurality",
+            cross([words("is_male"), words("plurality")]),
+        )
+        .feature(
+            "plurality_and_weeks",
+            cross([words("plurality"), weeks().bucketize(20)]),
+        )
 }
 
 /// A constant, a linear model, and wide-and-deep, which is the one that is kept.
@@ -35,9 +42,20 @@ pub(crate) fn train(
         .wide(["sex_and_plurality", "plurality_and_weeks"])
         .seed(seed);
     [
-        ("constant", rows.named("constant").train(ConstantBaseline::regression(fitted, LABEL))),
-        ("linear", rows.named("linear").train(LinearRegression::new(fitted, LABEL))),
-        ("wide_and_deep", rows.named("wide_and_deep").train(wide_and_deep)),
+        (
+            "constant",
+            rows.named("constant")
+                .train(ConstantBaseline::regression(fitted, LABEL)),
+        ),
+        (
+            "linear",
+            rows.named("linear")
+                .train(LinearRegression::new(fitted, LABEL)),
+        ),
+        (
+            "wide_and_deep",
+            rows.named("wide_and_deep").train(wide_and_deep),
+        ),
     ]
 }
 

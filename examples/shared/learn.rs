@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mainstem::engine::ArtifactRef;
 use mainstem::ml_stages::evaluate::{Evaluate, Evaluation};
-use mainstem::ml_stages::{SkewReport, TrainedModel, skew_check};
+use mainstem::ml_stages::{SavePredictor, SkewReport, TrainedModel, skew_check};
 use mainstem::prelude::*;
 use mainstem::transforms::FittedPreprocess;
 
@@ -13,7 +13,7 @@ pub(crate) type NamedModel = (&'static str, ArtifactRef<TrainedModel>);
 
 /// Assembles each model into a Predictor and compares all of them on the rows of `eval`.
 ///
-/// The last model is the one that is kept, in `folder`.
+/// The last model is the one that is kept, in `folder`, with the evaluation in its manifest.
 pub(crate) fn evaluate_and_keep(
     train: &Collection,
     eval: &Collection,
@@ -23,14 +23,25 @@ pub(crate) fn evaluate_and_keep(
     evaluate: Evaluate,
 ) -> ArtifactRef<Evaluation> {
     let mut scored = eval.clone();
-    for (i, (name, model)) in models.iter().enumerate() {
-        let predictor = train.assemble(fitted, model, backend);
-        if i + 1 == models.len() {
-            predictor.save(folder);
-        }
-        scored = scored.predict_with(&predictor, name);
+    let mut kept = None;
+    for (name, model) in models {
+        let predictor = train
+            .named(format!("{name}/predictor"))
+            .assemble(fitted, model, backend);
+        scored = scored
+            .named(format!("{name}/predict"))
+            .predict_with(&predictor, name);
+        kept = Some(predictor);
     }
-    scored.evaluate(evaluate.predictions(models.iter().map(|(name, _)| *name)))
+    let names = models.iter().map(|(name, _)| *name);
+    let evaluation = scored
+        .named("evaluate")
+        .evaluate(evaluate.predictions(names));
+    if let Some(predictor) = kept {
+        let save = SavePredictor::new(&predictor, folder).metrics("evaluation", &evaluation);
+        let _saved = train.pipeline().step::<Predictor>("save", save);
+    }
+    evaluation
 }
 
 /// Predicts over rows into a folder of Parquet files, in a graph of its own; gives the number of rows.
@@ -45,7 +56,11 @@ pub(crate) fn predict(
         .predict(predictor)
         .write(connectors::parquet_sink(folder).overwrite(true));
     let report = pipeline.run(run)?;
-    Ok(report.published.iter().map(|(_, published)| published.n_rows).sum())
+    Ok(report
+        .published
+        .iter()
+        .map(|(_, published)| published.n_rows)
+        .sum())
 }
 
 /// Compares the ways to a prediction over all rows.

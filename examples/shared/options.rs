@@ -47,7 +47,9 @@ impl Common {
     }
 
     pub(crate) fn out(&self, example: &str) -> PathBuf {
-        self.out.clone().unwrap_or_else(|| PathBuf::from("target").join(example))
+        self.out
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("target").join(example))
     }
 
     /// The back-end, after an attempt to install ONNX Runtime where it is wanted and not there.

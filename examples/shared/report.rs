@@ -52,18 +52,28 @@ pub(crate) struct Report {
     pub(crate) metrics: BTreeMap<&'static str, BySlice>,
     #[serde(skip)]
     pub(crate) slice_rows: Vec<(String, u64)>,
+    pub(crate) rows_compared: u64,
     pub(crate) features_differing: u64,
     pub(crate) scores_max_relative_difference: f64,
+    /// The ways that were compared with the batch path.
+    pub(crate) paths_compared: Vec<String>,
     pub(crate) predictor: PathBuf,
     pub(crate) predictions: PathBuf,
 }
 
 impl Report {
-    pub(crate) fn new(example: &'static str, rows: u64, predictor: &Predictor, skew: &SkewReport) -> Self {
+    pub(crate) fn new(
+        example: &'static str,
+        rows: u64,
+        predictor: &Predictor,
+        skew: &SkewReport,
+    ) -> Self {
         Self {
             example,
             rows,
-            backend: predictor.backend_name().to_owned(),
+            backend: predictor.backend_name(),
+            rows_compared: skew.rows,
+            paths_compared: skew.paths.clone(),
             features_differing: skew.features_differing,
             scores_max_relative_difference: skew.scores_max_relative_difference,
             ..Self::default()
@@ -110,10 +120,16 @@ impl Report {
         let header = [metric.to_owned(), "rows".to_owned()];
         table.set_header(header.into_iter().chain(models.keys().cloned()));
         for (slice, n_rows) in &self.slice_rows {
-            let values = models
-                .values()
-                .map(|slices| slices.get(slice).map_or_else(|| "-".into(), |v| format!("{v:.4}")));
-            table.add_row([slice.clone(), n_rows.to_string()].into_iter().chain(values));
+            let values = models.values().map(|slices| {
+                slices
+                    .get(slice)
+                    .map_or_else(|| "-".into(), |v| format!("{v:.4}"))
+            });
+            table.add_row(
+                [slice.clone(), n_rows.to_string()]
+                    .into_iter()
+                    .chain(values),
+            );
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -141,8 +157,11 @@ impl fmt::Display for Report {
         writeln!(f, "predictions  {}", self.predictions.display())?;
         write!(
             f,
-            "skew check   {} feature values differ; scores differ by at most {:.1e}",
-            self.features_differing, self.scores_max_relative_difference,
+            "skew check   {} feature values differ over {} rows, scores by at most {:.1e} ({})",
+            self.features_differing,
+            self.rows_compared,
+            self.scores_max_relative_difference,
+            self.paths_compared.join("; "),
         )
     }
 }
