@@ -1,10 +1,11 @@
 //! Training rows written as text, and models run without a back-end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Float32Array, ListArray};
+use arrow::array::{ArrayRef, AsArray, Float32Array, ListArray};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use mainstem_engine::testing::table;
 use mainstem_engine::{
@@ -13,7 +14,8 @@ use mainstem_engine::{
 use mainstem_transforms::onnx_graph::TensorValues;
 use mainstem_transforms::{FEATURES_COLUMN, FeatureKind, FeatureLayout, features_type};
 
-use crate::model::TrainedModel;
+use crate::model::{FEATURES, SCORE, TrainedModel};
+use crate::onnx::{Embedded, InferenceBackend, TensorValuesRef, TensorView, encode};
 
 /// Rows in memory, with a layout as the artifact `layout`.
 pub(crate) struct Fixture {
@@ -89,6 +91,10 @@ impl Fixture {
         ArtifactRef::new("layout")
     }
 
+    pub(crate) fn columns_layout(&self) -> &FeatureLayout {
+        &self.layout
+    }
+
     pub(crate) fn train(&self, trainer: &dyn Trainer) -> Result<Arc<TrainedModel>> {
         let mut artifacts = Artifacts::none();
         artifacts.insert("layout", Arc::new(self.layout.clone()));
@@ -105,6 +111,41 @@ impl Fixture {
             model.losses
         );
         Ok(model)
+    }
+
+    /// The features of all rows, one row after the other.
+    pub(crate) fn matrix(&self) -> Vec<f32> {
+        let lists = |b: &RecordBatch| {
+            let lists = b.column_by_name(FEATURES_COLUMN).unwrap().clone();
+            let lists = lists.as_list::<i32>().iter().flatten().collect::<Vec<_>>();
+            let values = |l: &ArrayRef| l.as_primitive::<Float32Type>().values().to_vec();
+            lists.iter().flat_map(values).collect::<Vec<f32>>()
+        };
+        self.batches.iter().flat_map(lists).collect()
+    }
+
+    /// The scores that the model's graph gives for the rows, on the embedded back-end.
+    pub(crate) fn predict(&self, model: &TrainedModel) -> Vec<f32> {
+        self.predict_on(&Embedded::new(), model)
+    }
+
+    /// The scores that the model's graph gives for the rows on a back-end.
+    pub(crate) fn predict_on(
+        &self,
+        backend: &dyn InferenceBackend,
+        model: &TrainedModel,
+    ) -> Vec<f32> {
+        let bytes = encode(&model.graph, model.kind, &BTreeMap::new());
+        let mut session = backend.load(&bytes).unwrap();
+        let matrix = self.matrix();
+        let view = TensorView::new(TensorValuesRef::Float(&matrix), self.layout.width()).unwrap();
+        let [(name, scores)] = session
+            .run(&[(FEATURES, view)])
+            .unwrap()
+            .try_into()
+            .unwrap();
+        assert_eq!((name.as_str(), scores.width), (SCORE, 1));
+        scores.values
     }
 
     /// The message by which a trainer refuses the rows.

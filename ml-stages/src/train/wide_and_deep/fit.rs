@@ -48,6 +48,17 @@ pub(super) fn fit(
     rows: &dyn TrainingRows,
     context: &dyn TrainingContext,
 ) -> Result<Trained> {
+    fit_within(MAX_BLOCK_BYTES, spec, layout, rows, context)
+}
+
+/// [`fit`] with at most so many bytes of rows in memory, but at least a minibatch.
+pub(super) fn fit_within(
+    max_block_bytes: usize,
+    spec: &WideAndDeep,
+    layout: &FeatureLayout,
+    rows: &dyn TrainingRows,
+    context: &dyn TrainingContext,
+) -> Result<Trained> {
     let inputs = Inputs::new(layout, &spec.wide)?;
     let label = scan_labels(spec, layout, rows, context)?;
     let score = match spec.task {
@@ -89,7 +100,8 @@ pub(super) fn fit(
         random,
         n_done: 0,
     };
-    let losses = run.epochs(rows)?;
+    let block_rows = (max_block_bytes / inputs.bytes_per_row()).max(spec.batch_size);
+    let losses = run.epochs(rows, block_rows)?;
     let label = run.label;
     Ok(Trained {
         inputs,
@@ -155,42 +167,48 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn epochs(&mut self, rows: &dyn TrainingRows) -> Result<Vec<f64>> {
-        let block_rows = (MAX_BLOCK_BYTES / self.inputs.bytes_per_row()).max(self.spec.batch_size);
-        let mut kept: Option<Block> = None;
+    /// All passes, and the mean loss of each.
+    fn epochs(&mut self, rows: &dyn TrainingRows, block_rows: usize) -> Result<Vec<f64>> {
         let mut losses = Vec::new();
+        let mut kept: Option<Block> = None;
         for epoch in 1..=self.spec.epochs {
             let mut sum = Sum::default();
-            if let Some(block) = &kept {
-                self.learn(block, epoch, &mut sum)?;
-            } else {
-                let mut block = Block::default();
-                let mut n_read = 0;
-                for batch in rows.epoch() {
-                    self.context.check()?;
-                    let examples =
-                        self.spec
-                            .columns
-                            .read(&batch?, n_read, self.layout, self.spec.task)?;
-                    for (row, features) in examples.rows().enumerate() {
-                        let y = (examples.labels[row] - self.label.mean) / self.label.std_dev;
-                        let weight = examples.weight(row) as f32;
-                        block.push(self.inputs, features, y as f32, weight);
-                        if block.n_rows() == block_rows {
-                            self.learn(&block, epoch, &mut sum)?;
-                            block = Block::default();
-                        }
-                    }
-                    n_read += examples.n_rows() as u64;
-                }
-                self.learn(&block, epoch, &mut sum)?;
-                if n_read <= block_rows as u64 {
-                    kept = Some(block);
-                }
+            match &kept {
+                Some(block) => self.learn(block, epoch, &mut sum)?,
+                None => kept = self.read_and_learn(rows, block_rows, epoch, &mut sum)?,
             }
             losses.push(sum.loss / sum.weight);
         }
         Ok(losses)
+    }
+
+    /// One pass in blocks; gives the block back if it holds all rows.
+    fn read_and_learn(
+        &mut self,
+        rows: &dyn TrainingRows,
+        block_rows: usize,
+        epoch: usize,
+        sum: &mut Sum,
+    ) -> Result<Option<Block>> {
+        let mut block = Block::default();
+        let mut n_read = 0;
+        for batch in rows.epoch() {
+            self.context.check()?;
+            let Self { spec, layout, .. } = self;
+            let examples = spec.columns.read(&batch?, n_read, layout, spec.task)?;
+            for (row, features) in examples.rows().enumerate() {
+                if block.n_rows() == block_rows {
+                    self.learn(&block, epoch, sum)?;
+                    block = Block::default();
+                }
+                let y = (examples.labels[row] - self.label.mean) / self.label.std_dev;
+                let weight = examples.weight(row) as f32;
+                block.push(self.inputs, features, y as f32, weight);
+            }
+            n_read += examples.n_rows() as u64;
+        }
+        self.learn(&block, epoch, sum)?;
+        Ok((block.n_rows() as u64 == n_read).then_some(block))
     }
 
     /// One pass over the rows of a block, in a new order.

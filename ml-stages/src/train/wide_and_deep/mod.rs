@@ -60,7 +60,7 @@ impl WideAndDeep {
             embedding_dims: 8,
             ensemble: 1,
             epochs: 10,
-            batch_size: 1024,
+            batch_size: 512,
             learning_rate: 0.003,
             weight_decay: 0.01,
             seed: 0,
@@ -117,7 +117,7 @@ impl WideAndDeep {
         self
     }
 
-    /// Sets how many rows make a step; 1,024 by default.
+    /// Sets how many rows make a step; 512 by default.
     #[must_use]
     pub fn batch_size(mut self, rows: usize) -> Self {
         self.batch_size = rows;
