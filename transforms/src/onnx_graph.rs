@@ -159,6 +159,52 @@ impl OnnxGraph {
         value
     }
 
+    /// A constant 64-bit float, as a scalar.
+    pub fn double(&mut self, value: f64) -> Value {
+        self.constant(Tensor {
+            dims: Vec::new(),
+            values: TensorValues::Double(vec![value]),
+        })
+    }
+
+    /// A constant 64-bit integer, as a scalar.
+    pub fn int64(&mut self, value: i64) -> Value {
+        self.constant(Tensor {
+            dims: Vec::new(),
+            values: TensorValues::Int64(vec![value]),
+        })
+    }
+
+    /// A constant text, as a scalar.
+    pub fn text(&mut self, value: &str) -> Value {
+        self.constant(Tensor {
+            dims: Vec::new(),
+            values: TensorValues::String(vec![value.into()]),
+        })
+    }
+
+    /// Casts to another element type.
+    pub fn cast(&mut self, value: &Value, to: ElementType) -> Value {
+        let to = Attribute::Int(i64::from(to as i32));
+        self.op("Cast", std::slice::from_ref(value), vec![("to", to)])
+    }
+
+    /// `then` where `condition` is true, else `otherwise`.
+    pub fn select(&mut self, condition: &Value, then: &Value, otherwise: &Value) -> Value {
+        let inputs = [condition.clone(), then.clone(), otherwise.clone()];
+        self.op("Where", &inputs, Vec::new())
+    }
+
+    /// An operator with two inputs and no attributes.
+    pub fn binary(&mut self, op_type: &'static str, a: &Value, b: &Value) -> Value {
+        self.op(op_type, &[a.clone(), b.clone()], Vec::new())
+    }
+
+    /// An operator with one input and no attributes.
+    pub fn unary(&mut self, op_type: &'static str, a: &Value) -> Value {
+        self.op(op_type, std::slice::from_ref(a), Vec::new())
+    }
+
     /// Adds an ONNX operator with one output.
     pub fn op(
         &mut self,

@@ -1,0 +1,35 @@
+//! What can be learned of a column in one pass: one file each.
+//!
+//! All results are exact functions of the rows as a multiset, so they depend neither on how the rows
+//! are cut into batches and splits, nor on their order, nor on the number of workers.
+
+mod exact_sum;
+mod min_max;
+mod moments;
+mod quantiles;
+mod vocabulary;
+
+pub use min_max::{MinMax, Range};
+pub use moments::{Moments, MomentsLearned};
+pub use quantiles::{Boundaries, Quantiles};
+pub use vocabulary::{Vocabulary, Words};
+
+use mainstem_engine::Error;
+
+pub(crate) fn no_values() -> Error {
+    Error::data("there is no value to learn from: all rows are null")
+        .with_hint("Leave the feature out, or `impute` a constant first.")
+}
+
+pub(crate) fn foreign_rows(analyzer: &str) -> Error {
+    Error::bug(format!("`{analyzer}` was given a column of another type"))
+}
+
+pub(crate) fn foreign_save(analyzer: &str) -> Error {
+    Error::data(format!(
+        "the saved state is not of `{analyzer}` in this version"
+    ))
+}
+
+#[cfg(test)]
+mod tests;
