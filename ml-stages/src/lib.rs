@@ -3,8 +3,15 @@
 pub mod evaluate;
 pub mod model;
 pub mod onnx;
+pub mod predict;
+pub mod predictor;
+pub mod skew;
 #[cfg(test)]
 mod testing;
 pub mod train;
 
 pub use model::{Task, TrainedModel};
+pub use onnx::{Backend, OnnxRuntime};
+pub use predict::{Predict, PredictCollection};
+pub use predictor::{GoldenRows, Manifest, Predictor, SavePredictor};
+pub use skew::{SkewReport, skew_check};

@@ -16,12 +16,13 @@ mod library;
 mod ort_backend;
 mod proto;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use backend::{
     Backend, InferenceBackend, InferenceSession, TensorOut, TensorValuesRef, TensorView,
 };
 pub use embedded::Embedded;
 pub use encode::encode;
+pub(crate) use fuse::FUSED_PREFIX;
 pub use fuse::fuse;
 pub use ort_backend::OnnxRuntime;

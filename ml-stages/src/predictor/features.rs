@@ -1,0 +1,130 @@
+//! The feature matrix of a batch, as a model reads it.
+
+use arrow::array::{Array, AsArray, ListArray};
+use arrow::datatypes::{DataType, Float32Type, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use mainstem_engine::expression::check_column;
+use mainstem_engine::{Error, Result};
+use mainstem_transforms::{FeatureLayout, FittedPreprocess};
+
+/// The feature matrix of some rows: one contiguous buffer, owned by Arrow.
+pub(crate) struct Features {
+    list: ListArray,
+    width: usize,
+}
+
+impl Features {
+    /// The features of `rows`, which hold the raw columns among others.
+    pub(crate) fn of(fitted: &FittedPreprocess, rows: &RecordBatch) -> Result<Self> {
+        let raw = raw_columns(rows, &fitted.input_schema())?;
+        Self::new(fitted.matrix(&raw)?, fitted.layout())
+    }
+
+    /// A matrix of this layout.
+    pub(crate) fn new(list: ListArray, layout: &FeatureLayout) -> Result<Self> {
+        let features = Self {
+            list,
+            width: layout.width(),
+        };
+        let (n_values, n_rows) = (features.values().len(), features.list.len());
+        if n_values != n_rows * features.width {
+            return Err(Error::bug(format!(
+                "a matrix of {n_rows} rows by {} holds {n_values} values",
+                features.width
+            )));
+        }
+        Ok(features)
+    }
+
+    /// All values, row by row.
+    pub(crate) fn values(&self) -> &[f32] {
+        let offsets = self.list.value_offsets();
+        let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
+            return &[];
+        };
+        let values = self.list.values().as_primitive::<Float32Type>().values();
+        &values[*first as usize..*last as usize]
+    }
+
+    /// The matrix as Arrow has it.
+    pub(crate) fn list(&self) -> &ListArray {
+        &self.list
+    }
+
+    /// The first missing feature of each row that has one: the row, and the column of the matrix.
+    pub(crate) fn missing(&self) -> Vec<(usize, usize)> {
+        if self.width == 0 || !self.values().iter().any(|v| v.is_nan()) {
+            return Vec::new();
+        }
+        self.values()
+            .chunks_exact(self.width)
+            .enumerate()
+            .filter_map(|(row, values)| Some((row, values.iter().position(|v| v.is_nan())?)))
+            .collect()
+    }
+}
+
+/// The name of the feature in a column of the matrix, with its place where a feature takes several.
+pub(crate) fn feature_at(layout: &FeatureLayout, column: usize) -> String {
+    let found = layout
+        .columns()
+        .iter()
+        .find(|c| (c.offset..c.offset + c.kind.width()).contains(&column));
+    match found {
+        Some(c) if c.kind.width() == 1 => format!("{:?}", c.name),
+        Some(c) => format!("{:?}[{}]", c.name, column - c.offset),
+        None => format!("column {column}"),
+    }
+}
+
+/// The raw columns among the columns of `rows`.
+pub(crate) fn raw_columns(rows: &RecordBatch, inputs: &SchemaRef) -> Result<RecordBatch> {
+    check_inputs(inputs, &rows.schema())?;
+    let places = inputs
+        .fields()
+        .iter()
+        .map(|f| Ok(rows.schema().index_of(f.name())?))
+        .collect::<Result<Vec<usize>>>()?;
+    Ok(rows.project(&places)?)
+}
+
+/// Checks that the raw columns are there and of their types; text may come in any of Arrow's forms.
+///
+/// # Errors
+/// A pipeline error for each column that is not.
+pub(crate) fn check_inputs(inputs: &SchemaRef, rows: &SchemaRef) -> Result<()> {
+    let wrong: Vec<Error> = inputs
+        .fields()
+        .iter()
+        .filter_map(|expected| {
+            let place = match check_column(expected.name(), rows) {
+                Ok(place) => place,
+                Err(error) => return Some(error),
+            };
+            let found = rows.field(place).data_type();
+            let fits =
+                found == expected.data_type() || is_text(found) && is_text(expected.data_type());
+            (!fits).then(|| {
+                Error::pipeline(format!(
+                    "column {:?} must be {}, as in training, found {found}",
+                    expected.name(),
+                    expected.data_type()
+                ))
+                .with_hint("Cast it before the prediction.")
+            })
+        })
+        .collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::all(wrong))
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, values) => is_text(values),
+        _ => false,
+    }
+}
