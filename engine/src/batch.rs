@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 
@@ -90,6 +90,12 @@ impl Batch {
         self.rows.num_rows()
     }
 
+    /// How many bytes of memory the rows fill; of shared buffers, only the part that they use.
+    pub fn n_bytes(&self) -> u64 {
+        let of = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+        self.rows.columns().iter().map(of).sum::<usize>() as u64
+    }
+
     /// Which split of which source the rows came from.
     pub fn split_key(&self) -> SplitKey {
         self.key
@@ -153,13 +159,20 @@ impl Batch {
         self
     }
 
-    pub(crate) fn with_permit(mut self, permit: Option<Permit>) -> Self {
-        self.permit = permit;
+    /// True if row `i` of the batch is row `position(0).row + i` of the split.
+    pub(crate) fn is_contiguous(&self) -> bool {
+        self.exact && self.masks.is_empty()
+    }
+
+    /// The same rows, whose positions are only known to be at or after the first.
+    pub(crate) fn inexact(mut self) -> Self {
+        self.exact = false;
         self
     }
 
-    pub(crate) fn permit(&self) -> Option<&Permit> {
-        self.permit.as_ref()
+    pub(crate) fn with_permit(mut self, permit: Option<Permit>) -> Self {
+        self.permit = permit;
+        self
     }
 }
 

@@ -18,9 +18,16 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::output::Output;
 
-pub use datafusion_expr::{Expr as LogicalExpression, cast, col, ident, lit, try_cast, when};
+pub use datafusion_expr::{Expr as LogicalExpression, cast, lit, try_cast, when};
 /// The functions of DataFusion by module: `math`, `string`, `datetime`, `regex`, `unicode`.
 pub use datafusion_functions as functions;
+
+/// The column of this name, as it stands: upper case and dots are part of the name.
+///
+/// DataFusion's own `col` reads the name as SQL would, where `Age` is `age` and `a.b` is `b` of table `a`.
+pub fn col(name: impl Into<String>) -> Expr {
+    datafusion_expr::ident(name)
+}
 
 /// An expression whose columns and types have been checked against a schema.
 #[derive(Clone)]
@@ -125,8 +132,12 @@ impl Expression {
     }
 
     fn failed(&self, error: DataFusionError) -> Error {
+        let detail = match &error {
+            DataFusionError::ArrowError(cause, _) => cause.to_string(),
+            other => other.strip_backtrace(),
+        };
         Error::data(format!("expression `{}` failed", self.text))
-            .with_detail(format!("{}.", error.strip_backtrace()))
+            .with_detail(format!("{detail}."))
             .with_source(error)
     }
 }
@@ -153,6 +164,20 @@ pub fn check_columns(expr: &Expr, schema: &Schema) -> Result<()> {
     } else {
         Err(Error::all(missing))
     }
+}
+
+/// The columns that expressions read, beside those that are `wanted` anyway; all where all are.
+pub(crate) fn with_columns_of<'a>(
+    wanted: Option<&[String]>,
+    expressions: impl IntoIterator<Item = &'a Expr>,
+) -> Option<Vec<String>> {
+    let mut columns: Vec<String> = wanted?.to_vec();
+    for expr in expressions {
+        columns.extend(expr.column_refs().iter().map(|c| c.name.clone()));
+    }
+    columns.sort_unstable();
+    columns.dedup();
+    Some(columns)
 }
 
 /// Checks that a column is there and gives its place.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::analyzer::Analysis;
 use crate::artifact::ArtifactId;
+use crate::error::{Error, Result};
 use crate::output::OnBadRow;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -128,6 +129,8 @@ pub struct Graph {
     pub name: String,
     /// The nodes; inputs stand before what reads them.
     pub nodes: Vec<Node>,
+    /// Mistakes made while composing, which the plan reports.
+    pub mistakes: Vec<Error>,
 }
 
 impl Graph {
@@ -141,6 +144,28 @@ impl Graph {
             .map(|node| self.node_to_json(node))
             .collect();
         json!({ "pipeline": self.name, "nodes": nodes })
+    }
+
+    /// The graph as JSON for another process, which can build every node of it again.
+    ///
+    /// # Errors
+    /// A pipeline error for each node that holds a closure, by its name: closures cannot travel.
+    pub fn to_portable_json(&self) -> Result<Value> {
+        let closures: Vec<Error> = self
+            .nodes
+            .iter()
+            .filter(|node| !node.properties().portable)
+            .map(|node| {
+                Error::pipeline("a closure cannot leave this process")
+                    .at_node(&node.id)
+                    .with_hint("Say it with expressions, or run the pipeline here.")
+            })
+            .collect();
+        if closures.is_empty() {
+            Ok(self.to_json())
+        } else {
+            Err(Error::all(closures))
+        }
     }
 
     fn node_to_json(&self, node: &Node) -> Value {

@@ -44,4 +44,5 @@ pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
 pub use windowing::Windowing;
 
-pub use datafusion_expr::{Expr, col, lit};
+pub use datafusion_expr::{Expr, lit};
+pub use expression::col;

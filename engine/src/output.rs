@@ -26,7 +26,7 @@ pub enum OnBadRow {
 pub struct DeadLetter {
     /// The split as a person would name it.
     pub split: String,
-    /// The row in the split, from 0.
+    /// The row in the split, from 0. Of text that did not become a row, the line in the file, from 1.
     pub row: u64,
     /// Why.
     pub reason: String,
@@ -94,14 +94,16 @@ impl Output {
         Ok(())
     }
 
-    /// Refuses something that did not become a row, such as a malformed line; errors as [`Output::reject`].
+    /// Refuses text that did not become a row, such as a malformed line, whose number is the letter's
+    /// row; errors as [`Output::reject`].
     pub fn reject_text(&mut self, letter: DeadLetter) -> Result<()> {
         match self.policy {
             OnBadRow::Fail => {
                 return Err(Error::data(format!(
-                    "{}, row {}: {}",
+                    "{}, line {}: {}",
                     letter.split, letter.row, letter.reason
-                )));
+                ))
+                .with_hint("Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."));
             }
             OnBadRow::Drop => {}
             OnBadRow::DeadLetter => self.dead.push(letter),
@@ -137,7 +139,7 @@ fn row_as_json(batch: &Batch, row: usize) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
-/// The columns of dead letters: `node`, `split`, `row` (from 0), `reason`, `data` (JSON, or raw text).
+/// The columns of dead letters: `node`, `split`, `row`, `reason`, `data`; see [`DeadLetter`].
 pub fn dead_letter_schema() -> SchemaRef {
     let text = |name| Field::new(name, DataType::Utf8, false);
     Arc::new(Schema::new(vec![

@@ -7,7 +7,7 @@ use crate::analyzer::Analysis;
 use serde_json::json;
 
 use crate::artifact::{AnyArtifact, Artifact, ArtifactId, ArtifactRef, Artifacts};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Edge, Graph, Node, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
 use crate::plan::Plan;
@@ -33,7 +33,7 @@ impl Pipeline {
         Self {
             graph: Arc::new(Mutex::new(Graph {
                 name: name.into(),
-                nodes: Vec::new(),
+                ..Graph::default()
             })),
         }
     }
@@ -208,8 +208,20 @@ impl Collection {
     }
 
     fn add(&self, stage: Stage, others: &[Collection]) -> (NodeIndex, Arc<str>) {
+        if others
+            .iter()
+            .any(|o| !Arc::ptr_eq(&o.pipeline.graph, &self.pipeline.graph))
+        {
+            let kind = stage.describe().kind;
+            let mistake = Error::pipeline(format!(
+                "{kind} brings collections of two pipelines together"
+            ))
+            .with_hint("Read both sources in one pipeline.");
+            self.pipeline.lock().mistakes.push(mistake);
+        }
         let inputs = std::iter::once(self)
             .chain(others)
+            .filter(|c| Arc::ptr_eq(&c.pipeline.graph, &self.pipeline.graph))
             .map(Collection::edge)
             .collect();
         self.pipeline.add(self.next_name.as_deref(), stage, inputs)

@@ -1,7 +1,11 @@
 //! What a run has done, node by node.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
 
 use serde::Serialize;
 
@@ -71,5 +75,101 @@ impl RunReport {
     /// If the pipeline has no such node.
     pub fn artifact<T: Artifact>(&self, reference: &ArtifactRef<T>) -> Result<Arc<T>> {
         self.artifacts.get(reference)
+    }
+}
+
+impl RunReport {
+    /// The counters of the node `id`, summed over the phases in which it ran.
+    pub fn node(&self, id: &str) -> Option<NodeReport> {
+        let nodes = self
+            .phases
+            .iter()
+            .flat_map(|p| &p.nodes)
+            .filter(|n| n.node == id);
+        nodes.cloned().reduce(|a, b| NodeReport {
+            rows_in: a.rows_in + b.rows_in,
+            rows_out: a.rows_out + b.rows_out,
+            filtered: a.filtered + b.filtered,
+            rejected: a.rejected + b.rejected,
+            late: a.late + b.late,
+            bytes_in: a.bytes_in + b.bytes_in,
+            batches: a.batches + b.batches,
+            busy: a.busy + b.busy,
+            ..a
+        })
+    }
+
+    /// The report as JSON; durations are in seconds.
+    pub fn to_json(&self) -> serde_json::Value {
+        let published = |(node, p): &(String, Published)| serde_json::json!({ "node": node, "files": p.files, "rows": p.n_rows, "bytes": p.n_bytes });
+        serde_json::json!({
+            "pipeline": self.pipeline,
+            "workers": self.workers,
+            "wall_seconds": self.wall.as_secs_f64(),
+            "phases": self.phases.iter().map(phase_to_json).collect::<Vec<_>>(),
+            "published": self.published.iter().map(published).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn phase_to_json(phase: &PhaseReport) -> serde_json::Value {
+    let nodes: Vec<_> = phase
+        .nodes
+        .iter()
+        .map(|n| {
+            serde_json::json!({
+                "node": n.node, "kind": n.kind, "rows_in": n.rows_in, "rows_out": n.rows_out,
+                "filtered": n.filtered, "rejected": n.rejected, "late": n.late,
+                "bytes_in": n.bytes_in, "batches": n.batches, "busy_seconds": n.busy.as_secs_f64(),
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "ends_in": phase.ends_in,
+        "wall_seconds": phase.wall.as_secs_f64(),
+        "peak_credit_bytes": phase.peak_credit_bytes,
+        "nodes": nodes,
+    })
+}
+
+/// A table: a line per phase and node, with rows, bytes and busy time.
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED);
+        table.set_header([
+            "phase", "node", "kind", "rows in", "rows out", "filtered", "rejected", "MB in",
+            "busy s",
+        ]);
+        for (number, phase) in self.phases.iter().enumerate() {
+            for node in &phase.nodes {
+                table.add_row([
+                    (number + 1).to_string(),
+                    node.node.clone(),
+                    node.kind.clone(),
+                    node.rows_in.to_string(),
+                    node.rows_out.to_string(),
+                    node.filtered.to_string(),
+                    node.rejected.to_string(),
+                    format!("{:.1}", node.bytes_in as f64 / 1e6),
+                    format!("{:.2}", node.busy.as_secs_f64()),
+                ]);
+            }
+        }
+        for column in table.column_iter_mut().skip(3) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        writeln!(f, "{table}")?;
+        let (wall, workers) = (self.wall.as_secs_f64(), self.workers);
+        write!(
+            f,
+            "pipeline {:?}: {wall:.2} s with {workers} workers",
+            self.pipeline
+        )?;
+        for (node, published) in &self.published {
+            let (n_rows, n_files) = (published.n_rows, published.files.len());
+            write!(f, "\n{node}: {n_rows} rows in {n_files} files")?;
+        }
+        Ok(())
     }
 }

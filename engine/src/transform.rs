@@ -52,6 +52,9 @@ pub struct Properties {
     pub row_wise: bool,
     /// `on_batch` takes 0.5 ms and more or waits: it runs on a pool and never stops a worker.
     pub blocking: bool,
+    /// How many batches are under way at once on each worker, for a `blocking` transform that waits
+    /// rather than computes: it runs on a pool of its own with as many threads. 1 for one that computes.
+    pub concurrency: usize,
     /// It keeps rows or results between batches.
     pub stateful: bool,
     /// It is plain data: false for what holds a closure, which cannot leave this process.
@@ -69,6 +72,7 @@ impl Default for Properties {
         Self {
             row_wise: false,
             blocking: false,
+            concurrency: 1,
             stateful: false,
             portable: true,
             distribution: Distribution::Keep,
@@ -98,6 +102,20 @@ impl Properties {
     #[must_use]
     pub fn blocking(mut self, blocking: bool) -> Self {
         self.blocking = blocking;
+        self
+    }
+
+    /// Sets how many batches are under way at once on each worker.
+    #[must_use]
+    pub fn concurrency(mut self, n_batches: usize) -> Self {
+        self.concurrency = n_batches.max(1);
+        self
+    }
+
+    /// Sets how rows are dealt to the workers.
+    #[must_use]
+    pub fn distribution(mut self, distribution: Distribution) -> Self {
+        self.distribution = distribution;
         self
     }
 

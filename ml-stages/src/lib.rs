@@ -1,5 +1,6 @@
 //! Training, ONNX export, inference and evaluation stages for Mainstem.
 
+pub mod evaluate;
 pub mod model;
 pub mod onnx;
 pub mod predict;
@@ -7,6 +8,7 @@ pub mod predictor;
 pub mod skew;
 #[cfg(test)]
 mod testing;
+pub mod train;
 
 pub use model::{Task, TrainedModel};
 pub use onnx::{Backend, OnnxRuntime};

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::expression::{Evaluator, Expression};
+use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::transform::{Description, Operator, Properties, Transform};
@@ -64,6 +64,10 @@ impl Transform for Filter {
     fn properties(&self) -> Properties {
         Properties::row_wise()
     }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        with_columns_of(wanted, [&self.predicate])
+    }
 }
 
 struct FilterOperator {
@@ -90,8 +94,8 @@ impl Operator for FilterOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expression::{col, lit};
     use crate::testing::{check_transform, refuse_transform};
-    use datafusion_expr::{col, lit};
     use expect_test::expect;
 
     #[test]

@@ -24,6 +24,7 @@ pub struct MapBatches {
     function: BatchFn,
     returns: Option<SchemaRef>,
     blocking: bool,
+    concurrency: usize,
 }
 
 impl MapBatches {
@@ -35,6 +36,7 @@ impl MapBatches {
             function: Arc::new(function),
             returns: None,
             blocking: false,
+            concurrency: 1,
         }
     }
 
@@ -45,12 +47,20 @@ impl MapBatches {
         self
     }
 
-    /// The function waits, for a file or a service, or takes 0.5 ms and more: it runs on a pool.
-    ///
-    /// Several batches are then under way at once; their order is kept.
+    /// The function takes 0.5 ms and more: it runs on the pool, so that the worker goes on meanwhile.
     #[must_use]
     pub fn blocking(mut self, blocking: bool) -> Self {
         self.blocking = blocking;
+        self
+    }
+
+    /// The function waits, for a file or a service: `n_batches` are under way at once on each worker.
+    ///
+    /// Their order is kept.
+    #[must_use]
+    pub fn concurrency(mut self, n_batches: usize) -> Self {
+        self.blocking = true;
+        self.concurrency = n_batches;
         self
     }
 }
@@ -76,7 +86,10 @@ impl fmt::Debug for MapBatches {
 
 impl Transform for MapBatches {
     fn describe(&self) -> Description {
-        Description::new("map_batches", json!({ "blocking": self.blocking }))
+        Description::new(
+            "map_batches",
+            json!({ "blocking": self.blocking, "concurrency": self.concurrency }),
+        )
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
@@ -91,6 +104,7 @@ impl Transform for MapBatches {
         Properties::row_wise()
             .portable(false)
             .blocking(self.blocking)
+            .concurrency(self.concurrency)
     }
 }
 
@@ -130,15 +144,18 @@ mod tests {
     use super::*;
     use crate::output::OnBadRow;
     use crate::testing::{check_transform, run_transform, table};
+    use arrow::array::{AsArray, BooleanArray};
+    use arrow::datatypes::Int64Type;
     use expect_test::expect;
 
     #[test]
     fn each_batch_goes_through_the_function() {
-        check_transform(
-            MapBatches::new(|rows| Ok(rows.slice(1, rows.num_rows() - 1))),
-            "a: 1, 2, 3",
-            expect!["a: 2, 3"],
-        );
+        let odd = |rows: RecordBatch| {
+            let a = rows["a"].as_primitive::<Int64Type>();
+            let mask: BooleanArray = a.iter().map(|a| a.map(|a| a % 2 == 1)).collect();
+            Ok(arrow::compute::filter_record_batch(&rows, &mask)?)
+        };
+        check_transform(MapBatches::new(odd), "a: 1, 2, 3", expect!["a: 1, 3"]);
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl<I, O> fmt::Debug for MapRows<I, O> {
     }
 }
 
+/// The columns that the fields of a serde type are.
 fn fields_of<T: DeserializeOwned>() -> Result<Vec<FieldRef>> {
     let options = TracingOptions::default()
         .strings_as_large_utf8(false)
@@ -145,6 +146,11 @@ impl<I: DeserializeOwned + 'static, O: Serialize + DeserializeOwned + 'static> T
     fn properties(&self) -> Properties {
         Properties::row_wise().portable(false)
     }
+
+    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let fields = fields_of::<I>().ok()?;
+        Some(fields.iter().map(|f| f.name().clone()).collect())
+    }
 }
 
 struct MapRowsOperator<I, O> {
@@ -165,10 +171,7 @@ impl<I: DeserializeOwned, O: Serialize> Operator for MapRowsOperator<I, O> {
                 out.reject(&batch, row, reason)?;
             }
         }
-        let result = serde_arrow::to_record_batch(&self.fields, &made).map_err(|error| {
-            Error::data("the rows that the function returned do not fit their own type")
-                .with_detail(error.to_string())
-        })?;
+        let result = to_rows(&self.fields, &made)?;
         let one_to_one = self.kind == "map_rows";
         if one_to_one && good.iter().all(|g| *g) {
             out.push(batch.with_columns(result));
@@ -183,6 +186,21 @@ impl<I: DeserializeOwned, O: Serialize> Operator for MapRowsOperator<I, O> {
         }
         Ok(())
     }
+}
+
+/// Values of a serde type as rows, a column for each field.
+pub(crate) fn rows_from<T: Serialize + DeserializeOwned>(values: &[T]) -> Result<RecordBatch> {
+    to_rows(&fields_of::<T>()?, values)
+}
+
+fn to_rows<T: Serialize>(fields: &[FieldRef], values: &[T]) -> Result<RecordBatch> {
+    serde_arrow::to_record_batch(fields, &values).map_err(|error| {
+        Error::data(format!(
+            "a {} does not fit its own type",
+            std::any::type_name::<T>()
+        ))
+        .with_detail(error.to_string())
+    })
 }
 
 /// The rows that can be read as `I`, with the batch reduced to them; the others are rejected.

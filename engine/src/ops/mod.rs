@@ -11,6 +11,7 @@ mod with_column;
 pub use filter::Filter;
 pub use map_batches::MapBatches;
 pub use map_rows::MapRows;
+pub(crate) use map_rows::rows_from;
 pub use select::Select;
 pub use split_by_hash::{SplitByHash, farm_fingerprint};
 pub use union::Union;

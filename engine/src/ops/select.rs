@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::expression::{Evaluator, Expression};
+use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::transform::{Description, Operator, Properties, Transform};
@@ -101,6 +101,10 @@ impl Transform for Select {
     fn properties(&self) -> Properties {
         Properties::row_wise()
     }
+
+    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
+        with_columns_of(Some(&[]), &self.columns)
+    }
 }
 
 struct SelectOperator {
@@ -143,8 +147,8 @@ impl Operator for SelectOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expression::{col, lit};
     use crate::testing::{check_transform, refuse_transform};
-    use datafusion_expr::{col, lit};
     use expect_test::expect;
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::expression::{Evaluator, Expression};
+use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::transform::{Description, Operator, Properties, Transform};
@@ -99,6 +99,10 @@ impl Transform for SplitByHash {
     fn properties(&self) -> Properties {
         Properties::default().ports(self.parts.iter().map(|(name, _)| name))
     }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        with_columns_of(wanted, [&self.key])
+    }
 }
 
 struct SplitByHashOperator {
@@ -140,9 +144,9 @@ impl Operator for SplitByHashOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expression::col;
     use crate::output::OnBadRow;
     use crate::testing::{show, table};
-    use datafusion_expr::col;
     use expect_test::expect;
 
     /// The values are those in BigQuery's documentation of `FARM_FINGERPRINT`.

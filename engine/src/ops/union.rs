@@ -65,6 +65,10 @@ impl Transform for Union {
             ..Properties::default()
         }
     }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        wanted.map(<[String]>::to_vec)
+    }
 }
 
 fn all_nullable(schema: &SchemaRef) -> SchemaRef {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::expression::{Evaluator, Expression};
+use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::transform::{Description, Operator, Properties, Transform};
@@ -73,6 +73,15 @@ impl Transform for WithColumn {
     fn properties(&self) -> Properties {
         Properties::row_wise()
     }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let others: Vec<String> = wanted?
+            .iter()
+            .filter(|n| **n != self.name)
+            .cloned()
+            .collect();
+        with_columns_of(Some(&others), [&self.value])
+    }
 }
 
 struct WithColumnOperator {
@@ -105,9 +114,9 @@ impl Operator for WithColumnOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expression::{col, lit};
     use crate::output::OnBadRow;
     use crate::testing::{check_transform, run_transform, show, table};
-    use datafusion_expr::{col, lit};
     use expect_test::expect;
 
     #[test]

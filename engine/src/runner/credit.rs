@@ -53,6 +53,11 @@ impl Credit {
         self.used.load(SeqCst) < self.limit
     }
 
+    /// True if there is credit now; says nothing about being woken.
+    pub(crate) fn has_room(&self) -> bool {
+        self.used.load(SeqCst) < self.limit
+    }
+
     /// The most bytes that were ever in flight.
     pub(crate) fn peak(&self) -> u64 {
         self.peak.load(SeqCst)

@@ -1,11 +1,27 @@
-//! Runs a plan on timely workers.
+//! Runs a plan: phase by phase, each a dataflow on timely workers.
 
+mod chain;
+mod container;
 pub(crate) mod credit;
+mod dataflow;
+mod driver;
+mod ends;
+mod exchange;
+mod failure;
+mod feed;
+mod metrics;
+mod parts;
+mod pool;
+mod progress;
+mod spool;
+mod time;
+
+pub(crate) use driver::run;
 
 /// When progress bars are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Progress {
-    /// A bar per source, where standard error is a terminal.
+    /// A bar per source and trainer, where standard error is a terminal.
     #[default]
     Auto,
     /// None.
@@ -15,9 +31,9 @@ pub enum Progress {
 /// How a plan is run.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
-    pub(crate) workers: usize,
-    pub(crate) progress: Progress,
-    pub(crate) credit_bytes: u64,
+    workers: usize,
+    progress: Progress,
+    credit_bytes: u64,
 }
 
 impl Default for RunOptions {
@@ -37,7 +53,8 @@ impl RunOptions {
         Self::default()
     }
 
-    /// How many workers run, at least one.
+    /// How many workers run, at least one. Each has a thread of its own and one in the pool for
+    /// reading, writing and inference.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
@@ -51,10 +68,13 @@ impl RunOptions {
         self
     }
 
-    /// How many bytes of rows one source instance may have in flight.
+    /// How many bytes of rows one source may have in flight on one worker.
     #[must_use]
     pub fn credit_bytes(mut self, bytes: u64) -> Self {
         self.credit_bytes = bytes.max(1);
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

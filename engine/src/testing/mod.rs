@@ -1,7 +1,11 @@
 //! For tests, in Mainstem and in your own code: rows as text, and laws that every implementation keeps.
 
+mod sink;
+mod source;
 mod table;
 mod transform;
 
+pub use sink::{check_sink, write_sink};
+pub use source::{check_source, read_source};
 pub use table::{show, table};
 pub use transform::{check_transform, refuse_transform, run_transform};

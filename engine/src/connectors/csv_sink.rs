@@ -1,0 +1,174 @@
+//! Writes CSV files: a folder of shards or one file, published by one rename.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::csv::WriterBuilder;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use serde_json::json;
+
+use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
+use super::staging::Existing;
+use crate::error::Result;
+use crate::sink::{Publication, Sink};
+use crate::transform::Description;
+
+/// CSV files with a header: one file where the path ends in `.csv`, else a folder of shards,
+/// `part-00000-of-00002.csv` and so on.
+///
+/// Rows of a worker keep their order; one file holds those of worker 0 first. Nothing can be seen
+/// until the run has ended well: then the file or the whole folder appears by one rename. Where there
+/// are no rows, the header alone is published.
+///
+/// Null is written as an empty field, and so is empty text: both are null when they are read again.
+/// Numbers are written so that they are read again to the bit. Columns of lists, structs or maps are
+/// refused.
+///
+/// ```no_run
+/// # use mainstem_engine::{Pipeline, connectors};
+/// let pipeline = Pipeline::new("export");
+/// let births = pipeline.read("births", connectors::parquet("births"));
+/// births.write(connectors::csv_sink("births.csv"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct CsvSink {
+    options: ShardOptions,
+    delimiter: u8,
+}
+
+/// Writes rows to one CSV file or a folder of them: see [`CsvSink`].
+pub fn csv_sink(place: impl AsRef<Path>) -> CsvSink {
+    let mut options = ShardOptions::new(place);
+    options.one_file = options.target.extension().is_some_and(|e| e == "csv");
+    CsvSink {
+        options,
+        delimiter: b',',
+    }
+}
+
+impl CsvSink {
+    /// What stands between two fields: by default a comma.
+    #[must_use]
+    pub fn delimiter(mut self, delimiter: u8) -> Self {
+        self.delimiter = delimiter;
+        self
+    }
+
+    /// Starts a new file of the folder after so many rows, at least one; one file stays one.
+    #[must_use]
+    pub fn rows_per_file(mut self, n_rows: u64) -> Self {
+        self.options.rows_per_file = Some(n_rows.max(1));
+        self
+    }
+
+    /// Replaces what is there, once the new rows are whole; a folder that holds anything but CSV files
+    /// is refused.
+    #[must_use]
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.options.existing = Existing::when(overwrite);
+        self
+    }
+}
+
+impl CsvSink {
+    pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
+        Arc::new(CsvFormat {
+            delimiter: self.delimiter,
+            // One file is put together from shards, and has one header.
+            header: !self.options.one_file,
+        })
+    }
+}
+
+impl Sink for CsvSink {
+    fn describe(&self) -> Description {
+        let place = self.options.target.display().to_string();
+        let delimiter = char::from(self.delimiter).to_string();
+        Description::new(
+            "csv_sink",
+            json!({ "place": place, "delimiter": delimiter }),
+        )
+    }
+
+    fn accepts(&self, schema: &SchemaRef) -> Result<()> {
+        accept_columns(schema, "CSV", |field| {
+            let nested = field.data_type().is_nested();
+            nested.then(|| "A field of CSV holds one value.".to_owned())
+        })
+    }
+
+    fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
+        let shards = Shards::begin(&self.options, self.format(), schema)?;
+        Ok(Box::new(shards))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct CsvFormat {
+    delimiter: u8,
+    header: bool,
+}
+
+impl CsvFormat {
+    /// The bytes of rows, without a header.
+    fn encode(&self, rows: &RecordBatch, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let builder = WriterBuilder::new().with_delimiter(self.delimiter);
+        Ok(builder.with_header(false).build(bytes).write(rows)?)
+    }
+
+    fn header(&self, schema: &SchemaRef) -> Result<Vec<u8>, EncodeError> {
+        let mut bytes = Vec::new();
+        let builder = WriterBuilder::new().with_delimiter(self.delimiter);
+        let mut writer = builder.with_header(true).build(&mut bytes);
+        writer.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
+        drop(writer);
+        Ok(bytes)
+    }
+}
+
+impl FileFormat for CsvFormat {
+    fn extension(&self) -> &'static str {
+        "csv"
+    }
+
+    fn create(&self, mut file: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError> {
+        if self.header {
+            file.write_all(&self.header(schema)?)?;
+        }
+        Ok(Box::new(CsvEncoder {
+            file,
+            format: *self,
+            bytes: Vec::new(),
+        }))
+    }
+
+    fn preamble(&self, schema: &SchemaRef) -> Result<Vec<u8>, EncodeError> {
+        self.header(schema)
+    }
+}
+
+struct CsvEncoder {
+    file: File,
+    format: CsvFormat,
+    bytes: Vec<u8>,
+}
+
+impl Encoder for CsvEncoder {
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
+        self.bytes.clear();
+        self.format.encode(rows, &mut self.bytes)?;
+        // Not by the library's writer, which makes text of an error such as a full disk.
+        self.file.write_all(&self.bytes)?;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<File, EncodeError> {
+        Ok(self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,396 @@
+//! Reads CSV files, many at a time by a folder or a pattern.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use arrow::compute::{can_cast_types, concat_batches};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::agreement::{agree, column_twice};
+use super::csv_reader::{CsvReader, Layout};
+use super::csv_types::infer_type;
+use super::files::{Files, Stamp, file_name, has_changed};
+use super::selection::Selection;
+use crate::batch::BATCH_ROWS;
+use crate::error::{Error, Result};
+use crate::output::{OnBadRow, Output};
+use crate::source::{Position, Source, Split, SplitReader};
+use crate::transform::Description;
+
+/// How many rows are looked at, over all files, to find the types of the columns.
+const SAMPLE_ROWS: usize = 10_000;
+
+/// Rows of CSV files: of one file, of all `*.csv` of a folder, or of those that match a pattern.
+///
+/// The first line names the columns, unless [`CsvSource::schema`] is given; columns without a name are
+/// called `column_1` and so on by their place. All files must have the same columns; where they have
+/// a header, in any order. Each file is one split.
+///
+/// **Types.** Without a schema, the first 10,000 rows, taken evenly from all files, decide: Int64,
+/// Float64, Boolean (`true` and `false`), Date32, Timestamp in microseconds, else Utf8. Whole numbers
+/// too large for Int64 are Utf8, and so is a column of nothing but nulls.
+///
+/// **Nulls.** An empty field is null, quoted or not; so are the [`CsvSource::null_spellings`].
+///
+/// **Bad rows.** A line is a bad row if it has too few or too many fields, a value that is not of the
+/// column's type, a null where the schema has none, or text that is not UTF-8. The other lines of
+/// the file are read. Every column is checked, also one that nobody wants, so that what is bad never
+/// depends on the rest of the pipeline. The dead letter holds the line as it stands in the file; its
+/// row is the **number of the line, from 1**, the header counted, and where quoted fields hold line
+/// breaks, the line where the row begins.
+///
+/// Empty lines are passed over.
+///
+/// ```no_run
+/// # use mainstem_engine::{Pipeline, connectors};
+/// let pipeline = Pipeline::new("census");
+/// let adults = pipeline.read("adults", connectors::csv("adult.test").trim(true).null_spellings(["?"]));
+/// ```
+#[derive(Clone)]
+pub struct CsvSource {
+    files: Files,
+    declared: Option<SchemaRef>,
+    has_header: Option<bool>,
+    skip_lines: u64,
+    dialect: Dialect,
+    /// Headers and samples are read once, by the first who needs them.
+    loaded: OnceLock<Loaded>,
+}
+
+/// How the text of a file is cut into values.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialect {
+    pub(crate) delimiter: u8,
+    pub(crate) trim: bool,
+    pub(crate) nulls: Vec<String>,
+}
+
+/// The rows of CSV files: see [`CsvSource`].
+pub fn csv(place: impl AsRef<Path>) -> CsvSource {
+    CsvSource {
+        files: Files::new(place, "csv"),
+        declared: None,
+        has_header: None,
+        skip_lines: 0,
+        dialect: Dialect {
+            delimiter: b',',
+            trim: false,
+            nulls: Vec::new(),
+        },
+        loaded: OnceLock::new(),
+    }
+}
+
+impl CsvSource {
+    /// The columns and their types, instead of a header and a guess.
+    ///
+    /// The files have no header then, unless [`CsvSource::has_header`] says so; it must have these names.
+    /// A Boolean may be written as `true`, `yes`, `on`, `1` and their opposites, in any case.
+    #[must_use]
+    pub fn schema(self, schema: SchemaRef) -> Self {
+        Self {
+            declared: Some(schema),
+            ..self.afresh()
+        }
+    }
+
+    /// Whether the first line names the columns: by default yes, and with a schema no.
+    #[must_use]
+    pub fn has_header(self, has_header: bool) -> Self {
+        Self {
+            has_header: Some(has_header),
+            ..self.afresh()
+        }
+    }
+
+    /// How many lines at the start of each file are passed over, before the header if there is one.
+    #[must_use]
+    pub fn skip_lines(self, n_lines: u64) -> Self {
+        Self {
+            skip_lines: n_lines,
+            ..self.afresh()
+        }
+    }
+
+    /// What stands between two fields: by default a comma.
+    #[must_use]
+    pub fn delimiter(mut self, delimiter: u8) -> Self {
+        self.dialect.delimiter = delimiter;
+        self.afresh()
+    }
+
+    /// Whether white space around values and names is left out: by default no.
+    ///
+    /// With this a line of white space alone counts as empty.
+    #[must_use]
+    pub fn trim(mut self, trim: bool) -> Self {
+        self.dialect.trim = trim;
+        self.afresh()
+    }
+
+    /// Values that mean null, besides the empty field; compared after trimming.
+    #[must_use]
+    pub fn null_spellings(
+        mut self,
+        spellings: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.dialect.nulls = spellings.into_iter().map(Into::into).collect();
+        self.afresh()
+    }
+
+    fn afresh(self) -> Self {
+        Self {
+            loaded: OnceLock::new(),
+            ..self
+        }
+    }
+
+    fn header(&self) -> bool {
+        self.has_header.unwrap_or(self.declared.is_none())
+    }
+
+    fn loaded(&self) -> Result<&Loaded> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let loaded = self.load()?;
+        Ok(self.loaded.get_or_init(|| loaded))
+    }
+
+    fn load(&self) -> Result<Loaded> {
+        if let Some(declared) = &self.declared {
+            check_declared(declared)?;
+        }
+        let mut files = Vec::new();
+        let mut errors = Vec::new();
+        for path in self.files.list()? {
+            match self.look_at(path) {
+                Ok(file) => files.push(file),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Error::all(errors));
+        }
+        let schema = match &self.declared {
+            Some(declared) => Arc::clone(declared),
+            None => self.infer(&files)?,
+        };
+        Ok(Loaded { schema, files })
+    }
+
+    fn look_at(&self, path: PathBuf) -> Result<CsvFile> {
+        let file = CsvFile {
+            stamp: Stamp::of(&path)?,
+            names: self.names_in(&path)?,
+            path,
+        };
+        if let (Some(declared), Some(found)) = (&self.declared, file.columns()) {
+            let declared = ("the schema given".to_owned(), as_text(declared));
+            agree(&[declared, found]).map_err(|error| {
+                error.with_hint(
+                    "Correct the schema, or pass the header over by `.skip_lines(1).has_header(false)`.",
+                )
+            })?;
+        }
+        Ok(file)
+    }
+
+    /// The names of the columns in one file, as far as the file tells them.
+    fn names_in(&self, path: &Path) -> Result<Option<Vec<String>>> {
+        if self.declared.is_some() && !self.header() {
+            return Ok(None);
+        }
+        let first = CsvReader::first_line(path, self.skip_lines, &self.dialect)?;
+        let Some(first) = first else {
+            let expected = if self.header() { "a header" } else { "rows" };
+            return Err(
+                Error::data(format!("{} is empty, expected {expected}", file_name(path)))
+                    .with_hint("Leave the file out, or give the columns by `.schema(…)`."),
+            );
+        };
+        let names = first.into_iter().enumerate().map(|(i, name)| {
+            if self.header() && !name.is_empty() {
+                name
+            } else {
+                format!("column_{}", i + 1)
+            }
+        });
+        Ok(Some(names.collect()))
+    }
+
+    fn infer(&self, files: &[CsvFile]) -> Result<SchemaRef> {
+        let columns: Vec<(String, SchemaRef)> = files.iter().filter_map(CsvFile::columns).collect();
+        let names = &agree(&columns)?;
+        let rows_per_file = (SAMPLE_ROWS / files.len()).max(10);
+        let all = Selection::new(names, None)?;
+        let mut sample = Vec::new();
+        for file in files {
+            let layout = self.layout(names, file.names.as_deref());
+            let mut reader = CsvReader::open(&file.path, layout, all.clone(), 0, rows_per_file)?;
+            // Lines without the right fields are reported when they are read for good.
+            let mut ignored = Output::new(OnBadRow::Drop);
+            sample.extend(reader.next_batch(&mut ignored)?);
+        }
+        let sample: RecordBatch = concat_batches(names, &sample)?;
+        let fields: Result<Vec<Field>> = sample
+            .columns()
+            .iter()
+            .zip(names.fields())
+            .map(|(column, field)| Ok(Field::new(field.name(), infer_type(column)?, true)))
+            .collect();
+        Ok(Arc::new(Schema::new(fields?)))
+    }
+
+    fn layout(&self, schema: &SchemaRef, header: Option<&[String]>) -> Layout {
+        let places = schema.fields().iter().enumerate().map(|(i, field)| {
+            let named = |names: &[String]| names.iter().position(|n| n == field.name());
+            header.and_then(named).unwrap_or(i)
+        });
+        Layout {
+            schema: Arc::clone(schema),
+            places: places.collect(),
+            has_header: self.header(),
+            skip_lines: self.skip_lines,
+            dialect: self.dialect.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for CsvSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "csv({:?})", self.files.place())
+    }
+}
+
+#[derive(Clone)]
+struct Loaded {
+    schema: SchemaRef,
+    files: Vec<CsvFile>,
+}
+
+#[derive(Clone)]
+struct CsvFile {
+    path: PathBuf,
+    stamp: Stamp,
+    /// The names of its columns, where it tells them.
+    names: Option<Vec<String>>,
+}
+
+impl CsvFile {
+    /// Its name, and its columns as text.
+    fn columns(&self) -> Option<(String, SchemaRef)> {
+        let fields: Vec<Field> = self.names.as_ref()?.iter().map(|n| text_field(n)).collect();
+        Some((file_name(&self.path), Arc::new(Schema::new(fields))))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Locator {
+    file: PathBuf,
+}
+
+fn text_field(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, true)
+}
+
+fn as_text(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .map(|f| text_field(f.name()))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn check_declared(schema: &Schema) -> Result<()> {
+    if schema.fields().is_empty() {
+        return Err(Error::pipeline("the schema of CSV files must have columns"));
+    }
+    if let Some(twice) = column_twice(schema) {
+        return Err(
+            Error::pipeline(format!("the schema given has two columns {twice:?}"))
+                .with_hint("Rename one of them."),
+        );
+    }
+    let readable = |f: &&FieldRef| {
+        !f.data_type().is_nested() && can_cast_types(&DataType::Utf8, f.data_type())
+    };
+    let errors: Vec<Error> = schema
+        .fields()
+        .iter()
+        .filter(|f| !readable(f))
+        .map(|f| {
+            Error::pipeline(format!(
+                "column {:?} of type {} cannot be read from CSV",
+                f.name(),
+                f.data_type()
+            ))
+            .with_hint("Read it as Utf8 and take it apart afterwards.")
+        })
+        .collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::all(errors))
+    }
+}
+
+impl Source for CsvSource {
+    fn describe(&self) -> Description {
+        let config = json!({
+            "files": self.files.place(),
+            "has_header": self.header(),
+            "skip_lines": self.skip_lines,
+            "delimiter": char::from(self.dialect.delimiter).to_string(),
+            "trim": self.dialect.trim,
+            "null_spellings": self.dialect.nulls,
+        });
+        Description::new("csv", config)
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::clone(&self.loaded()?.schema))
+    }
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        let split = |file: &CsvFile| {
+            Ok(Split {
+                name: file_name(&file.path),
+                locator: serde_json::to_value(Locator {
+                    file: file.path.clone(),
+                })?,
+                n_rows: None,
+                n_bytes: Some(file.stamp.n_bytes),
+            })
+        };
+        self.loaded()?.files.iter().map(split).collect()
+    }
+
+    fn open(
+        &self,
+        split: &Split,
+        position: Position,
+        columns: Option<&[String]>,
+    ) -> Result<Box<dyn SplitReader>> {
+        let loaded = self.loaded()?;
+        let locator: Locator = serde_json::from_value(split.locator.clone())?;
+        let file = loaded
+            .files
+            .iter()
+            .find(|f| f.path == locator.file)
+            .ok_or_else(|| has_changed(&locator.file))?;
+        file.stamp.check(&file.path)?;
+        let layout = self.layout(&loaded.schema, file.names.as_deref());
+        let selection = Selection::new(&loaded.schema, columns)?;
+        let reader = CsvReader::open(&file.path, layout, selection, position.0, BATCH_ROWS)?;
+        Ok(Box::new(reader))
+    }
+}
+
+#[cfg(test)]
+mod tests;

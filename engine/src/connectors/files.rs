@@ -1,0 +1,241 @@
+//! Finds the files of a source by path, folder or pattern.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::error::{Error, Result};
+
+/// One file, the files of a folder, or the files that match a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    place: PathBuf,
+    /// What the files of a folder end in.
+    extension: &'static str,
+}
+
+impl Files {
+    pub(crate) fn new(place: impl AsRef<Path>, extension: &'static str) -> Self {
+        Self {
+            place: place.as_ref().to_owned(),
+            extension,
+        }
+    }
+
+    pub(crate) fn place(&self) -> String {
+        self.place.display().to_string()
+    }
+
+    /// The files, sorted by name; never none. Hidden files, of a folder also those whose name begins
+    /// with `_`, are passed over, unless named.
+    ///
+    /// A path that exists is taken as it is, even if it holds characters of a pattern.
+    pub(crate) fn list(&self) -> Result<Vec<PathBuf>> {
+        match fs::metadata(&self.place) {
+            Ok(found) if found.is_dir() => self.list_folder(),
+            Ok(_) => Ok(vec![self.place.clone()]),
+            Err(_) if self.place().contains(['*', '?', '[']) => self.list_matches(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.does_not_exist()),
+            Err(error) => Err(cannot_read(&self.place, error)),
+        }
+    }
+
+    fn does_not_exist(&self) -> Error {
+        let error = Error::environment(format!("{:?} does not exist", self.place));
+        match self.place.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+                error.with_detail(format!("The folder {folder:?} does not exist either."))
+            }
+            _ => error.with_hint(format!(
+                "Name a file, a folder, or a pattern such as \"births/*.{}\".",
+                self.extension
+            )),
+        }
+    }
+
+    fn list_folder(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.place).map_err(|e| cannot_read(&self.place, e))? {
+            let path = entry.map_err(|e| cannot_read(&self.place, e))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let wanted = path
+                .extension()
+                .is_some_and(|e| e.eq_ignore_ascii_case(self.extension));
+            if wanted && !name.starts_with(['.', '_']) && path.is_file() {
+                files.push(path);
+            }
+        }
+        self.sorted(files, &self.place.join(format!("*.{}", self.extension)))
+    }
+
+    fn list_matches(&self) -> Result<Vec<PathBuf>> {
+        let options = glob::MatchOptions {
+            require_literal_separator: true,
+            require_literal_leading_dot: true,
+            ..glob::MatchOptions::default()
+        };
+        let matches = glob::glob_with(&self.place(), options).map_err(|error| {
+            Error::pipeline(format!("{:?} is not a pattern of files", self.place))
+                .with_detail(format!("At character {}: {}.", error.pos + 1, error.msg))
+        })?;
+        let mut files = Vec::new();
+        for found in matches {
+            let path = found.map_err(|error| {
+                let path = error.path().to_owned();
+                cannot_read(&path, error.into())
+            })?;
+            if path.is_file() {
+                files.push(path);
+            }
+        }
+        self.sorted(files, &self.place)
+    }
+
+    fn sorted(&self, mut files: Vec<PathBuf>, pattern: &Path) -> Result<Vec<PathBuf>> {
+        files.sort();
+        if files.is_empty() {
+            return Err(no_match(pattern));
+        }
+        Ok(files)
+    }
+}
+
+fn no_match(pattern: &Path) -> Error {
+    let error = Error::environment(format!("no file matches {pattern:?}"));
+    let folder: PathBuf = pattern
+        .components()
+        .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+        .collect();
+    if folder.as_os_str().is_empty() || folder.exists() {
+        error.with_hint("Check the pattern; hidden files are passed over.")
+    } else {
+        error.with_detail(format!("The folder {folder:?} does not exist."))
+    }
+}
+
+/// The error of a file or folder that is there and cannot be read.
+pub(crate) fn cannot_read(path: &Path, error: io::Error) -> Error {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "it does not exist any more".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    };
+    Error::environment(format!("cannot read {path:?}: {reason}")).with_source(error)
+}
+
+/// What tells that a file has changed since it was first looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stamp {
+    pub(crate) n_bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let found = fs::metadata(path).map_err(|e| cannot_read(path, e))?;
+        Ok(Self {
+            n_bytes: found.len(),
+            modified: found.modified().ok(),
+        })
+    }
+
+    /// Checks that the file is still the one that was looked at.
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
+        match Self::of(path)? == *self {
+            true => Ok(()),
+            false => Err(has_changed(path)),
+        }
+    }
+}
+
+/// The error of a file that is not what it was.
+pub(crate) fn has_changed(path: &Path) -> Error {
+    let name = file_name(path);
+    Error::data(format!("{name} has changed since it was first read"))
+        .with_hint("Build the pipeline anew, and write new files beside those that are being read.")
+}
+
+/// The name of a file in messages and split names.
+pub(crate) fn file_name(path: &Path) -> String {
+    format!("file {:?}", path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::test_folder::TestFolder;
+    use expect_test::expect;
+
+    fn list(folder: &TestFolder, place: &str) -> String {
+        match Files::new(folder.path(place), "csv").list() {
+            Ok(files) => folder.hide(
+                files
+                    .iter()
+                    .map(|f| f.display().to_string() + "\n")
+                    .collect(),
+            ),
+            Err(error) => folder.hide(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn files_are_found_by_path_folder_and_pattern_in_order_of_their_names() {
+        let folder = TestFolder::new();
+        for name in [
+            "b.csv",
+            "a.CSV",
+            ".c.csv",
+            "_d.csv",
+            "e.txt",
+            "x[1].csv",
+            "sub/f.csv",
+        ] {
+            folder.write(name, "");
+        }
+        expect!["FOLDER/e.txt\n"].assert_eq(&list(&folder, "e.txt"));
+        expect!["FOLDER/x[1].csv\n"].assert_eq(&list(&folder, "x[1].csv"));
+        expect!["FOLDER/a.CSV\nFOLDER/b.csv\nFOLDER/x[1].csv\n"].assert_eq(&list(&folder, ""));
+        expect![[r#"
+            FOLDER/_d.csv
+            FOLDER/a.CSV
+            FOLDER/b.csv
+            FOLDER/x[1].csv
+        "#]]
+        .assert_eq(&list(&folder, "*.csv"));
+        expect!["FOLDER/sub/f.csv\n"].assert_eq(&list(&folder, "**/f.csv"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let folder = TestFolder::new();
+        folder.write("empty/x.txt", "");
+        expect![[r#"
+            no file matches "FOLDER/empty/*.csv"
+              Hint: Check the pattern; hidden files are passed over."#]]
+        .assert_eq(&list(&folder, "empty"));
+        expect![[r#"
+            no file matches "FOLDER/births/*.csv"
+              The folder "FOLDER/births" does not exist."#]]
+        .assert_eq(&list(&folder, "births/*.csv"));
+        expect![[r#"
+            "FOLDER/births.csv" does not exist
+              Hint: Name a file, a folder, or a pattern such as "births/*.csv"."#]]
+        .assert_eq(&list(&folder, "births.csv"));
+        expect![[r#"
+            "FOLDER/births/a.csv" does not exist
+              The folder "FOLDER/births" does not exist either."#]]
+        .assert_eq(&list(&folder, "births/a.csv"));
+        expect![[r#"
+            "FOLDER/a[.csv" is not a pattern of files
+              At character N: invalid range pattern."#]]
+        .assert_eq(&regex_position(&list(&folder, "a[.csv")));
+    }
+
+    /// The place in the pattern depends on where the test's folder is.
+    fn regex_position(message: &str) -> String {
+        let (before, rest) = message.split_once("character ").unwrap();
+        let (_, after) = rest.split_once(':').unwrap();
+        format!("{before}character N:{after}")
+    }
+}

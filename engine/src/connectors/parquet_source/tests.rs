@@ -1,0 +1,243 @@
+use std::fs::File;
+
+use arrow::array::{ArrayRef, DictionaryArray, Int64Array, LargeStringArray, StringViewArray};
+use arrow::datatypes::Int32Type;
+use expect_test::expect;
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+
+use super::*;
+use crate::connectors::test_folder::{TestFolder, real_data};
+use crate::output::OnBadRow;
+use crate::testing::{check_source, read_source, show, table};
+
+fn write(folder: &TestFolder, name: &str, rows: &RecordBatch, rows_per_group: usize) {
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(rows_per_group))
+        .build();
+    let file = File::create(folder.write(name, "")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
+    writer.write(rows).unwrap();
+    writer.close().unwrap();
+}
+
+fn numbers(n: i64) -> RecordBatch {
+    let x: ArrayRef = Arc::new(Int64Array::from_iter_values(0..n));
+    let y: ArrayRef = Arc::new(Int64Array::from_iter(
+        (0..n).map(|i| (i % 3 > 0).then_some(-i)),
+    ));
+    RecordBatch::try_from_iter_with_nullable([("x", x, false), ("y", y, true)]).unwrap()
+}
+
+fn refusal(folder: &TestFolder, place: &str) -> String {
+    folder.hide(
+        parquet(folder.path(place))
+            .schema()
+            .unwrap_err()
+            .to_string(),
+    )
+}
+
+#[test]
+fn the_laws_of_sources_hold() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(20_000), 3_000);
+    write(&folder, "b.parquet", &numbers(0), 10);
+    write(&folder, "c.parquet", &numbers(7), 2);
+    let rows = check_source(&parquet(folder.path(""))).unwrap();
+    assert_eq!(
+        rows,
+        arrow::compute::concat_batches(&rows.schema(), [&numbers(20_000), &numbers(7)]).unwrap()
+    );
+}
+
+#[test]
+fn the_laws_of_sources_hold_on_real_files() {
+    let Some(folder) = real_data("flights") else {
+        return;
+    };
+    let source = parquet(folder);
+    let rows = check_source(&source).unwrap();
+    expect![[r#"3000000 rows, Field { "date": nullable Timestamp(µs) }, Field { "delay": nullable Int64 }, Field { "distance": nullable Int64 }, Field { "origin": nullable Utf8 }, Field { "destination": nullable Utf8 }"#]].assert_eq(&format!("{} rows, {}", rows.num_rows(), rows.schema()));
+    let splits = source.splits().unwrap();
+    expect!["24 splits, the first of Some(125000) rows"].assert_eq(&format!(
+        "{} splits, the first of {:?} rows",
+        splits.len(),
+        splits[0].n_rows
+    ));
+}
+
+#[test]
+fn small_row_groups_are_read_together() {
+    let names = |sizes: &[u64]| {
+        let runs = runs(sizes, 100);
+        runs.into_iter()
+            .map(|(first, n)| group_names(first, n))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    expect![""].assert_eq(&names(&[]));
+    expect!["row groups 0 to 1; row group 2; row group 3; row groups 4 to 5; row group 6"]
+        .assert_eq(&names(&[40, 40, 40, 300, 10, 10, 90]));
+    expect!["row group 0; row group 1; row group 2"].assert_eq(&names(&[100, 100, 1]));
+}
+
+#[test]
+fn a_large_row_group_is_cut_into_splits() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(300_001), 1_000_000);
+    let source = parquet(folder.path("a.parquet"));
+    assert_eq!(check_source(&source).unwrap(), numbers(300_001));
+    let splits: Vec<String> = source
+        .splits()
+        .unwrap()
+        .into_iter()
+        .map(|split| format!("{}: {:?} rows", split.name, split.n_rows))
+        .collect();
+    expect![[r#"
+        file "FOLDER/a.parquet", row group 0, from row 0: Some(150001) rows
+        file "FOLDER/a.parquet", row group 0, from row 150001: Some(150000) rows"#]]
+    .assert_eq(&folder.hide(splits.join("\n")));
+    let sizes = |n_rows| pieces(n_rows, 100).iter().map(|p| p.1).collect::<Vec<_>>();
+    assert!(sizes(0).is_empty());
+    assert_eq!(sizes(199), [199]);
+    assert_eq!(sizes(200), [100, 100]);
+    assert_eq!(sizes(301), [101, 101, 99]);
+}
+
+#[test]
+fn text_is_utf8_however_it_is_stored() {
+    let folder = TestFolder::new();
+    let texts = ["b", "a", "b"];
+    let columns: [(&str, ArrayRef); 3] = [
+        (
+            "dictionary",
+            Arc::new(DictionaryArray::<Int32Type>::from_iter(texts)),
+        ),
+        ("large", Arc::new(LargeStringArray::from_iter_values(texts))),
+        ("view", Arc::new(StringViewArray::from_iter_values(texts))),
+    ];
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    write(&folder, "a.parquet", &rows, 10);
+    let read = check_source(&parquet(folder.path("a.parquet"))).unwrap();
+    expect![[r#"
+        Field { "dictionary": Utf8 }, Field { "large": Utf8 }, Field { "view": Utf8 }
+        dictionary: 'b', 'a', 'b'
+        large: 'b', 'a', 'b'
+        view: 'b', 'a', 'b'"#]]
+    .assert_eq(&format!("{}\n{}", read.schema(), show(&read)));
+}
+
+#[test]
+fn columns_may_stand_in_any_order_and_be_nullable_in_one_file() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(2), 10);
+    write(
+        &folder,
+        "b.parquet",
+        &table("y: 7, 8; x: null, 9").slice(0, 1),
+        10,
+    );
+    write(&folder, "c.parquet", &table("y: 7; x: 8"), 10);
+    let read = check_source(&parquet(folder.path("*.parquet"))).unwrap();
+    expect![[r#"
+        Field { "x": nullable Int64 }, Field { "y": nullable Int64 }
+        x: 0, 1, null, 8
+        y: null, -1, 7, 7"#]]
+    .assert_eq(&format!("{}\n{}", read.schema(), show(&read)));
+}
+
+#[test]
+fn all_files_that_differ_are_named() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(2), 10);
+    write(&folder, "b.parquet", &table("x: 1.5; y: 1"), 10);
+    write(&folder, "c.parquet", &table("x: 1; z: a"), 10);
+    expect![[r#"
+        2 errors
+        1. file "FOLDER/b.parquet" has other columns than file "FOLDER/a.parquet"
+             Column "x" holds Float64, not Int64.
+             Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`.
+        2. file "FOLDER/c.parquet" has other columns than file "FOLDER/a.parquet"
+             Column "y" is missing.
+             Column "z" is only here.
+             Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`."#]].assert_eq(&refusal(&folder, ""));
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let folder = TestFolder::new();
+    expect![[r#"
+        no file matches "FOLDER/*.parquet"
+          Hint: Check the pattern; hidden files are passed over."#]]
+    .assert_eq(&refusal(&folder, "*.parquet"));
+    expect![[r#"
+        no file matches "FOLDER/births/*.parquet"
+          The folder "FOLDER/births" does not exist."#]]
+    .assert_eq(&refusal(&folder, "births/*.parquet"));
+    expect![[r#"
+        "FOLDER/births.parquet" does not exist
+          Hint: Name a file, a folder, or a pattern such as "births/*.parquet"."#]]
+    .assert_eq(&refusal(&folder, "births.parquet"));
+}
+
+#[test]
+fn all_files_without_a_footer_are_named() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(1_000), 100);
+    let whole = std::fs::read(folder.path("a.parquet")).unwrap();
+    folder.write("cut.parquet", &whole[..whole.len() - 100]);
+    folder.write("empty.parquet", "");
+    folder.write("garbage.parquet", "x,y\n1,2\n3,4\n");
+    expect![[r#"
+        3 errors
+        1. file "FOLDER/cut.parquet" is cut short or damaged
+             Parquet error: Invalid Parquet file. Corrupt footer.
+             Hint: Write it again; a file that is still being written cannot be read.
+        2. file "FOLDER/empty.parquet" is not a Parquet file
+             EOF: Parquet file too small. Size is 0 but need 8.
+             Hint: Name only Parquet files, for example by the pattern "*.parquet".
+        3. file "FOLDER/garbage.parquet" is not a Parquet file
+             Parquet error: Invalid Parquet file. Corrupt footer.
+             Hint: Name only Parquet files, for example by the pattern "*.parquet"."#]]
+    .assert_eq(&refusal(&folder, ""));
+}
+
+#[test]
+fn damaged_rows_are_named_by_file_row_group_and_row() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(3_000), 1_000);
+    let mut bytes = std::fs::read(folder.path("a.parquet")).unwrap();
+    let source = parquet(folder.path("a.parquet"));
+    let start = source.loaded().unwrap().files[0].row_groups()[2]
+        .column(0)
+        .byte_range();
+    let end = (start.0 + start.1) as usize;
+    bytes[start.0 as usize..end].fill(0xFF);
+    folder.write("a.parquet", bytes);
+    let error = read_source(&parquet(folder.path("a.parquet")), OnBadRow::Fail).unwrap_err();
+    expect![[r#"
+        file "FOLDER/a.parquet", row groups 0 to 2, at or after row 0: the rows cannot be decoded
+          Parquet argument error: Parquet error: Unexpected struct field type 15.
+          Hint: The file is damaged: write it again."#]]
+    .assert_eq(&folder.hide(error.to_string()));
+    assert!(error.is_data());
+}
+
+#[test]
+fn a_file_that_changes_meanwhile_is_refused() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(3_000), 1_000);
+    let source = parquet(folder.path("a.parquet"));
+    let splits = source.splits().unwrap();
+    write(&folder, "a.parquet", &numbers(3_001), 1_000);
+    let refused = source.open(&splits[0], Position(0), None).err().unwrap();
+    expect![[r#"
+        file "FOLDER/a.parquet" has changed since it was first read
+          Hint: Build the pipeline anew, and write new files beside those that are being read."#]]
+    .assert_eq(&folder.hide(refused.to_string()));
+    std::fs::remove_file(folder.path("a.parquet")).unwrap();
+    let refused = source.open(&splits[0], Position(0), None).err().unwrap();
+    expect![[r#"cannot read "FOLDER/a.parquet": it does not exist any more"#]]
+        .assert_eq(&folder.hide(refused.to_string()));
+}

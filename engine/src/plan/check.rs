@@ -1,0 +1,177 @@
+//! Checks a graph: every node against the schemas that reach it, all errors together.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
+use crate::output::{OnBadRow, dead_letter_schema};
+
+/// The output schema of each node.
+pub(super) fn check(graph: &Graph) -> Result<Vec<Option<SchemaRef>>> {
+    let mut errors: Vec<Error> = graph.mistakes.clone();
+    check_ids(graph, &mut errors);
+    check_ends(graph, &mut errors);
+    let mut schemas: Vec<Option<SchemaRef>> = Vec::with_capacity(graph.nodes.len());
+    for (index, node) in graph.nodes.iter().enumerate() {
+        errors.extend(
+            check_needs(graph, index)
+                .into_iter()
+                .map(|e| e.at_node(&node.id)),
+        );
+        match check_node(graph, node, &schemas) {
+            Ok(schema) => schemas.push(schema),
+            Err(error) => {
+                errors.extend(error.errors().iter().map(|e| e.clone().at_node(&node.id)));
+                schemas.push(None);
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(schemas)
+    } else {
+        Err(Error::all(errors))
+    }
+}
+
+fn check_ids(graph: &Graph, errors: &mut Vec<Error>) {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in &graph.nodes {
+        *seen.entry(&node.id).or_default() += 1;
+    }
+    for (id, count) in seen {
+        if count > 1 {
+            errors.push(
+                Error::pipeline(format!("{count} nodes are named {id:?}"))
+                    .with_hint("Give each a name of its own with `named`."),
+            );
+        }
+        if id.is_empty() {
+            errors.push(Error::pipeline("a node has an empty name"));
+        }
+    }
+}
+
+/// A graph must end somewhere, and so must dead letters.
+fn check_ends(graph: &Graph, errors: &mut Vec<Error>) {
+    let ends = |n: &Node| n.stage.learns() || matches!(n.stage, Stage::Sink(_));
+    if !graph.nodes.iter().any(ends) {
+        errors.push(
+            Error::pipeline(format!(
+                "pipeline {:?} has no sink and learns nothing",
+                graph.name
+            ))
+            .with_hint("End a collection with `write`, `analyze` or `train`."),
+        );
+    }
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let mut readers = graph.nodes.iter().flat_map(|n| &n.inputs);
+        if node.on_bad_row == OnBadRow::DeadLetter
+            && !readers.any(|e| e.from == index && e.port == Port::DeadLetters)
+        {
+            errors.push(
+                Error::pipeline("dead letters go nowhere")
+                    .with_hint("Write `dead_letters()` to a sink, or choose `OnBadRow::Drop`.")
+                    .at_node(&node.id),
+            );
+        }
+    }
+}
+
+fn check_needs(graph: &Graph, index: NodeIndex) -> Vec<Error> {
+    let node = &graph.nodes[index];
+    let earlier = &graph.nodes[..index];
+    node.stage
+        .needs()
+        .iter()
+        .filter(|id| !earlier.iter().any(|n| n.id == **id && n.stage.learns()))
+        .map(|id| {
+            Error::pipeline(format!("artifact {id:?} is learned by no earlier node of this pipeline"))
+                .with_hint("References belong to the pipeline that gave them; bring a value from elsewhere with `Pipeline::provide`.")
+        })
+        .collect()
+}
+
+fn check_node(
+    graph: &Graph,
+    node: &Node,
+    schemas: &[Option<SchemaRef>],
+) -> Result<Option<SchemaRef>> {
+    let mut inputs: Vec<SchemaRef> = Vec::with_capacity(node.inputs.len());
+    for edge in &node.inputs {
+        match (edge.port, &schemas[edge.from]) {
+            (Port::DeadLetters, _) => inputs.push(dead_letter_schema()),
+            (Port::Out(_), Some(schema)) => inputs.push(SchemaRef::clone(schema)),
+            // What comes before is wrong and has been reported.
+            (Port::Out(_), None) => return Ok(None),
+        }
+    }
+    let properties = node.properties();
+    if let Some(expected) = properties.n_inputs
+        && expected != inputs.len()
+    {
+        let found = inputs.len();
+        return Err(Error::pipeline(format!(
+            "expected {expected} inputs, found {found}"
+        )));
+    }
+    if properties.blocking && !properties.row_wise {
+        return Err(
+            Error::pipeline("a blocking transform must treat each row alone")
+                .with_hint("Leave `row_wise` of its properties set, or `blocking` unset."),
+        );
+    }
+    match &node.stage {
+        Stage::Source(source) => named_once(source.schema()?).map(Some),
+        Stage::Transform(transform) if inputs.is_empty() => {
+            let kind = transform.describe().kind;
+            Err(Error::pipeline(format!("{kind} needs at least one input")))
+        }
+        Stage::Transform(transform) => named_once(transform.output_schema(&inputs)?).map(Some),
+        Stage::Analysis(analysis) => {
+            check_bounded(graph, node)?;
+            analysis.check(&inputs[0]).map(|()| None)
+        }
+        Stage::Trainer(trainer) => {
+            check_bounded(graph, node)?;
+            trainer.check(&inputs[0]).map(|()| None)
+        }
+        Stage::Sink(sink) => sink.accepts(&inputs[0]).map(|()| None),
+        Stage::Step(_) => Ok(None),
+    }
+}
+
+fn named_once(schema: SchemaRef) -> Result<SchemaRef> {
+    let mut names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    names.sort_unstable();
+    let mut twice: Vec<&str> = names
+        .windows(2)
+        .filter(|w| w[0] == w[1])
+        .map(|w| w[0])
+        .collect();
+    twice.dedup();
+    if let Some(name) = twice.first() {
+        return Err(
+            Error::pipeline(format!("column {name:?} is there more than once"))
+                .with_hint("Give each column a name of its own."),
+        );
+    }
+    Ok(schema)
+}
+
+/// What learns from all rows never ends on a source that never ends.
+fn check_bounded(graph: &Graph, node: &Node) -> Result<()> {
+    let mut open: Vec<NodeIndex> = node.inputs.iter().map(|e| e.from).collect();
+    while let Some(index) = open.pop() {
+        let from = &graph.nodes[index];
+        if let Stage::Source(source) = &from.stage
+            && !source.properties().bounded
+        {
+            return Err(Error::pipeline(format!("{:?} learns from all rows, but source {:?} never ends", &*node.id, &*from.id))
+                .with_hint("Learn from a bounded collection, and bring the artifact in with `Pipeline::provide`."));
+        }
+        open.extend(from.inputs.iter().map(|e| e.from));
+    }
+    Ok(())
+}

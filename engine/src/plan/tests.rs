@@ -1,0 +1,259 @@
+//! Plans of small graphs.
+
+use std::sync::Arc;
+
+use crate::expression::{col, lit};
+use arrow::datatypes::SchemaRef;
+use expect_test::expect;
+use serde_json::Value;
+
+use crate::testing::table;
+use crate::{
+    Analysis, ArtifactRef, Artifacts, Description, Error, OnBadRow, Pipeline, Position,
+    Publication, Result, Sink, Source, Split, SplitReader,
+};
+
+#[derive(Debug)]
+struct People;
+
+impl Source for People {
+    fn describe(&self) -> Description {
+        Description::new("people", serde_json::json!({ "path": "people.csv" }))
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        Ok(table("age: 1; name: a; city: b").schema())
+    }
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        Ok(Vec::new())
+    }
+
+    fn open(&self, _: &Split, _: Position, _: Option<&[String]>) -> Result<Box<dyn SplitReader>> {
+        Err(Error::bug("there are no splits"))
+    }
+}
+
+#[derive(Debug)]
+struct Learn(&'static str);
+
+impl Analysis for Learn {
+    fn describe(&self) -> Description {
+        Description::new("learn", Value::Null)
+    }
+
+    fn check(&self, input: &SchemaRef) -> Result<()> {
+        crate::expression::check_column(self.0, input).map(|_| ())
+    }
+
+    fn reads(&self) -> Option<Vec<String>> {
+        Some(vec![self.0.into()])
+    }
+
+    fn build(&self, _: &Artifacts) -> Result<Arc<dyn crate::analyzer::DynAnalyzer>> {
+        Err(Error::bug("never run"))
+    }
+}
+
+#[derive(Debug)]
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn describe(&self) -> Description {
+        Description::new("nowhere", Value::Null)
+    }
+
+    fn accepts(&self, _: &SchemaRef) -> Result<()> {
+        Ok(())
+    }
+
+    fn begin(&self, _: &SchemaRef) -> Result<Box<dyn Publication>> {
+        Err(Error::bug("never run"))
+    }
+}
+
+#[derive(Debug)]
+struct Use(ArtifactRef<i64>);
+
+impl crate::Transform for Use {
+    fn describe(&self) -> Description {
+        Description::new("use", Value::Null)
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Ok(SchemaRef::clone(&inputs[0]))
+    }
+
+    fn needs(&self) -> Vec<crate::ArtifactId> {
+        vec![self.0.id().clone()]
+    }
+
+    fn build(&self, _: &Artifacts) -> Result<Box<dyn crate::Operator>> {
+        Err(Error::bug("never run"))
+    }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        wanted.map(<[String]>::to_vec)
+    }
+}
+
+fn learning() -> Pipeline {
+    let pipeline = Pipeline::new("ages");
+    let adults = pipeline
+        .read("people", People)
+        .named("adults")
+        .filter(col("age").gt(lit(17)));
+    let ages = adults.named("ages").analyze::<i64>(Learn("age"));
+    adults
+        .named("use")
+        .apply(Use(ages))
+        .select([col("name")])
+        .write(Nowhere);
+    pipeline
+}
+
+#[test]
+fn explain_shows_phases_scans_and_fusion() {
+    expect![[r#"
+        pipeline "ages": 2 phases
+
+        phase 1 of 2
+          scan      people [people path=people.csv], columns 1 of 3: age
+          transform adults [filter predicate=age > Int32(17)] <- people
+          learn     ages [learn] <- adults
+
+        phase 2 of 2
+          scan      people [people path=people.csv], columns 2 of 3: age, name
+          transform adults [filter predicate=age > Int32(17)] <- people
+          transform use [use] using ages <- adults
+          transform select [select columns=["name"]] <- use
+          write     nowhere [nowhere] <- select
+    "#]]
+    .assert_eq(&learning().plan().unwrap().explain());
+}
+
+#[test]
+fn the_drawing_has_a_group_per_phase_and_the_artifact_edge() {
+    expect![[r#"
+        flowchart LR
+          subgraph phase1[phase 1]
+            p1n0[("people<br/><i>people</i>")]
+            p1n1["adults<br/><i>filter</i>"]
+            p1n2(["ages<br/><i>learn</i>"])
+          end
+          p1n0 --> p1n1
+          p1n1 --> p1n2
+          subgraph phase2[phase 2]
+            p2n0[("people<br/><i>people</i>")]
+            p2n1["adults<br/><i>filter</i>"]
+            p2n3["use<br/><i>use</i>"]
+            p2n4["select<br/><i>select</i>"]
+            p2n5[["nowhere<br/><i>nowhere</i>"]]
+          end
+          p2n0 --> p2n1
+          p2n1 --> p2n3
+          p2n3 --> p2n4
+          p2n4 --> p2n5
+          p1n2 == artifact ==> p2n3
+    "#]]
+    .assert_eq(&learning().plan().unwrap().explain_mermaid());
+}
+
+#[test]
+fn row_wise_neighbours_are_fused_up_to_a_fork() {
+    let pipeline = Pipeline::new("chain");
+    let rows = pipeline.read("people", People);
+    let b = rows
+        .named("a")
+        .filter(col("age").gt(lit(1)))
+        .named("b")
+        .with_column("x", lit(1));
+    b.named("c")
+        .filter(col("x").gt(lit(0)))
+        .named("d")
+        .select([col("x")])
+        .write(Nowhere);
+    b.named("e")
+        .filter(col("x").lt(lit(0)))
+        .named("out")
+        .write(Nowhere);
+    let plan = pipeline.plan().unwrap();
+    let name = |i: &usize| plan.graph.nodes[*i].id.to_string();
+    let chains: Vec<Vec<String>> = plan.phases[0]
+        .chains
+        .iter()
+        .map(|c| c.members.iter().map(name).collect())
+        .collect();
+    assert_eq!(chains, [vec!["a", "b"], vec!["c", "d"], vec!["e"]]);
+}
+
+#[test]
+fn the_graph_is_data() {
+    let json = learning().graph().to_json();
+    assert_eq!(json["nodes"][3]["artifacts"], serde_json::json!(["ages"]));
+    assert_eq!(json["nodes"][1]["config"]["predicate"], "age > Int32(17)");
+    assert_eq!(json["nodes"][1]["inputs"][0]["from"], "people");
+    assert_eq!(json["nodes"][1]["portable"], true);
+}
+
+#[test]
+fn a_closure_cannot_travel() {
+    let pipeline = learning();
+    assert_eq!(
+        pipeline.graph().to_portable_json().unwrap(),
+        pipeline.graph().to_json()
+    );
+    pipeline
+        .read("more", People)
+        .named("secret")
+        .map_batches(Ok)
+        .write(Nowhere);
+    expect![[r#"
+        a closure cannot leave this process
+          in transform "secret"
+          Hint: Say it with expressions, or run the pipeline here."#]]
+    .assert_eq(&pipeline.graph().to_portable_json().unwrap_err().to_string());
+}
+
+#[test]
+fn all_mistakes_are_reported_together_with_their_nodes() {
+    let pipeline = Pipeline::new("wrong");
+    let other = Pipeline::new("other").read("people", People);
+    let people = pipeline.read("people", People);
+    let _ = people
+        .named("first")
+        .filter(col("Age").gt(lit(1)))
+        .named("unreached")
+        .select([col("z")]);
+    let _ = people.named("twice").filter(col("age").gt(lit(1)));
+    let _ = people
+        .named("twice")
+        .filter(col("age"))
+        .on_bad_row(OnBadRow::DeadLetter);
+    let _ = people
+        .named("use")
+        .apply(Use(ArtifactRef::new("elsewhere")));
+    let _ = people.named("both").union(&[other]);
+    expect![[r#"
+        7 errors
+        1. union brings collections of two pipelines together
+             Hint: Read both sources in one pipeline.
+        2. 2 nodes are named "twice"
+             Hint: Give each a name of its own with `named`.
+        3. pipeline "wrong" has no sink and learns nothing
+             Hint: End a collection with `write`, `analyze` or `train`.
+        4. dead letters go nowhere
+             in transform "twice"
+             Hint: Write `dead_letters()` to a sink, or choose `OnBadRow::Drop`.
+        5. column "Age" is not there
+             in transform "first"
+             The columns are "age", "name", "city".
+             Hint: Names are case-sensitive: did you mean "age"?
+        6. a predicate must be Boolean, `age` is Int64
+             in transform "twice"
+             Hint: Compare it with something, such as `.gt(lit(0))`.
+        7. artifact "elsewhere" is learned by no earlier node of this pipeline
+             in transform "use"
+             Hint: References belong to the pipeline that gave them; bring a value from elsewhere with `Pipeline::provide`."#]]
+    .assert_eq(&pipeline.plan().unwrap_err().to_string());
+}

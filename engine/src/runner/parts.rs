@@ -1,0 +1,271 @@
+//! The parts of one phase's dataflow, for each worker, made before the first row is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::chain::{Exit, Member, RunningChain};
+use super::credit::Credit;
+use super::dataflow::{ChainPart, EndPart, FeedPart, Part};
+use super::ends::{EndWriter, RunningAnalysis, SinkEnd};
+use super::failure::guard;
+use super::feed::{Feed, SourceFeed};
+use super::metrics::NodeMetrics;
+use super::pool::WorkPool;
+use super::progress::Bars;
+use super::spool::{Spool, Spooled};
+use crate::artifact::Artifacts;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, NodeIndex, Port, Stage};
+use crate::output::OnBadRow;
+use crate::plan::{Chain, Phase};
+use crate::sink::Publication;
+
+/// What the parts of a phase are made from.
+pub(crate) struct Workshop<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) phase: &'a Phase,
+    pub(crate) artifacts: &'a Artifacts,
+    pub(crate) kept: &'a BTreeMap<Exit, Spooled>,
+    pub(crate) publications: &'a [(NodeIndex, Box<dyn Publication>)],
+    pub(crate) bars: &'a Bars,
+    pub(crate) credit_bytes: u64,
+    pub(crate) n_workers: usize,
+}
+
+/// What outlives the parts: counters, and what the ends have taken in.
+#[derive(Default)]
+pub(crate) struct Kit {
+    pub(crate) metrics: BTreeMap<NodeIndex, Arc<NodeMetrics>>,
+    pub(crate) credits: Vec<Arc<Credit>>,
+    pub(crate) analyses: BTreeMap<NodeIndex, Arc<RunningAnalysis>>,
+    pub(crate) spools: BTreeMap<Exit, Arc<Spool>>,
+    feeds: BTreeMap<Exit, Arc<dyn Feed>>,
+    waiting: BTreeMap<NodeIndex, Arc<WorkPool>>,
+}
+
+impl Workshop<'_> {
+    /// What all workers share. Lists splits, builds analyzers; reads no rows.
+    pub(crate) fn kit(&self, spools: BTreeMap<Exit, Arc<Spool>>) -> Result<Kit> {
+        let mut kit = Kit {
+            spools,
+            ..Kit::default()
+        };
+        for &index in &self.phase.nodes {
+            kit.metrics.insert(index, Arc::default());
+            let node = &self.graph.nodes[index];
+            let columns = self.phase.projection.columns.get(&index).cloned();
+            match &node.stage {
+                _ if self.phase.kept.contains(&index) => {
+                    for (exit, rows) in self.kept.iter().filter(|(exit, _)| exit.0 == index) {
+                        kit.feeds
+                            .insert(*exit, Arc::from(rows.feed(columns.clone())));
+                    }
+                }
+                Stage::Source(source) => {
+                    let source = Arc::clone(source);
+                    let feed = guard(&node.id, || SourceFeed::new(index, source, columns))?;
+                    kit.feeds.insert((index, Port::Out(0)), Arc::new(feed));
+                }
+                Stage::Analysis(analysis) => {
+                    let analyzer = guard(&node.id, || analysis.build(self.artifacts))?;
+                    kit.analyses.insert(index, RunningAnalysis::new(analyzer));
+                }
+                Stage::Transform(transform) => {
+                    let properties = transform.properties();
+                    if properties.blocking && properties.concurrency > 1 {
+                        let n_threads = properties.concurrency * self.n_workers;
+                        kit.waiting
+                            .insert(index, WorkPool::new("waiting", n_threads)?);
+                    }
+                }
+                Stage::Trainer(_) | Stage::Sink(_) | Stage::Step(_) => {}
+            }
+        }
+        Ok(kit)
+    }
+
+    /// The parts of one worker, in the order of the graph.
+    pub(crate) fn parts(
+        &self,
+        kit: &mut Kit,
+        worker: usize,
+        compute: &Arc<WorkPool>,
+    ) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        for &index in &self.phase.nodes {
+            let node = &self.graph.nodes[index];
+            let feeds: Vec<Exit> = kit.feeds.keys().filter(|e| e.0 == index).copied().collect();
+            for exit in feeds {
+                parts.push(Part::Feed(self.feed_part(kit, exit, worker)));
+            }
+            if let Some(chain) = self.phase.chains.iter().find(|c| c.members[0] == index) {
+                parts.push(Part::Chain(self.chain_part(kit, chain, compute)?));
+            }
+            if let Some(writer) = self.end_writer(kit, index, worker)? {
+                let inputs = self.phase.inputs(self.graph, index);
+                parts.push(Part::End(EndPart {
+                    id: Arc::clone(&node.id),
+                    inputs: inputs.iter().map(|e| (e.from, e.port)).collect(),
+                    writer,
+                    metrics: Arc::clone(&kit.metrics[&index]),
+                }));
+            }
+        }
+        for (exit, spool) in &kit.spools {
+            let id = Arc::clone(&self.graph.nodes[exit.0].id);
+            let writer = guard(&id, || spool.writer(worker))?;
+            let metrics = Arc::default();
+            parts.push(Part::End(EndPart {
+                id,
+                inputs: vec![*exit],
+                writer,
+                metrics,
+            }));
+        }
+        Ok(parts)
+    }
+
+    fn feed_part(&self, kit: &mut Kit, exit: Exit, worker: usize) -> FeedPart {
+        let (index, port) = exit;
+        let node = &self.graph.nodes[index];
+        let credit = Credit::new(self.credit_bytes);
+        kit.credits.push(Arc::clone(&credit));
+        let feed = Arc::clone(&kit.feeds[&exit]);
+        // One bar for all workers, so that it shows the whole source.
+        let bar = match worker {
+            0 => self.bars.rows(&node.id, feed.n_rows()),
+            _ => self.bars.same(&node.id),
+        };
+        FeedPart {
+            node: index,
+            id: Arc::clone(&node.id),
+            port,
+            feed,
+            policy: self.policy(index),
+            metrics: Arc::clone(&kit.metrics[&index]),
+            credit,
+            bar,
+            exits: self
+                .read_exits(&[index], kit)
+                .into_iter()
+                .filter(|e| e.1 == port || e.1 == Port::DeadLetters)
+                .collect(),
+        }
+    }
+
+    fn chain_part(&self, kit: &Kit, chain: &Chain, compute: &Arc<WorkPool>) -> Result<ChainPart> {
+        let first = chain.members[0];
+        let properties = self.graph.nodes[first].properties();
+        let n_instances = if properties.blocking {
+            properties.concurrency
+        } else {
+            1
+        };
+        let instances: Vec<RunningChain> = (0..n_instances)
+            .map(|_| self.running_chain(kit, chain))
+            .collect::<Result<_>>()?;
+        let pool = match kit.waiting.get(&first) {
+            _ if !properties.blocking => None,
+            Some(waiting) => Some(Arc::clone(waiting)),
+            None => Some(Arc::clone(compute)),
+        };
+        let ids: Vec<&str> = chain
+            .members
+            .iter()
+            .map(|&m| &*self.graph.nodes[m].id)
+            .collect();
+        Ok(ChainPart {
+            id: Arc::from(ids.join(" + ")),
+            inputs: self
+                .phase
+                .inputs(self.graph, first)
+                .iter()
+                .map(|e| ((e.from, e.port), properties.distribution.clone()))
+                .collect(),
+            exits: self.read_exits(&chain.members, kit).into_iter().collect(),
+            instances,
+            pool,
+            holds_rows: !properties.row_wise,
+        })
+    }
+
+    fn running_chain(&self, kit: &Kit, chain: &Chain) -> Result<RunningChain> {
+        let member = |&index: &NodeIndex| {
+            let node = &self.graph.nodes[index];
+            let Stage::Transform(transform) = &node.stage else {
+                return Err(Error::bug("a chain holds what is no transform").at_node(&node.id));
+            };
+            let operator = guard(&node.id, || transform.build(self.artifacts))?;
+            let metrics = Arc::clone(&kit.metrics[&index]);
+            Ok(Member::new(
+                index,
+                Arc::clone(&node.id),
+                operator,
+                self.policy(index),
+                metrics,
+            ))
+        };
+        Ok(RunningChain::new(
+            chain.members.iter().map(member).collect::<Result<_>>()?,
+        ))
+    }
+
+    /// Dead letters that nobody reads in this phase are counted, not made: another phase makes them.
+    fn policy(&self, index: NodeIndex) -> OnBadRow {
+        let policy = self.graph.nodes[index].on_bad_row;
+        let read = self
+            .read_edges()
+            .any(|exit| exit == (index, Port::DeadLetters));
+        if policy == OnBadRow::DeadLetter && !read {
+            OnBadRow::Drop
+        } else {
+            policy
+        }
+    }
+
+    fn end_writer(
+        &self,
+        kit: &Kit,
+        index: NodeIndex,
+        worker: usize,
+    ) -> Result<Option<Box<dyn EndWriter>>> {
+        let node = &self.graph.nodes[index];
+        match &node.stage {
+            Stage::Analysis(_) => Ok(kit.analyses.get(&index).map(|a| a.writer(worker))),
+            Stage::Sink(_) => {
+                let (_, publication) = self
+                    .publications
+                    .iter()
+                    .find(|(of, _)| *of == index)
+                    .ok_or_else(|| Error::bug("a sink has no publication").at_node(&node.id))?;
+                let writer = guard(&node.id, || publication.writer(worker))?;
+                Ok(Some(Box::new(SinkEnd(writer))))
+            }
+            Stage::Source(_) | Stage::Transform(_) | Stage::Trainer(_) | Stage::Step(_) => Ok(None),
+        }
+    }
+
+    fn read_edges(&self) -> impl Iterator<Item = Exit> + '_ {
+        let inputs = |&index| self.phase.inputs(self.graph, index);
+        self.phase
+            .nodes
+            .iter()
+            .flat_map(inputs)
+            .map(|e| (e.from, e.port))
+    }
+
+    /// The ways out of these nodes that something outside of them reads.
+    fn read_exits(&self, members: &[NodeIndex], kit: &Kit) -> BTreeSet<Exit> {
+        let readers = self
+            .phase
+            .nodes
+            .iter()
+            .filter(|i| !members[1..].contains(i));
+        let edges = readers.flat_map(|&i| self.phase.inputs(self.graph, i));
+        edges
+            .map(|e| (e.from, e.port))
+            .chain(kit.spools.keys().copied())
+            .filter(|exit| members.contains(&exit.0))
+            .collect()
+    }
+}

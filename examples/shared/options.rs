@@ -1,0 +1,72 @@
+//! The options that all examples take.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use mainstem::ml_stages::onnx::OnnxRuntime;
+use mainstem::prelude::*;
+
+/// What scores the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendName {
+    /// ONNX Runtime where it is found or can be installed with pip, else the embedded one.
+    Auto,
+    /// ONNX Runtime; an error where there is none.
+    Onnxruntime,
+    /// The embedded back-end, tract.
+    Embedded,
+}
+
+/// Options that all examples take.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// How many workers; by default one per core.
+    #[arg(long)]
+    pub(crate) workers: Option<usize>,
+    /// What scores the rows.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) backend: BackendName,
+    /// Where the Predictor and the predictions go; by default a folder under target/.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Seed of all that is random: rows that are drawn, weights, the order of rows in training.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Prints the figures as one JSON object on the last line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Common {
+    pub(crate) fn run_options(&self) -> RunOptions {
+        let options = RunOptions::new();
+        match self.workers {
+            Some(workers) => options.workers(workers),
+            None => options,
+        }
+    }
+
+    pub(crate) fn out(&self, example: &str) -> PathBuf {
+        self.out
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("target").join(example))
+    }
+
+    /// The back-end, after an attempt to install ONNX Runtime where it is wanted and not there.
+    pub(crate) fn backend(&self) -> Result<Backend> {
+        match self.backend {
+            BackendName::Embedded => Ok(Backend::Embedded),
+            BackendName::Onnxruntime => {
+                OnnxRuntime::install()?;
+                Ok(Backend::OnnxRuntime)
+            }
+            BackendName::Auto => match OnnxRuntime::install() {
+                Ok(_) => Ok(Backend::OnnxRuntime),
+                Err(error) => {
+                    eprintln!("ONNX Runtime is not here, the embedded back-end scores: {error}");
+                    Ok(Backend::Embedded)
+                }
+            },
+        }
+    }
+}
