@@ -152,14 +152,12 @@ mod tests {
         golden
             .add(&mut second, &table("a: 7, 8; b: x, y; c: 0, 0"))
             .unwrap();
-        golden
-            .add(&mut first, &table("a: null; b: z; c: 0"))
-            .unwrap();
+        golden.add(&mut first, &table("a: 4; b: z; c: 0")).unwrap();
         golden.merge(&mut first, second).unwrap();
         let saved = golden.load(&golden.save(&first).unwrap()).unwrap();
         expect![[r#"
             b: 'z', 'v', 'w'
-            a: null, 5, 6"#]]
+            a: 4, 5, 6"#]]
         .assert_eq(&show(&golden.finish(saved).unwrap()));
     }
 

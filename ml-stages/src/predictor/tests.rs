@@ -14,6 +14,7 @@ use super::*;
 use crate::model::{Task, TrainedModel};
 use crate::onnx::Backend;
 use crate::onnx::tests::small_model;
+use crate::predict::PredictCollection;
 use crate::testing::onnx_runtime;
 
 pub(crate) fn people() -> RecordBatch {
@@ -435,4 +436,40 @@ fn sessions_are_given_back() {
     assert_eq!(predictor.idle().len(), 2);
     predictor.predict_batch(&people().slice(0, 1)).unwrap();
     assert_eq!(predictor.idle().len(), 2);
+}
+
+#[test]
+fn on_collections_it_is_assembled_saved_and_applied_by_name() {
+    use mainstem_engine::{Pipeline, connectors};
+    use mainstem_transforms::PreprocessCollection;
+
+    let pipeline = Pipeline::new("p");
+    let rows = pipeline.read("people", connectors::from_record_batches(vec![people()]));
+    let fitted = rows.fit(&fitted().preprocess().clone());
+    let model = ArtifactRef::<TrainedModel>::new("model");
+    let predictor = rows.assemble(&fitted, &model, Backend::Embedded);
+    let learned = rows.predict_with(&predictor, "weight");
+    let _ = learned
+        .named("known")
+        .predict(&small_predictor(Backend::Embedded));
+    let nodes: Vec<String> = pipeline
+        .graph()
+        .nodes
+        .iter()
+        .map(|n| {
+            let needs: Vec<String> = n.stage.needs().iter().map(ToString::to_string).collect();
+            format!("{} <- {}", n.id, needs.join(", "))
+        })
+        .collect();
+    expect![[r#""#]].assert_eq(&nodes.join("\n"));
+    let graph = pipeline.graph();
+    let golden = graph
+        .nodes
+        .iter()
+        .find(|n| n.id.ends_with("/golden"))
+        .unwrap();
+    let mainstem_engine::graph::Stage::Analysis(golden) = &golden.stage else {
+        panic!("{golden:?}");
+    };
+    assert_eq!(golden.reads().unwrap(), ["age", "height", "city"]);
 }
