@@ -98,6 +98,23 @@ impl Evaluate {
 /// Evaluates rows in a pipeline.
 pub trait EvaluateCollection {
     /// Compares predictions with labels; see [`Evaluate`].
+    ///
+    /// ```
+    /// # use mainstem_engine::{Pipeline, RunOptions, connectors, testing::table};
+    /// use mainstem_ml_stages::evaluate::{Evaluate, EvaluateCollection};
+    ///
+    /// let pipeline = Pipeline::new("how-good");
+    /// let births = table("weight: 7.0, 8.0, 5.0; guess: 7.0, 7.0, 7.0; twin: false, false, true");
+    /// let evaluation = pipeline
+    ///     .read("births", connectors::from_record_batches(vec![births]))
+    ///     .evaluate(Evaluate::regression("weight", "guess").by(["twin"]));
+    /// let report = pipeline.run(&RunOptions::new().workers(1))?;
+    /// let found = report.artifact(&evaluation)?;
+    /// let twins = found.metrics("twin=true", "guess").and_then(|m| m.rmse());
+    /// assert_eq!(twins, Some(2.0));
+    /// println!("{found}");
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
     fn evaluate(&self, evaluate: Evaluate) -> ArtifactRef<Evaluation>;
 }
 

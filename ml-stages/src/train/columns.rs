@@ -9,31 +9,57 @@ use arrow::record_batch::RecordBatch;
 use mainstem_engine::artifact::{ArtifactId, ArtifactRef, Artifacts};
 use mainstem_engine::expression::check_column;
 use mainstem_engine::{Error, Result};
-use mainstem_transforms::{FEATURES_COLUMN, FeatureLayout, features_type};
+use mainstem_transforms::{FEATURES_COLUMN, FeatureLayout, FittedPreprocess, features_type};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Task;
 
 /// Where a trainer finds the layout of the feature matrix.
 ///
-/// It is made from a reference to a [`FeatureLayout`], for rows whose features you made yourself.
+/// It is made from a reference to the [`FittedPreprocess`] that made the features, or to a
+/// [`FeatureLayout`] where you made them yourself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(deny_unknown_fields)]
 pub struct LayoutRef {
     artifact: ArtifactId,
+    kind: LayoutKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LayoutKind {
+    FittedPreprocess,
+    FeatureLayout,
+}
+
+impl From<&ArtifactRef<FittedPreprocess>> for LayoutRef {
+    fn from(fitted: &ArtifactRef<FittedPreprocess>) -> Self {
+        Self {
+            artifact: fitted.id().clone(),
+            kind: LayoutKind::FittedPreprocess,
+        }
+    }
 }
 
 impl From<&ArtifactRef<FeatureLayout>> for LayoutRef {
     fn from(layout: &ArtifactRef<FeatureLayout>) -> Self {
         Self {
             artifact: layout.id().clone(),
+            kind: LayoutKind::FeatureLayout,
         }
     }
 }
 
 impl LayoutRef {
     fn read(&self, artifacts: &Artifacts) -> Result<FeatureLayout> {
-        Ok((*artifacts.get_by_id::<FeatureLayout>(&self.artifact)?).clone())
+        let id = &self.artifact;
+        Ok(match self.kind {
+            LayoutKind::FittedPreprocess => {
+                let fitted = artifacts.get_by_id::<FittedPreprocess>(id)?;
+                fitted.layout().clone()
+            }
+            LayoutKind::FeatureLayout => (*artifacts.get_by_id::<FeatureLayout>(id)?).clone(),
+        })
     }
 }
 

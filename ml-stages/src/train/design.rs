@@ -13,6 +13,14 @@ pub(crate) const MAX_COLUMNS: usize = 4_096;
 /// one-hot columns and the intercept do.
 const RELATIVE_RIDGE: f64 = 1e-10;
 
+/// Checks a penalty.
+pub(crate) fn check_l2(l2: f64) -> Result<()> {
+    if l2.is_finite() && l2 >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::pipeline(format!("l2 must be 0 or more, found {l2}")))
+}
+
 /// The row of the weight table of a feature that an index stands for.
 ///
 /// Row 0 is for values without a category, which are -1. An index past the end is taken as the last.

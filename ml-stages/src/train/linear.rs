@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::columns::{LayoutRef, TrainingColumns, no_rows};
-use super::design::{Design, NormalEquations};
+use super::design::{Design, NormalEquations, check_l2};
 use super::graph::ModelGraph;
 use crate::model::{Task, TrainedModel};
 
@@ -61,7 +61,8 @@ impl Trainer for LinearRegression {
     }
 
     fn check(&self, input: &SchemaRef) -> Result<()> {
-        self.columns.check(input)
+        self.columns.check(input)?;
+        check_l2(self.l2)
     }
 
     fn needs(&self) -> Vec<ArtifactId> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::columns::{LayoutRef, TrainingColumns, no_rows};
-use super::design::{Design, NormalEquations};
+use super::design::{Design, NormalEquations, check_l2};
 use super::graph::ModelGraph;
 use crate::model::{Task, TrainedModel};
 
@@ -106,7 +106,8 @@ impl Trainer for LogisticRegression {
     }
 
     fn check(&self, input: &SchemaRef) -> Result<()> {
-        self.columns.check(input)
+        self.columns.check(input)?;
+        check_l2(self.l2)
     }
 
     fn needs(&self) -> Vec<ArtifactId> {
@@ -215,5 +216,7 @@ mod tests {
             training row 1: label "c" must be 0 or 1, found 0.5
               Hint: A classifier learns the probability of 1: compare the column with the value sought."#]]
         .assert_eq(&fixture.refused(&LogisticRegression::new(&layout, "c")));
+        expect!["l2 must be 0 or more, found -1"]
+            .assert_eq(&fixture.refused(&LogisticRegression::new(&layout, "c").l2(-1.0)));
     }
 }

@@ -113,6 +113,10 @@ impl Fixture {
         Ok(model)
     }
 
+    pub(crate) fn batches(&self) -> Vec<RecordBatch> {
+        self.batches.clone()
+    }
+
     /// The features of all rows, one row after the other.
     pub(crate) fn matrix(&self) -> Vec<f32> {
         let lists = |b: &RecordBatch| {

@@ -47,21 +47,21 @@ impl Network {
     ) -> Result<Self> {
         let dims = spec.embedding_dims;
         let (deep, wide) = (&inputs.deep, &inputs.wide);
-        let embeddings = uniform(&[deep.n_table_rows, dims], 0.1, random)?;
+        let embeddings = table(&[deep.n_table_rows, dims], 0.1, random)?;
         let mut width = deep.dense.len() + deep.indexes.len() * dims;
         let mut layers = Vec::new();
         for &size in &spec.hidden_layers {
             // He's bound for layers before a relu.
             let bound = (6.0 / width.max(1) as f32).sqrt();
             layers.push(Layer {
-                weights: at_least(&[width, size], bound, random)?,
+                weights: uniform(&[width, size], bound, random)?,
                 bias: Var::zeros(size, DType::F32, &Device::Cpu)?,
             });
             width = size;
         }
         let bound = (3.0 / width.max(1) as f32).sqrt() / 2.0;
         layers.push(Layer {
-            weights: at_least(&[width, 1], bound, random)?,
+            weights: uniform(&[width, 1], bound, random)?,
             bias: Var::from_vec(vec![score], 1, &Device::Cpu)?,
         });
         Ok(Self {
@@ -151,14 +151,14 @@ fn zeros(dims: &[usize]) -> Result<Option<Var>> {
     Var::zeros(dims, DType::F32, &Device::Cpu).map(Some)
 }
 
-fn uniform(dims: &[usize], bound: f32, random: &mut impl Rng) -> Result<Option<Var>> {
+fn table(dims: &[usize], bound: f32, random: &mut impl Rng) -> Result<Option<Var>> {
     if dims[0] == 0 {
         return Ok(None);
     }
-    at_least(dims, bound, random).map(Some)
+    uniform(dims, bound, random).map(Some)
 }
 
-fn at_least(dims: &[usize], bound: f32, random: &mut impl Rng) -> Result<Var> {
+fn uniform(dims: &[usize], bound: f32, random: &mut impl Rng) -> Result<Var> {
     let values = (0..dims.iter().product())
         .map(|_| random.random_range(-bound..bound))
         .collect::<Vec<f32>>();

@@ -6,6 +6,7 @@ use crate::onnx::{Embedded, InferenceBackend};
 use crate::testing::onnx_runtime;
 use crate::train::testing::Fixture;
 use expect_test::expect;
+use mainstem_engine::{ArtifactRef, Pipeline, RunOptions, connectors};
 
 /// Two categories of which the label is the exclusive or: no linear model tells it.
 fn crossed() -> Fixture {
@@ -62,6 +63,23 @@ fn rows_beyond_the_memory_budget_are_learned_from_in_blocks() {
     assert_eq!(fit(&crossed().in_batches(33)).losses, trained.losses);
     let whole = crossed().train(&small(&crossed())).unwrap();
     assert_ne!(whole.losses, trained.losses);
+}
+
+#[test]
+fn a_model_learned_in_a_graph_is_the_same_with_any_number_of_workers() {
+    let fixture = crossed().in_batches(64);
+    let expected = fixture.train(&small(&fixture).epochs(2)).unwrap();
+    for workers in [1, 2, 3] {
+        let pipeline = Pipeline::new("births");
+        let layout = Arc::new(fixture.columns_layout().clone());
+        let layout = pipeline.provide("layout", layout);
+        let model: ArtifactRef<TrainedModel> = pipeline
+            .read("rows", connectors::from_record_batches(fixture.batches()))
+            .train(small(&fixture).epochs(2));
+        assert_eq!(layout.id(), fixture.layout().id());
+        let report = pipeline.run(&RunOptions::new().workers(workers)).unwrap();
+        assert_eq!(report.artifact(&model).unwrap(), expected);
+    }
 }
 
 #[test]
