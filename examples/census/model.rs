@@ -28,11 +28,11 @@ pub(crate) fn preprocess() -> Preprocess {
         )
         .feature(
             "gain_bucket",
-            positive("capital_gain").bucketize(10).one_hot(),
+            number("capital_gain").bucketize(10).one_hot(),
         )
         .feature(
             "loss_bucket",
-            positive("capital_loss").bucketize(10).one_hot(),
+            number("capital_loss").bucketize(10).one_hot(),
         )
         .feature(
             "education_and_occupation",
@@ -42,11 +42,6 @@ pub(crate) fn preprocess() -> Preprocess {
             "relationship_and_age",
             cross([words("relationship"), age()]),
         )
-}
-
-/// Most people have none: the buckets are those of the people who have some.
-fn positive(column: &str) -> Feature {
-    feature(col(column))
 }
 
 fn words(column: &str) -> Feature {
