@@ -91,7 +91,7 @@ fn preprocess() -> Preprocess {
         )
         .feature(
             "age_bucket",
-            feature(col("mother_age")).bucketize(7).one_hot(),
+            feature(col("mother_age")).bucketize(10).one_hot(),
         )
 }
 

@@ -22,7 +22,7 @@ import polars as pl
 
 ROWS_AT_ONCE = 500_000
 WEEKS_BUCKETS = 10
-AGE_BUCKETS = 7
+AGE_BUCKETS = 10
 
 
 def boundaries(values: pl.Series, n_buckets: int) -> list[float]:
@@ -45,9 +45,10 @@ def features(sample: pl.DataFrame) -> list[pl.Expr]:
     columns += one_hot(pl.col("plurality") - 1, 4, "plurality")
     for name, n_buckets in (("gestation_weeks", WEEKS_BUCKETS), ("mother_age", AGE_BUCKETS)):
         bucket = pl.lit(0)
-        for cut in boundaries(sample[name], n_buckets):
+        cuts = boundaries(sample[name], n_buckets)
+        for cut in cuts:
             bucket = bucket + (pl.col(name) >= cut).cast(pl.Int32)
-        columns += one_hot(bucket, n_buckets, f"{name}_bucket")
+        columns += one_hot(bucket, len(cuts) + 1, f"{name}_bucket")
     return columns
 
 

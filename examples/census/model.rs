@@ -20,6 +20,7 @@ pub(crate) fn preprocess() -> Preprocess {
     for column in CATEGORIES {
         preprocess = preprocess.feature(column, words(column).one_hot());
     }
+    // Most people gain and lose nothing, so fine quantiles are needed to tell the others apart.
     preprocess
         .feature("age_bucket", age().one_hot())
         .feature(
@@ -28,11 +29,11 @@ pub(crate) fn preprocess() -> Preprocess {
         )
         .feature(
             "gain_bucket",
-            number("capital_gain").bucketize(10).one_hot(),
+            number("capital_gain").bucketize(100).one_hot(),
         )
         .feature(
             "loss_bucket",
-            number("capital_loss").bucketize(10).one_hot(),
+            number("capital_loss").bucketize(100).one_hot(),
         )
         .feature(
             "education_and_occupation",
@@ -56,6 +57,7 @@ pub(crate) fn train(
 ) -> [(&'static str, ArtifactRef<TrainedModel>); 3] {
     let wide_and_deep = WideAndDeep::classification(fitted, LABEL)
         .wide(["education_and_occupation", "relationship_and_age"])
+        .ensemble(2)
         .seed(seed);
     [
         (

@@ -48,7 +48,7 @@ impl Source for GeneratedBirths {
 
     fn splits(&self) -> Result<Vec<Split>> {
         let rows_per_split = BLOCKS_PER_SPLIT * BLOCK_ROWS;
-        let splits = (0..self.n_rows.div_ceil(rows_per_split)).map(|i| Split {
+        let splits = (0..Births::n_blocks(self.n_rows).div_ceil(BLOCKS_PER_SPLIT)).map(|i| Split {
             name: format!("births of seed {}, part {i}", self.seed),
             locator: json!(i * BLOCKS_PER_SPLIT),
             n_rows: Some(rows_per_split.min(self.n_rows - i * rows_per_split) as u64),
