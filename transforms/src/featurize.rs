@@ -209,3 +209,6 @@ impl FeaturizeOperator {
         shown.join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,7 +143,9 @@ impl FittedPreprocess {
             .places
             .iter()
             .map(|p| (&values[*p], self.program.kind(*p)));
-        Ok(onnx_matrix::concat(features, graph))
+        let matrix = onnx_matrix::concat(features, graph);
+        graph.prune();
+        Ok(matrix)
     }
 
     /// The SHA-256 of the serialised form, in hexadecimal digits.

@@ -154,7 +154,10 @@ impl OnnxGraph {
         if let Some((value, _)) = self.constants.iter().find(|(_, t)| same_bits(t, &tensor)) {
             return value.clone();
         }
-        let value = Value::named(format!("{}c{}", self.prefix, self.constants.len()));
+        let value = (self.constants.len()..)
+            .map(|n| Value::named(format!("{}c{n}", self.prefix)))
+            .find(|name| !self.constants.contains_key(name))
+            .unwrap_or_else(|| Value::named(format!("{}c", self.prefix)));
         self.constants.insert(value.clone(), tensor);
         value
     }
@@ -232,6 +235,13 @@ impl OnnxGraph {
             attributes,
         });
         output
+    }
+
+    /// Drops the constants that no operator reads.
+    pub fn prune(&mut self) {
+        let nodes = &self.nodes;
+        self.constants
+            .retain(|name, _| nodes.iter().any(|n| n.inputs.contains(name)));
     }
 
     /// Makes `value` leave the graph as `name`.

@@ -10,9 +10,9 @@ mod quantiles;
 mod vocabulary;
 
 pub use min_max::{MinMax, Range};
-pub use moments::{Moments, MomentsLearned};
-pub use quantiles::{Boundaries, Quantiles};
-pub use vocabulary::{Vocabulary, Words};
+pub use moments::{Moments, MomentsLearned, MomentsSeen};
+pub use quantiles::{Boundaries, Quantiles, ValuesSeen};
+pub use vocabulary::{Vocabulary, Words, WordsSeen};
 
 use mainstem_engine::Error;
 

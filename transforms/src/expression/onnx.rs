@@ -22,8 +22,10 @@ struct Lowered {
     value: Value,
     data_type: DataType,
     missing: Option<Value>,
-    /// A float that is known and not zero: it compares with others as IEEE 754 says.
-    plain_constant: bool,
+    /// A number that is known and not zero.
+    not_zero: bool,
+    /// The result of a division of floats, and so perhaps NaN without being null.
+    divided: bool,
 }
 
 impl BaseExpression {
@@ -33,23 +35,28 @@ impl BaseExpression {
     /// A pipeline error for what ONNX cannot express, by name.
     pub(crate) fn to_onnx(&self, schema: &SchemaRef, graph: &mut OnnxGraph) -> Result<Value> {
         let mut lower = Lower { schema, graph };
+        if let Self::Column(name) = self
+            && let Some(value) = lower.plain_column(name)?
+        {
+            return Ok(value);
+        }
         let lowered = lower.expression(self)?;
         if lowered.data_type == DataType::Utf8 {
             return Ok(match &lowered.missing {
-                Some(missing) if !matches!(self, Self::Column(_)) => {
+                Some(missing) => {
                     let empty = lower.graph.text("");
                     lower.graph.select(missing, &empty, &lowered.value)
                 }
-                _ => lowered.value,
+                None => lowered.value,
             });
         }
         let number = lower.cast(lowered, &DataType::Float64)?;
         Ok(match &number.missing {
-            Some(missing) if !matches!(self, Self::Column(_)) => {
+            Some(missing) => {
                 let nan = lower.graph.double(f64::NAN);
                 lower.graph.select(missing, &nan, &number.value)
             }
-            _ => number.value,
+            None => number.value,
         })
     }
 }
@@ -121,6 +128,18 @@ impl Lower<'_> {
         }
     }
 
+    /// A column that enters as a feature wants it already.
+    fn plain_column(&mut self, name: &str) -> Result<Option<Value>> {
+        let place = check_column(name, self.schema)?;
+        let element = match self.schema.field(place).data_type() {
+            text if is_text(text) => ElementType::String,
+            number if number.is_integer() || number.is_floating() => ElementType::Double,
+            _ => return Ok(None),
+        };
+        let shape = [Dim::Rows, Dim::Size(1)];
+        Ok(Some(self.graph.input(name, element, &shape)))
+    }
+
     fn column(&mut self, name: &str) -> Result<Lowered> {
         let data_type = self
             .schema
@@ -171,7 +190,7 @@ impl Lower<'_> {
             let zero = self.zero(&data_type);
             return Ok(lowered(zero, data_type, missing));
         }
-        let (values, data_type, plain_constant) = match value {
+        let (values, data_type, not_zero) = match value {
             ScalarValue::Float64(Some(x)) => {
                 (TensorValues::Double(vec![*x]), DataType::Float64, *x != 0.0)
             }
@@ -200,7 +219,7 @@ impl Lower<'_> {
             values,
         });
         Ok(Lowered {
-            plain_constant,
+            not_zero,
             ..lowered(value, data_type, None)
         })
     }
@@ -232,6 +251,9 @@ impl Lower<'_> {
             }
             BinaryOp::Divide => Ok(self.arithmetic("Div", left, &right, missing)),
             BinaryOp::Modulo => Ok(self.modulo(left, &right, missing)),
+            _ if left.divided || right.divided => Err(refused(
+                "a comparison with a quotient of floats, in which NaN would be compared",
+            )),
             _ => {
                 let value = self.compare(op, &left, &right);
                 Ok(self.masked(value, missing))
@@ -247,7 +269,11 @@ impl Lower<'_> {
         missing: Option<Value>,
     ) -> Lowered {
         let value = self.graph.binary(op, &left.value, &right.value);
-        lowered(value, left.data_type, missing)
+        let float = left.data_type.is_floating();
+        Lowered {
+            divided: float && (op == "Div" || left.divided || right.divided),
+            ..lowered(value, left.data_type, missing)
+        }
     }
 
     fn modulo(&mut self, left: Lowered, right: &Lowered, missing: Option<Value>) -> Lowered {
@@ -255,12 +281,15 @@ impl Lower<'_> {
         let value = self
             .graph
             .op("Mod", &inputs, vec![("fmod", Attribute::Int(1))]);
-        lowered(value, left.data_type, missing)
+        Lowered {
+            divided: left.data_type.is_floating(),
+            ..lowered(value, left.data_type, missing)
+        }
     }
 
     /// A division by zero, on which DataFusion fails, is null instead of the end of the process.
     fn divide_integers(&mut self, op: BinaryOp, left: Lowered, mut right: Lowered) -> Lowered {
-        if !right.plain_constant {
+        if !right.not_zero {
             let (zero, one) = (self.graph.int64(0), self.graph.int64(1));
             let by_zero = self.graph.binary("Equal", &right.value, &zero);
             right.value = self.graph.select(&by_zero, &one, &right.value);
@@ -274,71 +303,18 @@ impl Lower<'_> {
         }
     }
 
-    /// Arrow compares floats by IEEE 754's total order, in which -0.0 is below 0.0; ONNX does not.
     fn compare(&mut self, op: BinaryOp, left: &Lowered, right: &Lowered) -> Value {
-        let (a, b) = (&left.value, &right.value);
+        let (mut a, mut b) = (left.value.clone(), right.value.clone());
+        let ordered = !matches!(op, BinaryOp::Eq | BinaryOp::NotEq);
+        if ordered && left.data_type == DataType::Boolean {
+            a = self.graph.cast(&a, ElementType::Int64);
+            b = self.graph.cast(&b, ElementType::Int64);
+        }
+        let value = self.graph.binary(compare_op(op), &a, &b);
         match op {
-            BinaryOp::Eq => self.equal(left, right),
-            BinaryOp::NotEq => {
-                let equal = self.equal(left, right);
-                self.graph.unary("Not", &equal)
-            }
-            _ if left.data_type == DataType::Boolean => {
-                let (a, b) = (
-                    self.graph.cast(a, ElementType::Int64),
-                    self.graph.cast(b, ElementType::Int64),
-                );
-                self.graph.binary(order_op(op), &a, &b)
-            }
-            _ if !needs_total_order(left, right) => self.graph.binary(order_op(op), a, b),
-            BinaryOp::Lt => self.below(left, right),
-            BinaryOp::Gt => self.below(right, left),
-            BinaryOp::LtEq => {
-                let above = self.below(right, left);
-                self.graph.unary("Not", &above)
-            }
-            _ => {
-                let below = self.below(left, right);
-                self.graph.unary("Not", &below)
-            }
+            BinaryOp::NotEq => self.graph.unary("Not", &value),
+            _ => value,
         }
-    }
-
-    fn equal(&mut self, left: &Lowered, right: &Lowered) -> Value {
-        let equal = self.graph.binary("Equal", &left.value, &right.value);
-        if !needs_total_order(left, right) {
-            return equal;
-        }
-        let (a, b) = (self.is_signed(left), self.is_signed(right));
-        let apart = self.graph.binary("Xor", &a, &b);
-        let together = self.graph.unary("Not", &apart);
-        self.graph.binary("And", &equal, &together)
-    }
-
-    fn below(&mut self, left: &Lowered, right: &Lowered) -> Value {
-        let less = self.graph.binary("Less", &left.value, &right.value);
-        let equal = self.graph.binary("Equal", &left.value, &right.value);
-        let (a, b) = (self.is_signed(left), self.is_signed(right));
-        let b = self.graph.unary("Not", &b);
-        let zeros = self.graph.binary("And", &a, &b);
-        let zeros = self.graph.binary("And", &equal, &zeros);
-        self.graph.binary("Or", &less, &zeros)
-    }
-
-    /// True for numbers below zero and for -0.0, which shows only in its reciprocal.
-    fn is_signed(&mut self, number: &Lowered) -> Value {
-        let zero = self.zero(&number.data_type);
-        let one = self.graph.constant(Tensor {
-            dims: Vec::new(),
-            values: match number.data_type {
-                DataType::Float32 => TensorValues::Float(vec![1.0]),
-                _ => TensorValues::Double(vec![1.0]),
-            },
-        });
-        let below = self.graph.binary("Less", &number.value, &zero);
-        let reciprocal = self.graph.binary("Div", &one, &number.value);
-        let reciprocal_below = self.graph.binary("Less", &reciprocal, &zero);
-        self.graph.binary("Or", &below, &reciprocal_below)
     }
 
     fn compare_text(&mut self, left: &Lowered, op: BinaryOp, right: &Lowered) -> Result<Lowered> {
@@ -427,15 +403,24 @@ impl Lower<'_> {
             };
             let then = self.expression(then)?;
             let then = self.cast(then, &data_type)?;
-            let value = self.graph.select(&when.value, &then.value, &result.value);
+            let value = match &data_type {
+                DataType::Boolean => self.select_flag(&when.value, &then.value, &result.value),
+                float if float.is_floating() => {
+                    self.select_float(&when.value, &then, &result.value)
+                }
+                _ => self.graph.select(&when.value, &then.value, &result.value),
+            };
             let missing = if then.missing.is_none() && result.missing.is_none() {
                 None
             } else {
-                let a = then.missing.unwrap_or_else(|| self.flag(false));
-                let b = result.missing.unwrap_or_else(|| self.flag(false));
-                Some(self.graph.select(&when.value, &a, &b))
+                let a = then.missing.clone().unwrap_or_else(|| self.flag(false));
+                let b = result.missing.clone().unwrap_or_else(|| self.flag(false));
+                Some(self.select_flag(&when.value, &a, &b))
             };
-            result = lowered(value, data_type.clone(), missing);
+            result = Lowered {
+                divided: then.divided || result.divided,
+                ..lowered(value, data_type.clone(), missing)
+            };
         }
         Ok(result)
     }
@@ -467,7 +452,11 @@ impl Lower<'_> {
                 let value = self.graph.unary("Not", &is_zero);
                 Ok(self.masked(value, input.missing))
             }
-            (from, to) if from.is_floating() && to.is_integer() => self.to_integer(input, to),
+            (DataType::Boolean, to) if to.is_integer() => {
+                let value = self.graph.cast(&input.value, ElementType::Int64);
+                Ok(lowered(value, to.clone(), input.missing))
+            }
+            (from, to) if from.is_floating() && to.is_integer() => self.truncate(input, to),
             (from, to) if from.is_integer() && to.is_integer() => {
                 let missing = self.out_of_range(&input, to);
                 let missing = self.either(&input.missing, &missing);
@@ -489,7 +478,7 @@ impl Lower<'_> {
         }
     }
 
-    fn to_integer(&mut self, input: Lowered, to: &DataType) -> Result<Lowered> {
+    fn truncate(&mut self, input: Lowered, to: &DataType) -> Result<Lowered> {
         let wide = self.graph.cast(&input.value, ElementType::Double);
         let (low, high) = bounds(to);
         // The bounds are those of the truncated value; 2^63 itself is the first float that is too large.
@@ -534,6 +523,33 @@ impl Lower<'_> {
             (Some(a), Some(b)) if a != b => Some(self.graph.binary("Or", a, b)),
             (a, b) => a.clone().or_else(|| b.clone()),
         }
+    }
+
+    /// `Where` for floats: that of ONNX Runtime takes a chosen -0.0 in its second input for 0.0, so
+    /// each choice stands in the third, and is multiplied by 1. `Equal` hides a `Not` from the
+    /// optimizer, which would exchange the two inputs.
+    fn select_float(&mut self, condition: &Value, then: &Lowered, otherwise: &Value) -> Value {
+        let one = self.graph.constant(Tensor {
+            dims: Vec::new(),
+            values: match then.data_type {
+                DataType::Float32 => TensorValues::Float(vec![1.0]),
+                _ => TensorValues::Double(vec![1.0]),
+            },
+        });
+        let (yes, no) = (self.flag(true), self.flag(false));
+        let is = self.graph.binary("Equal", condition, &yes);
+        let is_not = self.graph.binary("Equal", condition, &no);
+        let then = self.graph.select(&is_not, &one, &then.value);
+        let otherwise = self.graph.select(&is, &one, otherwise);
+        self.graph.binary("Mul", &then, &otherwise)
+    }
+
+    /// `Where` for Booleans, which ONNX Runtime does not have.
+    fn select_flag(&mut self, condition: &Value, then: &Value, otherwise: &Value) -> Value {
+        let not = self.graph.unary("Not", condition);
+        let then = self.graph.binary("And", condition, then);
+        let otherwise = self.graph.binary("And", &not, otherwise);
+        self.graph.binary("Or", &then, &otherwise)
     }
 
     /// True where a text is `literal`: ONNX has no `Equal` for text before operator set 19.
@@ -584,7 +600,8 @@ fn lowered(value: Value, data_type: DataType, missing: Option<Value>) -> Lowered
         value,
         data_type,
         missing,
-        plain_constant: false,
+        not_zero: false,
+        divided: false,
     }
 }
 
@@ -592,12 +609,9 @@ fn boolean(value: Value, missing: Option<Value>) -> Lowered {
     lowered(value, DataType::Boolean, missing)
 }
 
-fn needs_total_order(left: &Lowered, right: &Lowered) -> bool {
-    left.data_type.is_floating() && !left.plain_constant && !right.plain_constant
-}
-
-fn order_op(op: BinaryOp) -> &'static str {
+fn compare_op(op: BinaryOp) -> &'static str {
     match op {
+        BinaryOp::Eq | BinaryOp::NotEq => "Equal",
         BinaryOp::Lt => "Less",
         BinaryOp::LtEq => "LessOrEqual",
         BinaryOp::Gt => "Greater",

@@ -107,7 +107,8 @@ impl Mapper for ImputeMissing {
                 let value = words.into_iter().next().ok_or_else(nothing)?;
                 Box::new(FillText { value })
             }
-            Impute::Constant(value) => Box::new(FillNumbers { value: *value }),
+            // ONNX Runtime's `Where` takes a chosen -0.0 for 0.0, so -0.0 is imputed nowhere.
+            Impute::Constant(value) => Box::new(FillNumbers { value: value + 0.0 }),
             Impute::Text(value) => Box::new(FillText {
                 value: value.clone(),
             }),

@@ -172,16 +172,24 @@ fn crosses() {
     );
     let top = feature(col("w")).compute_and_apply_vocabulary(VocabularyOptions::new().top_k(1));
     check(cross([top, buckets()]), rows, expect!["x: 1, 1, null, 3"]);
-    // farmhash.fingerprint64 of the two indexes as little-endian 64-bit integers, modulo 7.
-    check(cross_hashed([buckets(), words()], 7), rows, expect!["x: 6, 6, null, 3"]);
+    // As first computed; the same for ever.
+    check(
+        cross_hashed([buckets(), words()], 7),
+        rows,
+        expect!["x: 6, 6, null, 3"],
+    );
 }
 
 #[test]
 fn what_does_not_fit_is_refused_while_planning() {
-    refuse(feature(col("w")).scale_to_z_score(), "w: a", expect![[r#"
+    refuse(
+        feature(col("w")).scale_to_z_score(),
+        "w: a",
+        expect![[r#"
         `scale_to_z_score` needs numbers, found text
           In feature "x".
-          Hint: Cast the text to numbers first: `feature(try_cast(col(..), DataType::Float64))`."#]]);
+          Hint: Cast the text to numbers first: `feature(try_cast(col(..), DataType::Float64))`."#]],
+    );
     refuse(
         feature(col("x")).compute_and_apply_vocabulary(VocabularyOptions::new()),
         "x: 1",
@@ -190,24 +198,44 @@ fn what_does_not_fit_is_refused_while_planning() {
               In feature "x".
               Hint: Cast the numbers to text first: `feature(cast(col(..), DataType::Utf8))`."#]],
     );
-    refuse(feature(col("x")).one_hot(), "x: 1", expect![[r#"
+    refuse(
+        feature(col("x")).one_hot(),
+        "x: 1",
+        expect![[r#"
         `one_hot` needs an index, found numbers
           In feature "x".
-          Hint: Add `.bucketize(..)` before it."#]]);
-    refuse(feature(col("w")), "w: a", expect![[r#"
+          Hint: Add `.bucketize(..)` before it."#]],
+    );
+    refuse(
+        feature(col("w")),
+        "w: a",
+        expect![[r#"
         text cannot stand in the feature matrix
           In feature "x".
-          Hint: Add `.compute_and_apply_vocabulary(..)`."#]]);
-    refuse(feature(col("y")).bucketize(0), "x: 1", expect![[r#"
+          Hint: Add `.compute_and_apply_vocabulary(..)`."#]],
+    );
+    refuse(
+        feature(col("y")).bucketize(0),
+        "x: 1",
+        expect![[r#"
         column "y" is not there
           The columns are "x".
-          In feature "x"."#]]);
-    refuse(feature(col("x")).bucketize(0), "x: 1", expect![[r#"
+          In feature "x"."#]],
+    );
+    refuse(
+        feature(col("x")).bucketize(0),
+        "x: 1",
+        expect![[r#"
         `bucketize` takes 1 to 65536 buckets, found 0
-          In feature "x"."#]]);
-    refuse(cross([words()]), "w: a", expect![[r#"
+          In feature "x"."#]],
+    );
+    refuse(
+        cross([words()]),
+        "w: a",
+        expect![[r#"
         `cross` needs at least 2 features, found 1
-          In feature "x"."#]]);
+          In feature "x"."#]],
+    );
     refuse(
         cross([feature(col("nope")), feature(col("neither"))]),
         "w: a",
@@ -220,9 +248,13 @@ fn what_does_not_fit_is_refused_while_planning() {
                  The columns are "w".
                  In feature "x"."#]],
     );
-    refuse(cross_hashed([words(), words()], 0), "w: a", expect![[r#"
+    refuse(
+        cross_hashed([words(), words()], 0),
+        "w: a",
+        expect![[r#"
         `cross_hashed` takes 1 to 16777216 buckets, found 0
-          In feature "x"."#]]);
+          In feature "x"."#]],
+    );
     refuse(
         feature(col("x")).impute(Impute::Constant(f64::NAN)),
         "x: 1",
@@ -237,10 +269,14 @@ fn what_does_not_fit_is_refused_while_planning() {
             `impute` cannot put the empty text, which counts as missing
               In feature "x"."#]],
     );
-    refuse(feature(lit(1)), "x: 1", expect![[r#"
+    refuse(
+        feature(lit(1)),
+        "x: 1",
+        expect![[r#"
         the feature reads no column
           In feature "x".
-          Hint: A feature that is the same for all rows tells a model nothing."#]]);
+          Hint: A feature that is the same for all rows tells a model nothing."#]],
+    );
     refuse(
         feature(col("x").in_list(vec![lit(1)], false)),
         "x: 1",
@@ -249,10 +285,14 @@ fn what_does_not_fit_is_refused_while_planning() {
               In feature "x".
               Hint: Compute it before, with `with_column`, and let the feature start from that column."#]],
     );
-    refuse(feature(col("x") + col("w")), "x: 1; w: a", expect![[r#"
+    refuse(
+        feature(col("x") + col("w")),
+        "x: 1; w: a",
+        expect![[r#"
         expression `x + w` does not fit the rows
           Error during planning: Cannot coerce arithmetic expression Int64 + Utf8 to valid types.
-          In feature "x"."#]]);
+          In feature "x"."#]],
+    );
 }
 
 #[test]
@@ -265,5 +305,6 @@ fn a_cross_too_large_is_refused_with_its_size() {
     expect![[r#"
         `cross` takes at most 16777216 combinations, found 5001 * 5001 = 25010001
           In feature "x".
-          Hint: Use fewer buckets, `.top_k(..)`, or `cross_hashed`."#]].assert_eq(&error.to_string());
+          Hint: Use fewer buckets, `.top_k(..)`, or `cross_hashed`."#]]
+    .assert_eq(&error.to_string());
 }
