@@ -176,8 +176,13 @@ fn a_fused_graph_takes_raw_columns_and_gives_features_and_score() {
             pre.input(name, element, &[Dim::Rows, Dim::Size(1)])
         })
         .collect();
-    let to_float =
-        |g: &mut OnnxGraph, v: &Value| g.op("Cast", &[v.clone()], vec![("to", Attribute::Int(1))]);
+    let to_float = |g: &mut OnnxGraph, v: &Value| {
+        g.op(
+            "Cast",
+            std::slice::from_ref(v),
+            vec![("to", Attribute::Int(1))],
+        )
+    };
     let (a, b) = (
         to_float(&mut pre, &columns[0]),
         to_float(&mut pre, &columns[1]),

@@ -6,9 +6,10 @@ use std::path::Path;
 use arrow::array::{ArrayRef, Float32Array};
 use arrow::record_batch::RecordBatch;
 use expect_test::{Expect, expect};
+use mainstem_engine::graph::Stage;
 use mainstem_engine::testing::{show, table};
-use mainstem_engine::{DeadLetter, Step, col};
-use mainstem_transforms::{Impute, Preprocess, VocabularyOptions, feature};
+use mainstem_engine::{Collection, DeadLetter, Pipeline, RunOptions, Step, col, connectors};
+use mainstem_transforms::{Impute, Preprocess, PreprocessCollection, VocabularyOptions, feature};
 
 use super::*;
 use crate::model::{Task, TrainedModel};
@@ -438,38 +439,78 @@ fn sessions_are_given_back() {
     assert_eq!(predictor.idle().len(), 2);
 }
 
-#[test]
-fn on_collections_it_is_assembled_saved_and_applied_by_name() {
-    use mainstem_engine::{Pipeline, connectors};
-    use mainstem_transforms::PreprocessCollection;
-
-    let pipeline = Pipeline::new("p");
+/// One graph that fits, assembles, saves and predicts; the model is given.
+fn learning_pipeline(folder: &Path) -> (Pipeline, ArtifactRef<Predictor>, Collection) {
+    let pipeline = Pipeline::new("learn");
     let rows = pipeline.read("people", connectors::from_record_batches(vec![people()]));
-    let fitted = rows.fit(&fitted().preprocess().clone());
-    let model = ArtifactRef::<TrainedModel>::new("model");
-    let predictor = rows.assemble(&fitted, &model, Backend::Embedded);
-    let learned = rows.predict_with(&predictor, "weight");
-    let _ = learned
-        .named("known")
-        .predict(&small_predictor(Backend::Embedded));
-    let nodes: Vec<String> = pipeline
-        .graph()
-        .nodes
-        .iter()
-        .map(|n| {
-            let needs: Vec<String> = n.stage.needs().iter().map(ToString::to_string).collect();
-            format!("{} <- {}", n.id, needs.join(", "))
-        })
-        .collect();
-    expect![[r#""#]].assert_eq(&nodes.join("\n"));
+    let fit = rows.fit(fitted().preprocess());
+    let known = Arc::new(model(&fitted(), Task::BinaryClassification));
+    let model = pipeline.provide("model", known);
+    let predictor = rows.assemble(&fit, &model, Backend::Embedded);
+    let saved = pipeline.step("save", SavePredictor::new(&predictor, folder));
+    let scored = rows.predict_with(&saved, "chance");
+    (pipeline, saved, scored)
+}
+
+#[test]
+fn a_graph_learns_saves_and_predicts_as_the_loaded_predictor_does() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("p");
+    let (pipeline, saved, scored) = learning_pipeline(&folder);
+    let (sink, learned) = connectors::collect();
+    scored.on_bad_row(OnBadRow::Drop).write(sink);
+    let report = pipeline.run(&RunOptions::new().workers(2)).unwrap();
+    assert_eq!(report.artifact(&saved).unwrap().golden().num_rows(), 5);
+
+    let loaded = Predictor::load(&folder, Backend::Embedded).unwrap();
+    let pipeline = Pipeline::new("predict");
+    let rows = pipeline.read("people", connectors::from_record_batches(vec![people()]));
+    let (sink, predicted) = connectors::collect();
+    let (dead_sink, dead) = connectors::collect();
+    let scored = rows.predict(&loaded);
+    scored.dead_letters().write(dead_sink);
+    scored.write(sink);
+    pipeline.run(&RunOptions::new().workers(1)).unwrap();
+    let (learned, predicted, dead) = (learned.take(), predicted.take(), dead.take());
+    assert_eq!(learned[0].column(3), predicted[0].column(3));
+    assert_eq!(predicted[0].num_rows(), 5);
+    assert!(
+        show(&dead[0]).contains("'feature \"age\" is missing'"),
+        "{}",
+        show(&dead[0])
+    );
+}
+
+#[test]
+fn in_a_graph_only_the_raw_columns_are_kept_as_golden_rows() {
+    let (pipeline, ..) = learning_pipeline(Path::new("nowhere"));
     let graph = pipeline.graph();
     let golden = graph
         .nodes
         .iter()
         .find(|n| n.id.ends_with("/golden"))
         .unwrap();
-    let mainstem_engine::graph::Stage::Analysis(golden) = &golden.stage else {
+    let Stage::Analysis(analysis) = &golden.stage else {
         panic!("{golden:?}");
     };
-    assert_eq!(golden.reads().unwrap(), ["age", "height", "city"]);
+    assert_eq!(analysis.reads().unwrap(), ["age", "height", "city"]);
+    assert!(analysis.needs().is_empty(), "it runs in the first pass");
+}
+
+#[test]
+fn a_missing_column_is_found_while_planning() {
+    let pipeline = Pipeline::new("predict");
+    let rows = pipeline.read(
+        "people",
+        connectors::from_record_batches(vec![table("age: 1")]),
+    );
+    let (sink, _) = connectors::collect();
+    rows.predict(&small_predictor(Backend::Embedded))
+        .write(sink);
+    let error = pipeline.plan().unwrap_err();
+    assert!(error.is_pipeline(), "{error}");
+    assert!(
+        error.to_string().contains("column \"height\" is not there"),
+        "{error}"
+    );
 }
