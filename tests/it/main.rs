@@ -1,5 +1,8 @@
 //! What must hold for the whole tree: tidiness, documents, and the graph from end to end.
 
+#[cfg(test)]
 mod readme;
+#[cfg(test)]
 mod sources;
+#[cfg(test)]
 mod tidy;

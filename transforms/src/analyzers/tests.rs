@@ -1,3 +1,5 @@
+//! The laws of analyzers, and values learned from small tables.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, StringArray};

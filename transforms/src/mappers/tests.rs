@@ -1,3 +1,5 @@
+//! Each mapper on small tables, and the messages by which they refuse.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, DictionaryArray, StringArray};

@@ -1,3 +1,5 @@
+//! What a CSV sink writes, publishes and refuses.
+
 use std::path::Path;
 
 use arrow::datatypes::DataType;

@@ -1,3 +1,5 @@
+//! What a CSV source reads, and the messages by which it refuses.
+
 use arrow::datatypes::TimeUnit;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! What a Parquet sink writes, publishes and refuses.
+
 use std::path::Path;
 
 use arrow::datatypes::{IntervalUnit, UnionFields, UnionMode};

@@ -1,3 +1,5 @@
+//! What a Parquet source reads, and the messages by which it refuses.
+
 use std::fs::File;
 
 use arrow::array::{ArrayRef, DictionaryArray, Int64Array, LargeStringArray, StringViewArray};

@@ -1,3 +1,5 @@
+//! Metrics against scikit-learn, slices, and the laws of merging.
+
 use super::*;
 use expect_test::expect;
 use mainstem_engine::testing::table;

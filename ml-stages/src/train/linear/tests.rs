@@ -1,3 +1,5 @@
+//! Linear regression against known coefficients.
+
 use super::*;
 use crate::train::testing::{Fixture, constants};
 use arrow::array::{ArrayRef, Float64Array};

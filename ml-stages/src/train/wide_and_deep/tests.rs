@@ -1,3 +1,5 @@
+//! What wide-and-deep learns, the same bytes for a seed, and what it refuses.
+
 use super::inputs::Inputs;
 use super::minibatch::Block;
 use super::*;
