@@ -111,6 +111,8 @@ fn weights(sample: &[Row], keep: impl Fn(&Row) -> bool) -> Vec<f64> {
         .collect()
 }
 
+type OfRow = fn(&Row) -> f64;
+
 #[test]
 fn the_moments_are_those_published() {
     let sample = sample();
@@ -167,7 +169,7 @@ fn the_moments_are_those_published() {
 #[test]
 fn the_weight_depends_on_the_columns_as_published() {
     let sample = sample();
-    let columns: [(&str, fn(&Row) -> f64, f64); 3] = [
+    let columns: [(&str, OfRow, f64); 3] = [
         ("weeks", |r| r.weeks, 0.576),
         ("age", |r| r.age, 0.053),
         ("plurality", |r| r.plurality, -0.315),

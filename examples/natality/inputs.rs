@@ -65,7 +65,7 @@ impl Inputs {
                 let parts = clean(&rows)
                     .named("split")
                     .split_by_hash(month, [("train", 3), ("eval", 1)]);
-                let [train, eval] = parts.each_ref().map(|part| labelled(part));
+                let [train, eval] = parts.each_ref().map(labelled);
                 Ok([with_masked_copies(&train?)?, with_masked_copies(&eval?)?])
             }
             Self::Workshop { folder, masked } => {

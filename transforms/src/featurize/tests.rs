@@ -1,3 +1,5 @@
+//! Rows with features: positions, missing values and what is refused.
+
 use std::sync::Arc;
 
 use expect_test::expect;
