@@ -62,7 +62,7 @@ fn run(options: &Options) -> Result<Report> {
         (backend, &folder),
         model::evaluate(),
     );
-    let learned = pipeline.run(&run)?;
+    let learned = learn::run(&pipeline, &run, common.explain)?;
 
     let predictor = Predictor::load(&folder, backend)?;
     let predictions = out.join("predictions");
@@ -70,7 +70,7 @@ fn run(options: &Options) -> Result<Report> {
     let n_predicted = learn::predict(&predictor, test, &predictions, &run)?;
     let both =
         |p: &Pipeline| Ok(inputs::train(p, &options.data).union(&[inputs::test(p, &options.data)]));
-    let skew = learn::skew(&predictor, both, &run)?;
+    let skew = learn::skew(&predictor, both, common.reference.as_deref(), &run)?;
     let mut report = Report::new("census", n_predicted, &predictor, &skew);
     report.predictor = folder;
     report.predictions = predictions;

@@ -26,6 +26,9 @@ impl Inputs {
         n_rows: usize,
         run: &RunOptions,
     ) -> Result<Self> {
+        // One worker: the files then hold the births in the order in which they are drawn, and what is
+        // learned from them depends on the seed alone.
+        let run = &run.clone().workers(1);
         let pipeline = Pipeline::new("generate births");
         pipeline
             .read("births", GeneratedBirths::new(seed, n_rows)?)

@@ -74,12 +74,17 @@ fn run(options: &Options) -> Result<Report> {
         (backend, &folder),
         model::evaluate(),
     );
-    let learned = pipeline.run(&run)?;
+    let learned = learn::run(&pipeline, &run, common.explain)?;
 
     let predictor = Predictor::load(&folder, backend)?;
     let predictions = out.join("predictions");
     let n_rows = learn::predict(&predictor, |p| inputs.all(p), &predictions, &run)?;
-    let skew = learn::skew(&predictor, |p| inputs.all(p), &run)?;
+    let skew = learn::skew(
+        &predictor,
+        |p| inputs.all(p),
+        common.reference.as_deref(),
+        &run,
+    )?;
     let mut report = Report::new("natality", n_rows, &predictor, &skew);
     report.predictor = folder;
     report.predictions = predictions;

@@ -40,6 +40,7 @@ pub(crate) fn train(
 ) -> [(&'static str, ArtifactRef<TrainedModel>); 3] {
     let wide_and_deep = WideAndDeep::regression(fitted, LABEL)
         .wide(["sex_and_plurality", "plurality_and_weeks"])
+        .batch_size(2048)
         .seed(seed);
     [
         (

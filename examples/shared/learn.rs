@@ -1,12 +1,17 @@
 //! What the examples have in common: models side by side, their evaluation, and prediction over files.
 
+use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
-use mainstem::engine::ArtifactRef;
+use arrow::datatypes::{Field, Schema};
+use arrow::ipc::writer::FileWriter;
+use arrow::record_batch::RecordBatch;
+use mainstem::engine::{ArtifactRef, RunReport};
 use mainstem::ml_stages::evaluate::{Evaluate, Evaluation};
 use mainstem::ml_stages::{SavePredictor, SkewReport, TrainedModel, skew_check};
 use mainstem::prelude::*;
-use mainstem::transforms::FittedPreprocess;
+use mainstem::transforms::{FEATURES_COLUMN, FittedPreprocess, features_type};
 
 /// A model that is learned in the graph, by its name.
 pub(crate) type NamedModel = (&'static str, ArtifactRef<TrainedModel>);
@@ -63,15 +68,60 @@ pub(crate) fn predict(
         .sum())
 }
 
-/// Compares the ways to a prediction over all rows.
+/// Runs the learning graph; `explain` shows its plan before and the work of its nodes after.
+pub(crate) fn run(pipeline: &Pipeline, run: &RunOptions, explain: bool) -> Result<RunReport> {
+    let plan = pipeline.plan()?;
+    if explain {
+        println!("{}", plan.explain());
+    }
+    let report = plan.run(run)?;
+    if explain {
+        println!("{report}\n");
+    }
+    Ok(report)
+}
+
+/// Compares the ways to a prediction over all rows, and writes them to `reference` where one is given.
 pub(crate) fn skew(
     predictor: &Predictor,
     rows: impl Fn(&Pipeline) -> Result<Collection>,
+    reference: Option<&Path>,
     run: &RunOptions,
 ) -> Result<SkewReport> {
     let pipeline = Pipeline::new("rows to compare");
     let (sink, batches) = connectors::collect();
     rows(&pipeline)?.write(sink);
     pipeline.run(run)?;
-    skew_check(predictor, batches.take().into_iter().map(Ok))
+    let batches = batches.take();
+    if let Some(file) = reference {
+        write_reference(predictor, &batches, file)?;
+    }
+    skew_check(predictor, batches.into_iter().map(Ok))
+}
+
+/// Writes raw columns, `features` and `prediction` as Arrow IPC.
+fn write_reference(predictor: &Predictor, batches: &[RecordBatch], file: &Path) -> Result<()> {
+    let mut writer: Option<FileWriter<File>> = None;
+    for rows in batches {
+        let scored = predictor.predict_batch(rows)?;
+        let mut fields = scored.schema().fields().to_vec();
+        fields.push(Arc::new(Field::new(
+            FEATURES_COLUMN,
+            features_type(),
+            false,
+        )));
+        let schema = Arc::new(Schema::new(fields));
+        let mut columns = scored.columns().to_vec();
+        columns.push(Arc::new(predictor.fitted().matrix(&scored)?));
+        let whole = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+        let open = match &mut writer {
+            Some(open) => open,
+            none => none.insert(FileWriter::try_new(File::create(file)?, &schema)?),
+        };
+        open.write(&whole)?;
+    }
+    if let Some(mut writer) = writer {
+        writer.finish()?;
+    }
+    Ok(())
 }

@@ -32,6 +32,13 @@ pub(crate) struct Common {
     /// Seed of all that is random: rows that are drawn, weights, the order of rows in training.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Prints the plan of the learning graph before it runs, and what each node did after.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Also writes all rows with their features and predictions to this Arrow IPC file, as
+    /// tests/onnx_reference.py takes it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reference: Option<PathBuf>,
     /// Prints the figures as one JSON object on the last line.
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,5 +1,8 @@
 //! Checks that all ways through a Predictor give the same features and scores.
 
+use std::ops::Range;
+use std::thread;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, StringArray};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
@@ -127,6 +130,7 @@ struct Expected {
 }
 
 /// What another way gives: the features of all rows, the scores of those that are usable.
+#[derive(Default)]
 struct Found {
     features: Vec<f32>,
     scores: Vec<f32>,
@@ -152,12 +156,35 @@ impl Expected {
         })
     }
 
+    /// On all cores: it is the slowest way by far.
     fn one_at_a_time(&self, loaded: &Predictor) -> Result<Found> {
-        let mut found = Found {
-            features: Vec::with_capacity(self.features.values().len()),
-            scores: Vec::with_capacity(self.scores.len()),
-        };
-        for row in 0..self.raw.num_rows() {
+        let n_rows = self.raw.num_rows();
+        let n_threads = thread::available_parallelism().map_or(1, usize::from);
+        let per_thread = n_rows.div_ceil(n_threads).max(1);
+        let parts: Vec<Result<Found>> = thread::scope(|scope| {
+            let start = |first| {
+                let rows = first..n_rows.min(first + per_thread);
+                scope.spawn(move || self.rows_one_at_a_time(rows, loaded))
+            };
+            let threads: Vec<_> = (0..n_rows).step_by(per_thread).map(start).collect();
+            let died = |_| Err(Error::bug("a thread of the skew check panicked"));
+            threads
+                .into_iter()
+                .map(|t| t.join().unwrap_or_else(died))
+                .collect()
+        });
+        let mut found = Found::default();
+        for part in parts {
+            let part = part?;
+            found.features.extend(part.features);
+            found.scores.extend(part.scores);
+        }
+        Ok(found)
+    }
+
+    fn rows_one_at_a_time(&self, rows: Range<usize>, loaded: &Predictor) -> Result<Found> {
+        let mut found = Found::default();
+        for row in rows {
             let one = self.raw.slice(row, 1);
             let features = Features::of(loaded.fitted(), &one)?;
             found.features.extend_from_slice(features.values());

@@ -1,6 +1,10 @@
 //! What must hold for the whole tree: tidiness, documents, and the graph from end to end.
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod sources;

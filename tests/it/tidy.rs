@@ -98,7 +98,7 @@ fn a_boundary_is_seen_where_it_is_crossed_and_only_there() {
     );
     assert_eq!(
         lines("// parquet::open\nconnectors::parquet::read()\nmy_parquet::x\n\"parquet\""),
-        []
+        [0usize; 0]
     );
 }
 

@@ -1,6 +1,6 @@
 //! The training loop: epochs, minibatches, shards on threads.
 
-use std::thread;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::backprop::GradStore;
 use mainstem_engine::{Error, Result, TrainingContext, TrainingRows};
@@ -153,6 +153,18 @@ fn one_thread() -> Result<ThreadPool> {
         .map_err(|e| Error::environment("a thread for training cannot be started").with_source(e))
 }
 
+/// Runs `work` once in each pool, with its number, at the same time; waits for all.
+fn on_each(pools: &[ThreadPool], work: &(impl Fn(usize) + Sync)) {
+    match pools {
+        [] => {}
+        [only] => only.install(|| work(0)),
+        [others @ .., last] => last.in_place_scope(|scope| {
+            scope.spawn(move |_| work(others.len()));
+            on_each(others, work);
+        }),
+    }
+}
+
 struct Run<'a> {
     spec: &'a WideAndDeep,
     layout: &'a FeatureLayout,
@@ -265,24 +277,16 @@ impl Run<'_> {
             Ok((loss.backward()?, f64::from(loss.to_scalar::<f32>()?)))
         };
         let n_threads = self.pools.len();
-        let share = |thread: usize| {
-            let tasks = (thread..n_tasks).step_by(n_threads);
-            self.pools[thread].install(|| tasks.map(|t| (t, work(t))).collect::<Vec<_>>())
-        };
-        let mut done: Vec<(usize, candle_core::Result<_>)> = thread::scope(|scope| {
-            let share = &share;
-            let others: Vec<_> = (1..n_threads)
-                .map(|t| scope.spawn(move || share(t)))
-                .collect();
-            let mut done = share(0);
-            for other in others {
-                match other.join() {
-                    Ok(part) => done.extend(part),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
+        let done: Mutex<Vec<(usize, candle_core::Result<_>)>> = Mutex::default();
+        on_each(&self.pools, &|thread| {
+            for task in (thread..n_tasks).step_by(n_threads) {
+                let part = work(task);
+                done.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push((task, part));
             }
-            done
         });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         done.sort_by_key(|(task, _)| *task);
         done.into_iter()
             .map(|(_, part)| part.map_err(candle))
