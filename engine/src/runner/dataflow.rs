@@ -399,11 +399,16 @@ fn build_inline<'s>(
     });
 }
 
-/// A batch at work on the pool: its capabilities, and what came of it once it is done.
+/// Batches at work on the pool: the capabilities of each, and what came of each once all are done.
 struct UnderWay {
-    capabilities: Vec<Capability<LogicalTime>>,
-    emitted: Option<Vec<(Exit, Batch)>>,
+    capabilities: Vec<Vec<Capability<LogicalTime>>>,
+    emitted: Option<Vec<Emitted>>,
 }
+
+type Emitted = Vec<(Exit, Batch)>;
+
+/// Batches that one job takes along, where no other instance could take them meanwhile.
+const JOB_BATCHES: usize = 4;
 
 fn build_pooled<'s>(
     scope: Scope<'s, LogicalTime>,
@@ -425,7 +430,8 @@ fn build_pooled<'s>(
     let mut inputs = new_inputs(&mut builder, &id, &inputs, streams, &failure);
     let mut outputs = new_outputs(&mut builder, &exits, streams);
     let waker = sync_activator(scope, &builder);
-    let (sender, results) = unbounded::<(u64, RunningChain, Result<Vec<(Exit, Batch)>>)>();
+    let job_batches = if instances.len() == 1 { JOB_BATCHES } else { 1 };
+    let (sender, results) = unbounded::<(u64, RunningChain, Result<Vec<Emitted>>)>();
     builder.build_reschedule(move |capabilities| {
         drop(capabilities);
         let mut idle = instances;
@@ -455,22 +461,30 @@ fn build_pooled<'s>(
             }
             while !waiting.is_empty()
                 && let Some(mut chain) = idle.pop()
-                && let Some((capabilities, port, batch)) = waiting.pop_front()
             {
+                let taken = waiting.drain(..job_batches.min(waiting.len()));
+                let (capabilities, batches): (Vec<_>, Vec<_>) = taken
+                    .map(|(held, port, batch)| (held, (port, batch)))
+                    .unzip();
                 let number = next;
                 next += 1;
+                let emitted = None;
                 under_way.insert(
                     number,
                     UnderWay {
                         capabilities,
-                        emitted: None,
+                        emitted,
                     },
                 );
                 let (id, sender, waker) = (Arc::clone(&id), sender.clone(), Arc::clone(&waker));
                 pool.spawn(move || {
-                    let mut emitted = Vec::new();
-                    let result = guard(&id, || chain.on_batch(port, batch, &mut emitted));
-                    drop(sender.send((number, chain, result.map(|()| emitted))));
+                    let all = batches.into_iter().map(|(port, batch)| {
+                        let mut emitted = Emitted::new();
+                        guard(&id, || chain.on_batch(port, batch, &mut emitted))?;
+                        Ok(emitted)
+                    });
+                    let result = all.collect();
+                    let _ = sender.send((number, chain, result));
                     let _ = waker.activate();
                 });
             }
@@ -483,12 +497,11 @@ fn build_pooled<'s>(
                     capabilities,
                     emitted,
                 } = first.remove();
-                send(
-                    emitted.unwrap_or_default(),
-                    &exits,
-                    &mut sessions,
-                    |place| capabilities.get(place).cloned(),
-                );
+                for (held, emitted) in capabilities.iter().zip(emitted.unwrap_or_default()) {
+                    send(emitted, &exits, &mut sessions, |place| {
+                        held.get(place).cloned()
+                    });
+                }
             }
             false
         }
