@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema};
 use arrow::ipc::writer::FileWriter;
 use arrow::record_batch::RecordBatch;
-use mainstem::engine::{ArtifactRef, RunReport};
+use mainstem::engine::{ArtifactRef, BATCH_ROWS, RunReport};
 use mainstem::ml_stages::evaluate::{Evaluate, Evaluation};
 use mainstem::ml_stages::{SavePredictor, SkewReport, TrainedModel, skew_check};
 use mainstem::prelude::*;
@@ -92,11 +92,19 @@ pub(crate) fn skew(
     let (sink, batches) = connectors::collect();
     rows(&pipeline)?.write(sink);
     pipeline.run(run)?;
-    let batches = batches.take();
+    let batches: Vec<RecordBatch> = batches.take().iter().flat_map(in_batches).collect();
     if let Some(file) = reference {
         write_reference(predictor, &batches, file)?;
     }
     skew_check(predictor, batches.into_iter().map(Ok))
+}
+
+/// Parts of the size in which rows flow, so that features of all rows never stand in memory at once.
+fn in_batches(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> + '_ {
+    let n_rows = rows.num_rows();
+    (0..n_rows)
+        .step_by(BATCH_ROWS)
+        .map(move |first| rows.slice(first, BATCH_ROWS.min(n_rows - first)))
 }
 
 /// Writes raw columns, `features` and `prediction` as Arrow IPC.

@@ -1,16 +1,19 @@
 //! Progress bars on a terminal: one per source of a phase, one per trainer.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::io::IsTerminal as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 
 use super::Progress;
 
 const KNOWN: &str =
-    "{prefix:24!} {bar:30} {human_pos:>12}/{human_len} {msg} {per_sec:>16} eta {eta}";
-const UNKNOWN: &str = "{prefix:24!} {spinner} {human_pos:>12} {msg} {per_sec:>16} {elapsed}";
+    "{prefix:24!} {bar:30} {human_pos:>12}/{human_len} {msg} {rate:>12}/s eta {eta}";
+const UNKNOWN: &str = "{prefix:24!} {spinner} {human_pos:>12} {msg} {rate:>12}/s {elapsed}";
 
 /// The bars of a run; none are drawn where they were not asked for.
 pub(crate) struct Bars {
@@ -62,7 +65,12 @@ impl Bars {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    // Whole rows: fractions of a row a second say nothing.
+    style.with_key("rate", |state: &ProgressState, line: &mut dyn Write| {
+        let _ = write!(line, "{}", HumanCount(state.per_sec() as u64));
+    })
 }
 
 #[cfg(test)]

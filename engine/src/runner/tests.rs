@@ -440,6 +440,36 @@ fn rows_go_from_source_to_sink_and_counters_add_up() {
 }
 
 #[test]
+fn counters_add_up_at_every_node_of_one_row_for_one() {
+    for workers in 1..=3 {
+        let basket = Basket::default();
+        let report = run(workers, |p| {
+            let rows = p.read("numbers", Script::numbers(4, &[30, 7]));
+            let [a, b] = rows.split_by_hash(col("n"), [("a", 1), ("b", 1)]);
+            let divided = a
+                .filter(col("n").gt(lit(20)))
+                .with_column("q", lit(8) / (col("n") % lit(5)))
+                .on_bad_row(OnBadRow::Drop);
+            divided
+                .select([col("n")])
+                .union(&[b.select([col("n")])])
+                .write(basket.clone());
+        })
+        .unwrap();
+        let nodes = &report.phases[0].nodes;
+        assert_eq!(nodes.len(), 8);
+        for node in nodes.iter().filter(|n| n.kind != "basket") {
+            let left = node.rows_out + node.filtered + node.rejected + node.late;
+            assert_eq!(node.rows_in, left, "{node:?}");
+        }
+        let dropped = report.node("with_column").unwrap().rejected;
+        let filtered = report.node("filter").unwrap().filtered;
+        assert!(dropped > 0 && filtered > 0);
+        assert_eq!(basket.sorted().len() as u64, 148 - dropped - filtered);
+    }
+}
+
+#[test]
 fn dead_letters_carry_node_position_reason_and_row() {
     let (good, dead) = (Basket::default(), Basket::default());
     run(2, |p| {
