@@ -1,0 +1,216 @@
+//! Builds the dataflow of a phase on one timely worker, at run time, from parts.
+//!
+//! ```text
+//! feed ──▶ chain ──▶ chain on the pool ──▶ end
+//!   │ reads on the pool     │ keeps capabilities,    │ writes on the pool,
+//!   │ while it has credit   │ and the order          │ holds the dataflow open until done
+//! ```
+//!
+//! No closure here may panic or block: foreign code runs through `guard`, waiting happens on the pool.
+
+mod end;
+mod feed;
+mod inline;
+mod pooled;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crossbeam_channel::unbounded;
+use indicatif::ProgressBar;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::CapabilityTrait;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{OutputBuilder, OutputBuilderSession};
+use timely::dataflow::{Scope, Stream};
+use timely::progress::frontier::MutableAntichain;
+use timely::scheduling::SyncActivator;
+
+use super::chain::{Exit, RunningChain};
+use super::container::{Rows, RowsBuilder};
+use super::credit::Credit;
+use super::ends::EndWriter;
+use super::exchange::Dealing;
+use super::failure::{Failure, guard};
+use super::feed::{Feed, FeedReader};
+use super::metrics::NodeMetrics;
+use super::pool::WorkPool;
+use super::time::LogicalTime;
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::graph::{NodeIndex, Port};
+use crate::output::{DeadLetter, OnBadRow, Output, dead_letter_rows};
+use crate::transform::{Distribution, Watermark};
+
+/// What all workers of a run share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) failure: Arc<Failure>,
+    /// Threads for reading, writing and inference.
+    pub(crate) compute: Arc<WorkPool>,
+}
+
+/// An operator of one worker's dataflow.
+pub(crate) enum Part {
+    Feed(FeedPart),
+    Chain(ChainPart),
+    End(EndPart),
+}
+
+/// Where rows come in.
+pub(crate) struct FeedPart {
+    pub(crate) node: NodeIndex,
+    pub(crate) id: Arc<str>,
+    pub(crate) port: Port,
+    pub(crate) feed: Arc<dyn Feed>,
+    pub(crate) policy: OnBadRow,
+    pub(crate) metrics: Arc<NodeMetrics>,
+    pub(crate) credit: Arc<Credit>,
+    pub(crate) bar: ProgressBar,
+    pub(crate) exits: Vec<Exit>,
+}
+
+/// Rows to rows.
+pub(crate) struct ChainPart {
+    pub(crate) id: Arc<str>,
+    pub(crate) inputs: Vec<(Exit, Distribution)>,
+    pub(crate) exits: Vec<Exit>,
+    /// One; or as many as may be under way at once on the pool.
+    pub(crate) instances: Vec<RunningChain>,
+    pub(crate) pool: Option<Arc<WorkPool>>,
+    /// Rows may leave when the watermark moves or the input ends, not only when rows come.
+    pub(crate) holds_rows: bool,
+}
+
+/// Where rows go out.
+pub(crate) struct EndPart {
+    pub(crate) id: Arc<str>,
+    pub(crate) inputs: Vec<Exit>,
+    pub(crate) writer: Box<dyn EndWriter>,
+    pub(crate) metrics: Arc<NodeMetrics>,
+}
+
+type Streams<'s> = BTreeMap<Exit, Stream<'s, LogicalTime, Rows>>;
+type Outputs = Vec<OutputBuilder<LogicalTime, RowsBuilder>>;
+
+/// Adds the parts, which stand in the order of the graph, to the worker's dataflow.
+pub(crate) fn build(scope: Scope<'_, LogicalTime>, parts: Vec<Part>, shared: &Shared) {
+    let mut streams = Streams::new();
+    for part in parts {
+        match part {
+            Part::Feed(part) => feed::build_feed(scope, part, shared, &mut streams),
+            Part::Chain(part) if part.pool.is_some() => {
+                pooled::build_pooled(scope, part, shared, &mut streams);
+            }
+            Part::Chain(part) => inline::build_inline(scope, part, shared, &mut streams),
+            Part::End(part) => end::build_end(scope, part, shared, &streams),
+        }
+    }
+}
+
+fn new_outputs<'s>(
+    builder: &mut OperatorBuilder<'s, LogicalTime>,
+    exits: &[Exit],
+    streams: &mut Streams<'s>,
+) -> Outputs {
+    exits
+        .iter()
+        .map(|exit| {
+            let (output, stream) = builder.new_output::<Rows>();
+            streams.insert(*exit, stream);
+            OutputBuilder::from(output)
+        })
+        .collect()
+}
+
+/// Sends each batch out of its exit; what nobody reads is dropped.
+fn send<C: CapabilityTrait<LogicalTime>>(
+    emitted: Vec<(Exit, Batch)>,
+    exits: &[Exit],
+    sessions: &mut [OutputBuilderSession<'_, LogicalTime, RowsBuilder>],
+    capability: impl Fn(usize) -> Option<C>,
+) {
+    for (exit, batch) in emitted {
+        if let Some(place) = exits.iter().position(|e| *e == exit)
+            && let Some(capability) = capability(place)
+        {
+            sessions[place]
+                .session(&capability)
+                .give_container(&mut Rows(Some(batch)));
+        }
+    }
+}
+
+fn sync_activator<'s>(
+    scope: Scope<'s, LogicalTime>,
+    builder: &OperatorBuilder<'s, LogicalTime>,
+) -> Arc<SyncActivator> {
+    Arc::new(
+        scope
+            .worker()
+            .sync_activator_for(builder.operator_info().address.to_vec()),
+    )
+}
+
+fn new_inputs<'s>(
+    builder: &mut OperatorBuilder<'s, LogicalTime>,
+    id: &Arc<str>,
+    inputs: &[(Exit, Distribution)],
+    streams: &Streams<'s>,
+    failure: &Arc<Failure>,
+) -> Vec<Input> {
+    inputs
+        .iter()
+        .filter_map(|(exit, distribution)| {
+            let dealing = Dealing {
+                distribution: distribution.clone(),
+                node: Arc::clone(id),
+                failure: Arc::clone(failure),
+            };
+            Some(builder.new_input(streams.get(exit)?.clone(), dealing))
+        })
+        .collect()
+}
+
+type Input = timely::dataflow::operators::generic::InputHandleCore<
+    LogicalTime,
+    Rows,
+    Box<dyn timely::communication::Pull<timely::dataflow::channels::Message<LogicalTime, Rows>>>,
+>;
+
+/// Takes in all rows that have come, with their input's number.
+fn for_each_batch(
+    inputs: &mut [Input],
+    mut take: impl FnMut(usize, timely::dataflow::operators::InputCapability<LogicalTime>, Batch),
+) {
+    for (port, input) in inputs.iter_mut().enumerate() {
+        input.for_each(|capability, rows| {
+            if let Some(batch) = rows.0.take() {
+                take(port, capability, batch);
+            }
+        });
+    }
+}
+
+/// The operator of a chain with its inputs and outputs, before it is built.
+struct OpenChain<'s> {
+    builder: OperatorBuilder<'s, LogicalTime>,
+    inputs: Vec<Input>,
+    outputs: Outputs,
+}
+
+fn open_chain<'s>(
+    scope: Scope<'s, LogicalTime>,
+    part: &ChainPart,
+    failure: &Arc<Failure>,
+    streams: &mut Streams<'s>,
+) -> OpenChain<'s> {
+    let mut builder = OperatorBuilder::new(part.id.to_string(), scope);
+    let inputs = new_inputs(&mut builder, &part.id, &part.inputs, streams, failure);
+    let outputs = new_outputs(&mut builder, &part.exits, streams);
+    OpenChain {
+        builder,
+        inputs,
+        outputs,
+    }
+}
