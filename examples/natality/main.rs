@@ -47,6 +47,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    options.common.trace();
     report::print(run(&options), options.common.json)
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use mainstem::ml_stages::onnx::OnnxRuntime;
 use mainstem::prelude::*;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// What scores the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,6 +47,15 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// Shows what the engine traces, as `RUST_LOG` asks for it, on standard error.
+    pub(crate) fn trace(&self) {
+        tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::from_default_env())
+            .with_span_events(FmtSpan::CLOSE)
+            .with_writer(std::io::stderr)
+            .init();
+    }
+
     pub(crate) fn run_options(&self) -> RunOptions {
         let options = RunOptions::new();
         match self.workers {

@@ -17,7 +17,7 @@ use crate::feature::Feature;
 /// An analyzer of one column, as plain data, with its accumulator's type erased.
 ///
 /// [`column_analyzer!`](crate::column_analyzer) implements it for an
-/// [`Analyzer`](mainstem_engine::Analyzer) that reads column 0 of its rows.
+/// [`Analyzer`] that reads column 0 of its rows.
 #[typetag::serde(tag = "analyzer")]
 pub trait ColumnAnalyzer: fmt::Debug + Send + Sync {
     /// See [`Analyzer::create_accumulator`].

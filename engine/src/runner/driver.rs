@@ -194,8 +194,9 @@ impl Driver<'_> {
         let parts = (0..self.options.workers)
             .map(|worker| workshop.parts(&mut kit, worker, &self.shared.compute))
             .collect::<Result<Vec<_>>>()?;
-        run_workers(parts, &self.shared)?;
-        Ok(kit)
+        let outcome = run_workers(parts, &self.shared);
+        self.bars.clear();
+        outcome.map(|()| kit)
     }
 
     /// A spool for each edge whose rows a trainer or a later phase reads.
@@ -276,7 +277,7 @@ impl Driver<'_> {
             Some(metrics) => metrics.timed(|| guard(id, train)),
             None => guard(id, train),
         };
-        context.bar.finish_and_clear();
+        self.bars.clear();
         value
     }
 

@@ -56,9 +56,13 @@ impl Workshop<'_> {
             let columns = self.phase.projection.columns.get(&index).cloned();
             match &node.stage {
                 _ if self.phase.kept.contains(&index) => {
-                    for (exit, rows) in self.kept.iter().filter(|(exit, _)| exit.0 == index) {
-                        kit.feeds
-                            .insert(*exit, Arc::from(rows.feed(columns.clone())));
+                    let read: BTreeSet<Exit> = self.read_edges().collect();
+                    for (exit, rows) in self.kept.iter().filter(|(exit, _)| read.contains(exit)) {
+                        if exit.0 == index {
+                            // Dead letters have columns of their own.
+                            let columns = columns.clone().filter(|_| exit.1 != Port::DeadLetters);
+                            kit.feeds.insert(*exit, Arc::from(rows.feed(columns)));
+                        }
                     }
                 }
                 Stage::Source(source) => {

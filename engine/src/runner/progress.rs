@@ -59,6 +59,13 @@ impl Bars {
             .unwrap_or_else(ProgressBar::hidden)
     }
 
+    /// Takes all bars away: what they counted is over.
+    pub(crate) fn clear(&self) {
+        for (_, bar) in std::mem::take(&mut *self.lock()) {
+            bar.finish_and_clear();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, ProgressBar>> {
         self.by_node.lock().unwrap_or_else(PoisonError::into_inner)
     }

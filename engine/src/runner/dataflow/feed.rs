@@ -138,7 +138,6 @@ pub(super) fn build_feed<'s>(
                 failure.set(error);
             }
             if ended || failure.has_failed() {
-                bar.finish_and_clear();
                 capabilities = None;
             }
             false
