@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use mainstem::ml_stages::onnx::OnnxRuntime;
 use mainstem::prelude::*;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 /// What scores the rows.
@@ -50,7 +51,11 @@ impl Common {
     /// Shows what the engine traces, as `RUST_LOG` asks for it, on standard error.
     pub(crate) fn trace(&self) {
         tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::from_default_env())
+            .with_env_filter(
+                EnvFilter::builder()
+                    .with_default_directive(LevelFilter::OFF.into())
+                    .from_env_lossy(),
+            )
             .with_span_events(FmtSpan::CLOSE)
             .with_writer(std::io::stderr)
             .init();

@@ -68,7 +68,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
             driver.shared.failure.set(error.clone());
             driver.shared.compute.wait_until_idle(PATIENCE);
             driver.abort();
-            tracing::error!(error = error.message(), "run failed");
+            tracing::debug!(error = error.message(), "run failed");
             Err(error)
         }
     }
