@@ -13,6 +13,9 @@ use crate::runner::credit::Permit;
 /// Rows per batch that sources aim at.
 pub const BATCH_ROWS: usize = 8_192;
 
+/// How many inputs of one transform [`Batch::in_branch`] can tell apart.
+pub(crate) const BRANCHES: usize = 64;
+
 /// Where the rows of a batch were read, and by which way they came.
 ///
 /// Its order is the order in which partial accumulators are merged, and in which training reads rows:
@@ -155,7 +158,12 @@ impl Batch {
     /// Keeps rows of one split that came by two ways apart, so that their order never depends on timing.
     #[must_use]
     pub fn in_branch(mut self, port: usize) -> Self {
-        self.key.branch = self.key.branch.wrapping_mul(64).wrapping_add(port as u64);
+        let branches = BRANCHES as u64;
+        self.key.branch = self
+            .key
+            .branch
+            .wrapping_mul(branches)
+            .wrapping_add(port as u64);
         self
     }
 

@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
 use crate::artifact::Artifacts;
-use crate::batch::Batch;
+use crate::batch::{BRANCHES, Batch};
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::pipeline::Collection;
@@ -34,6 +34,13 @@ impl Transform for Union {
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
         let first = &inputs[0];
+        if inputs.len() > BRANCHES {
+            let found = inputs.len();
+            return Err(Error::pipeline(format!(
+                "a union takes at most {BRANCHES} inputs, found {found}"
+            ))
+            .with_hint("Read many files as one source, or make a union of unions."));
+        }
         for (n, input) in inputs.iter().enumerate().skip(1) {
             let same = input.fields().len() == first.fields().len()
                 && input
@@ -115,6 +122,14 @@ mod tests {
     use super::*;
     use crate::testing::table;
     use expect_test::expect;
+
+    #[test]
+    fn more_inputs_than_can_be_told_apart_are_refused() {
+        let schemas = vec![table("a: 1").schema(); 65];
+        assert!(Union.output_schema(&schemas[..64]).is_ok());
+        let error = Union.output_schema(&schemas).unwrap_err();
+        assert_eq!(error.message(), "a union takes at most 64 inputs, found 65");
+    }
 
     #[test]
     fn columns_must_agree() {
