@@ -11,6 +11,7 @@ with open("deny.toml", "rb") as file:
     rules = tomllib.load(file)
 allowed = set(rules["licenses"]["allow"])
 exceptions = {rule["crate"]: set(rule["allow"]) for rule in rules["licenses"]["exceptions"]}
+clarified = {rule["crate"]: rule["expression"] for rule in rules["licenses"].get("clarify", [])}
 single = {rule["crate"] for rule in rules["bans"]["deny"]}
 
 
@@ -53,7 +54,7 @@ metadata = json.loads(
 )
 faults, versions = [], defaultdict(list)
 for package in metadata["packages"]:
-    name, version, licence = package["name"], package["version"], package["license"]
+    name, version, licence = package["name"], package["version"], package["license"] or clarified.get(package["name"])
     versions[name].append(version)
     if not licence:
         faults.append(f"{name} {version} states no licence")

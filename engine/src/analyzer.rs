@@ -43,6 +43,14 @@ pub trait Analyzer: Send + Sync + fmt::Debug {
     /// If too little was seen to learn anything.
     fn finish(&self, accumulator: Self::Accumulator) -> Result<Self::Output>;
 
+    /// How many bytes of memory an accumulator keeps, about, beyond its own fields.
+    ///
+    /// The engine holds the sum of all against the memory budget of the run. It asks after every batch,
+    /// so this must not walk through the state. 0, the default, is for accumulators of a fixed size.
+    fn accumulator_bytes(&self, _accumulator: &Self::Accumulator) -> u64 {
+        0
+    }
+
     /// The accumulator as rows, for snapshots and refits.
     ///
     /// # Errors
@@ -84,6 +92,8 @@ pub trait DynAnalyzer: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`Analyzer::merge`].
     fn merge_with(&self, accumulator: &mut AnyAccumulator, other: AnyAccumulator) -> Result<()>;
+    /// See [`Analyzer::accumulator_bytes`].
+    fn bytes_of(&self, accumulator: &AnyAccumulator) -> u64;
     /// See [`Analyzer::finish`].
     ///
     /// # Errors
@@ -107,6 +117,12 @@ impl<A: Analyzer> DynAnalyzer for A {
     fn merge_with(&self, accumulator: &mut AnyAccumulator, other: AnyAccumulator) -> Result<()> {
         let other = other.downcast().map_err(|_| foreign())?;
         self.merge(accumulator.downcast_mut().ok_or_else(foreign)?, *other)
+    }
+
+    fn bytes_of(&self, accumulator: &AnyAccumulator) -> u64 {
+        accumulator
+            .downcast_ref()
+            .map_or(0, |a| self.accumulator_bytes(a))
     }
 
     fn finish_any(&self, accumulator: AnyAccumulator) -> Result<AnyArtifact> {

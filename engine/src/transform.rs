@@ -199,6 +199,14 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// How many bytes of memory the operator keeps between batches, about; 0 without state.
+    ///
+    /// The engine asks after every call, holds the sum of all workers against the memory budget of the
+    /// run, and shows it in the report.
+    fn state_bytes(&self) -> u64 {
+        0
+    }
+
     /// The state as rows; empty for an operator without state.
     ///
     /// # Errors
