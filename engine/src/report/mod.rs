@@ -10,6 +10,8 @@ mod html;
 mod json;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tests;
 mod text;
 pub(crate) mod units;
 mod write;
@@ -24,6 +26,7 @@ use crate::artifact::{Artifact, ArtifactRef, Artifacts};
 use crate::error::{Error, Result};
 use crate::sink::Published;
 
+pub(crate) use text::shorten;
 pub(crate) use write::check_place;
 
 /// Which part a node plays in a phase.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use super::metrics::{Expected, NodeMetrics};
 use crate::batch::{Batch, SplitKey};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
@@ -14,8 +15,8 @@ pub(crate) trait Feed: Send + Sync {
     /// Opens the next part that nobody has taken; `None` when all have been.
     fn next_part(&self) -> Result<Option<Box<dyn FeedReader>>>;
 
-    /// How many rows there are in all, where that is known.
-    fn n_rows(&self) -> Option<u64>;
+    /// What will have been read in the end, where that is known.
+    fn expected(&self) -> Expected;
 }
 
 /// An open part.
@@ -31,6 +32,7 @@ pub(crate) struct SourceFeed {
     splits: Vec<Split>,
     columns: Option<Vec<String>>,
     taken: AtomicUsize,
+    metrics: Arc<NodeMetrics>,
 }
 
 impl SourceFeed {
@@ -38,6 +40,7 @@ impl SourceFeed {
         node: NodeIndex,
         source: Arc<dyn Source>,
         columns: Option<Vec<String>>,
+        metrics: &Arc<NodeMetrics>,
     ) -> Result<Self> {
         let splits = source.splits()?;
         Ok(Self {
@@ -46,6 +49,7 @@ impl SourceFeed {
             splits,
             columns,
             taken: AtomicUsize::new(0),
+            metrics: Arc::clone(metrics),
         })
     }
 }
@@ -56,6 +60,7 @@ impl Feed for SourceFeed {
         let Some(split) = self.splits.get(place) else {
             return Ok(None);
         };
+        tracing::debug!(split = split.name, "split opened");
         let reader = self
             .source
             .open(split, Position::default(), self.columns.as_deref())?;
@@ -71,11 +76,16 @@ impl Feed for SourceFeed {
             },
             name: Arc::from(split.name.as_str()),
             next_row: 0,
+            told: Told::default(),
+            metrics: Arc::clone(&self.metrics),
         })))
     }
 
-    fn n_rows(&self) -> Option<u64> {
-        self.splits.iter().map(|s| s.n_rows).sum()
+    fn expected(&self) -> Expected {
+        Expected {
+            n_rows: self.splits.iter().map(|s| s.n_rows).sum(),
+            n_bytes: self.splits.iter().map(|s| s.n_bytes).sum(),
+        }
     }
 }
 
@@ -84,11 +94,36 @@ struct SplitFeedReader {
     key: SplitKey,
     name: Arc<str>,
     next_row: u64,
+    told: Told,
+    metrics: Arc<NodeMetrics>,
+}
+
+/// What of a split is in the metrics already.
+#[derive(Default)]
+struct Told {
+    bytes_read: u64,
+    rows_pruned: u64,
+}
+
+impl SplitFeedReader {
+    fn tell(&mut self) {
+        let (bytes, pruned) = (self.reader.bytes_read(), self.reader.rows_pruned());
+        let told = &mut self.told;
+        // A reader that counts backwards tells nothing new.
+        self.metrics.read_storage(
+            bytes.saturating_sub(told.bytes_read),
+            pruned.saturating_sub(told.rows_pruned),
+        );
+        told.bytes_read = told.bytes_read.max(bytes);
+        told.rows_pruned = told.rows_pruned.max(pruned);
+    }
 }
 
 impl FeedReader for SplitFeedReader {
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<Batch>> {
-        let Some(rows) = self.reader.next_batch(out)? else {
+        let rows = self.reader.next_batch(out)?;
+        self.tell();
+        let Some(rows) = rows else {
             return Ok(None);
         };
         let first_row = self.next_row;

@@ -79,7 +79,10 @@ impl NodeMetrics {
     /// One instance of the node kept `before` bytes between calls and keeps `now`.
     pub(crate) fn state_changed(&self, before: u64, now: u64) {
         let added = now.wrapping_sub(before);
-        let all = self.state_bytes.fetch_add(added, Relaxed).wrapping_add(added);
+        let all = self
+            .state_bytes
+            .fetch_add(added, Relaxed)
+            .wrapping_add(added);
         self.peak_state_bytes.fetch_max(all, Relaxed);
     }
 

@@ -10,13 +10,16 @@ mod ends;
 mod exchange;
 mod failure;
 mod feed;
-mod metrics;
+mod machine;
+pub(crate) mod metrics;
 mod options;
 mod parts;
 mod pool;
 mod progress;
 mod spool;
 mod time;
+mod time_line;
+mod watch;
 
 pub use cancel::CancelToken;
 pub(crate) use driver::run;

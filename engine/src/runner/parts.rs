@@ -11,7 +11,6 @@ use super::failure::guard;
 use super::feed::{Feed, SourceFeed};
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
-use super::progress::Bars;
 use super::spool::{Spool, Spooled};
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
@@ -27,7 +26,6 @@ pub(crate) struct Workshop<'a> {
     pub(crate) artifacts: &'a Artifacts,
     pub(crate) kept: &'a BTreeMap<Exit, Spooled>,
     pub(crate) publications: &'a [(NodeIndex, Box<dyn Publication>)],
-    pub(crate) bars: &'a Bars,
     pub(crate) credit_bytes: u64,
     pub(crate) n_workers: usize,
 }
@@ -36,7 +34,6 @@ pub(crate) struct Workshop<'a> {
 #[derive(Default)]
 pub(crate) struct Kit {
     pub(crate) metrics: BTreeMap<NodeIndex, Arc<NodeMetrics>>,
-    pub(crate) credits: Vec<Arc<Credit>>,
     pub(crate) analyses: BTreeMap<NodeIndex, Arc<RunningAnalysis>>,
     pub(crate) spools: BTreeMap<Exit, Arc<Spool>>,
     feeds: BTreeMap<Exit, Arc<dyn Feed>>,
@@ -67,7 +64,9 @@ impl Workshop<'_> {
                 }
                 Stage::Source(source) => {
                     let source = Arc::clone(source);
-                    let feed = guard(&node.id, || SourceFeed::new(index, source, columns))?;
+                    let feed = guard(&node.id, || {
+                        SourceFeed::new(index, source, columns, &kit.metrics[&index])
+                    })?;
                     kit.feeds.insert((index, Port::Out(0)), Arc::new(feed));
                 }
                 Stage::Analysis(analysis) => {
@@ -91,7 +90,7 @@ impl Workshop<'_> {
     /// The parts of one worker, in the order of the graph.
     pub(crate) fn parts(
         &self,
-        kit: &mut Kit,
+        kit: &Kit,
         worker: usize,
         compute: &Arc<WorkPool>,
     ) -> Result<Vec<Part>> {
@@ -100,7 +99,7 @@ impl Workshop<'_> {
             let node = &self.graph.nodes[index];
             let feeds: Vec<Exit> = kit.feeds.keys().filter(|e| e.0 == index).copied().collect();
             for exit in feeds {
-                parts.push(Part::Feed(self.feed_part(kit, exit, worker)));
+                parts.push(Part::Feed(self.feed_part(kit, exit)));
             }
             if let Some(chain) = self.phase.chains.iter().find(|c| c.members[0] == index) {
                 parts.push(Part::Chain(self.chain_part(kit, chain, compute)?));
@@ -129,17 +128,14 @@ impl Workshop<'_> {
         Ok(parts)
     }
 
-    fn feed_part(&self, kit: &mut Kit, exit: Exit, worker: usize) -> FeedPart {
+    fn feed_part(&self, kit: &Kit, exit: Exit) -> FeedPart {
         let (index, port) = exit;
         let node = &self.graph.nodes[index];
         let credit = Credit::new(self.credit_bytes);
-        kit.credits.push(Arc::clone(&credit));
         let feed = Arc::clone(&kit.feeds[&exit]);
-        // One bar for all workers, so that it shows the whole source.
-        let bar = match worker {
-            0 => self.bars.rows(&node.id, feed.n_rows()),
-            _ => self.bars.same(&node.id),
-        };
+        let metrics = &kit.metrics[&index];
+        metrics.holds(&credit);
+        metrics.expect(feed.expected());
         FeedPart {
             node: index,
             id: Arc::clone(&node.id),
@@ -148,7 +144,6 @@ impl Workshop<'_> {
             policy: self.policy(index),
             metrics: Arc::clone(&kit.metrics[&index]),
             credit,
-            bar,
             exits: self
                 .read_exits(&[index], kit)
                 .into_iter()

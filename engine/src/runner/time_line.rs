@@ -121,7 +121,11 @@ mod tests {
             at += recorder.interval();
         }
         let line = recorder.time_line();
-        assert!((MOST / 2..=MOST).contains(&line.at.len()), "{}", line.at.len());
+        assert!(
+            (MOST / 2..=MOST).contains(&line.at.len()),
+            "{}",
+            line.at.len()
+        );
         assert!(line.at.is_sorted() && line.series[0].rows.is_sorted());
         assert_eq!(line.at[0], Duration::ZERO);
         // Watched only after the second look.
