@@ -325,7 +325,9 @@ fn run_workers(parts: Vec<Vec<Part>>, shared: &Shared) -> Result<()> {
     };
     let parts: Vec<_> = parts.into_iter().map(|p| Mutex::new(Some(p))).collect();
     let of_workers = shared.clone();
+    let phase = tracing::Span::current();
     let guards = timely::execute(config, move |worker| {
+        let _phase = phase.enter();
         let taken = parts[worker.index()]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

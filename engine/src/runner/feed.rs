@@ -32,12 +32,13 @@ pub(crate) struct SourceFeed {
     splits: Vec<Split>,
     columns: Option<Vec<String>>,
     taken: AtomicUsize,
+    id: Arc<str>,
     metrics: Arc<NodeMetrics>,
 }
 
 impl SourceFeed {
     pub(crate) fn new(
-        node: NodeIndex,
+        (node, id): (NodeIndex, &Arc<str>),
         source: Arc<dyn Source>,
         columns: Option<Vec<String>>,
         metrics: &Arc<NodeMetrics>,
@@ -49,6 +50,7 @@ impl SourceFeed {
             splits,
             columns,
             taken: AtomicUsize::new(0),
+            id: Arc::clone(id),
             metrics: Arc::clone(metrics),
         })
     }
@@ -60,7 +62,7 @@ impl Feed for SourceFeed {
         let Some(split) = self.splits.get(place) else {
             return Ok(None);
         };
-        tracing::debug!(split = split.name, "split opened");
+        tracing::debug!(node = &*self.id, split = split.name, "split opened");
         let reader = self
             .source
             .open(split, Position::default(), self.columns.as_deref())?;

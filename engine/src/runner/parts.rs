@@ -65,7 +65,7 @@ impl Workshop<'_> {
                 Stage::Source(source) => {
                     let source = Arc::clone(source);
                     let feed = guard(&node.id, || {
-                        SourceFeed::new(index, source, columns, &kit.metrics[&index])
+                        SourceFeed::new((index, &node.id), source, columns, &kit.metrics[&index])
                     })?;
                     kit.feeds.insert((index, Port::Out(0)), Arc::new(feed));
                 }

@@ -230,6 +230,7 @@ impl<'a> Watch<'a> {
         #[cfg(feature = "prometheus")]
         state.publisher.run_over(&report);
         drop(state);
+        tell_run(&report);
         self.options.write_reports(&report);
         report
     }
@@ -358,6 +359,21 @@ impl WatchedPhase {
                 .unwrap_or_default(),
         }
     }
+}
+
+/// A run that is over, for who reads the program's log. Its error is returned, so it is not logged as one.
+fn tell_run(report: &RunReport) {
+    let message = match report.error {
+        None => "run finished",
+        Some(_) => "run failed",
+    };
+    tracing::info!(
+        rows_read = report.rows_read(),
+        rejected = report.rejected(),
+        seconds = report.wall.as_secs_f64(),
+        error = report.error.as_ref().map(Error::message),
+        "{message}"
+    );
 }
 
 /// A finished phase, for who reads the program's log.

@@ -156,7 +156,7 @@ fn node(report: &RunReport, phase: usize, node: &NodeReport, (x, y): (f64, f64))
                     text.tag x="30" y="-6" text-anchor="middle" { "slowest" }
                 }
                 rect.box width=(width) height=(height) rx="8" {}
-                text.id x="12" y="20" { (shorten(&node.node, 25)) }
+                text.id x="12" y="20" { (shorten(&node.node, 22)) }
                 text.muted x="12" y="36" { (shorten(&kind(node), 30)) }
                 text x="12" y="54" { (rows(node)) }
                 text.muted x="12" y="69" { (sizes(node)) }

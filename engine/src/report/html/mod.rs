@@ -113,10 +113,10 @@ fn figures(report: &RunReport) -> Markup {
         ),
         (
             "Published",
-            format!("{} rows", units::count(rows)),
+            units::count(rows),
             match bytes {
-                0 => String::new(),
-                n => units::bytes(n),
+                0 => "rows".into(),
+                n => format!("rows, {}", units::bytes(n)),
             },
         ),
     ];

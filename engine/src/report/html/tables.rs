@@ -50,6 +50,7 @@ type Number = (
 
 /// The columns of numbers, of which those without any are left out.
 const NUMBERS: &[Number] = &[
+    ("Busy", busy, |n| units::duration(n.busy)),
     ("Rows in", |n| n.rows_in, |n| units::exact(n.rows_in)),
     ("Rows out", |n| n.rows_out, |n| units::exact(n.rows_out)),
     ("Filtered", |n| n.filtered, |n| units::exact(n.filtered)),
@@ -77,7 +78,6 @@ const NUMBERS: &[Number] = &[
     ),
     ("Batches", |n| n.batches, |n| units::exact(n.batches)),
     ("Rows per busy s", rate, NodeReport::rate),
-    ("Busy", busy, |n| units::duration(n.busy)),
 ];
 
 fn busy(node: &NodeReport) -> u64 {
@@ -108,8 +108,8 @@ pub(super) fn nodes(report: &RunReport) -> Markup {
                         th scope="col" { "Phase" }
                         th scope="col" { "Node" }
                         th scope="col" { "What" }
-                        @for (name, ..) in &numbers { th.number scope="col" { (name) } }
                         th.number scope="col" { "Busy share" }
+                        @for (name, ..) in &numbers { th.number scope="col" { (name) } }
                     } }
                     tbody {
                         @for (phase, node) in report.nodes() { (line(report, phase, node, &numbers)) }
@@ -135,12 +135,12 @@ fn line(report: &RunReport, phase: usize, node: &NodeReport, numbers: &[&Number]
                 @if !node.config.is_empty() { br; span.muted.config { (node.config) } }
                 @if !node.uses.is_empty() { br; span.muted { "uses " (node.uses.join(", ")) } }
             }
-            @for (_, of, say) in numbers {
-                td.number data-value=(of(node)) { (say(node)) }
-            }
             td.number data-value=(format!("{share:.6}")) {
                 (units::share(share))
                 span.meter aria-hidden="true" { span style={ "width:" (format!("{:.1}%", share * 100.0)) } {} }
+            }
+            @for (_, of, say) in numbers {
+                td.number data-value=(of(node)) { (say(node)) }
             }
         }
     }
