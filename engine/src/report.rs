@@ -36,6 +36,8 @@ pub struct NodeReport {
     pub batches: u64,
     /// Time spent in the node, summed over workers.
     pub busy: Duration,
+    /// The most bytes of memory that it kept at any time, over all workers, by its own account.
+    pub peak_state_bytes: u64,
 }
 
 /// One phase of a run.
@@ -95,6 +97,7 @@ impl RunReport {
             bytes_in: a.bytes_in + b.bytes_in,
             batches: a.batches + b.batches,
             busy: a.busy + b.busy,
+            peak_state_bytes: a.peak_state_bytes.max(b.peak_state_bytes),
             ..a
         })
     }
@@ -121,6 +124,7 @@ fn phase_to_json(phase: &PhaseReport) -> serde_json::Value {
                 "node": n.node, "kind": n.kind, "rows_in": n.rows_in, "rows_out": n.rows_out,
                 "filtered": n.filtered, "rejected": n.rejected, "late": n.late,
                 "bytes_in": n.bytes_in, "batches": n.batches, "busy_seconds": n.busy.as_secs_f64(),
+                "peak_state_bytes": n.peak_state_bytes,
             })
         })
         .collect();

@@ -13,6 +13,7 @@ use super::cancel::{CancelToken, CtrlC};
 use super::chain::Exit;
 use super::dataflow::{self, Part, Shared};
 use super::failure::{Failure, guard};
+use super::memory::{Account, Credits, Memory, half_of_the_machine, size};
 use super::parts::{Kit, Workshop};
 use super::pool::WorkPool;
 use super::progress::Bars;
@@ -23,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex, Port, Stage};
 use crate::output::dead_letter_schema;
 use crate::plan::{Phase, Plan};
-use crate::report::{PhaseReport, RunReport};
+use crate::report::{NodeReport, PhaseReport, RunReport};
 use crate::sink::{Publication, Published};
 use crate::trainer::{Trainer, TrainingContext};
 
@@ -43,6 +44,14 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
         stops.push(token.clone());
         CtrlC::cancels(token)
     });
+    let budget = options.memory_bytes.unwrap_or_else(half_of_the_machine);
+    let memory = Memory::new(&graph, budget);
+    tracing::info!(
+        workers = options.workers,
+        memory = size(budget),
+        phases = plan.phases.len(),
+        "run starts"
+    );
     let mut driver = Driver {
         plan,
         options,
@@ -53,6 +62,8 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
         },
         scratch: tempfile::Builder::new().prefix("mainstem-").tempdir()?,
         artifacts: Artifacts::none(),
+        memory,
+        accounts: Vec::new(),
         kept: BTreeMap::new(),
         publications: Vec::new(),
         phases: Vec::new(),
@@ -89,6 +100,9 @@ struct Driver<'a> {
     shared: Shared,
     scratch: TempDir,
     artifacts: Artifacts,
+    memory: Arc<Memory>,
+    /// What artifacts keep, to the end of the run.
+    accounts: Vec<Account>,
     kept: BTreeMap<Exit, Spooled>,
     publications: Vec<(NodeIndex, Box<dyn Publication>)>,
     phases: Vec<PhaseReport>,
@@ -164,7 +178,7 @@ impl Driver<'_> {
                     .map(|c| c.peak())
                     .max()
                     .unwrap_or_default();
-                report.nodes = node_reports(self.graph(), &kit);
+                report.nodes = node_reports(self.graph(), &kit, &self.memory);
             }
             let ends = phase.steps.iter().chain(&phase.ends);
             report.ends_in = ends
@@ -189,6 +203,14 @@ impl Driver<'_> {
     }
 
     fn run_dataflow(&self, number: usize, phase: &Phase) -> Result<Kit> {
+        let budget = self.memory.budget();
+        let credits = Credits::share(self.options, budget, phase.n_feeds(self.graph()))?;
+        self.memory.begin_phase(credits);
+        tracing::debug!(
+            each = size(credits.each),
+            all = size(credits.total),
+            "rows in flight"
+        );
         let workshop = Workshop {
             graph: self.graph(),
             phase,
@@ -196,7 +218,8 @@ impl Driver<'_> {
             kept: &self.kept,
             publications: &self.publications,
             bars: &self.bars,
-            credit_bytes: self.options.credit_bytes,
+            memory: &self.memory,
+            credit_bytes: credits.each,
             n_workers: self.options.workers,
         };
         let mut kit = workshop.kit(self.spools(number, phase)?)?;
@@ -245,7 +268,10 @@ impl Driver<'_> {
         for &index in &phase.ends {
             if let Some(analysis) = kit.analyses.get(&index) {
                 let id = Arc::clone(&self.graph().nodes[index].id);
-                let value = guard(&id, || analysis.finish())?;
+                let (value, n_bytes) = guard(&id, || analysis.finish())?;
+                let mut account = self.memory.account(index);
+                account.holds(n_bytes)?;
+                self.accounts.push(account);
                 self.artifacts.insert(id, value);
             }
         }
@@ -322,12 +348,15 @@ fn only(schema: &SchemaRef, names: &[String]) -> SchemaRef {
     Arc::new(Schema::new(wanted.collect::<Vec<_>>()))
 }
 
-fn node_reports(graph: &Graph, kit: &Kit) -> Vec<crate::report::NodeReport> {
+fn node_reports(graph: &Graph, kit: &Kit, memory: &Memory) -> Vec<NodeReport> {
     kit.metrics
         .iter()
         .map(|(&index, metrics)| {
             let node = &graph.nodes[index];
-            metrics.report(&node.id, node.stage.describe().kind)
+            NodeReport {
+                peak_state_bytes: memory.peak(index),
+                ..metrics.report(&node.id, node.stage.describe().kind)
+            }
         })
         .collect()
 }

@@ -64,6 +64,7 @@ impl NodeMetrics {
             bytes_in: self.bytes_in.load(Relaxed),
             batches: self.batches.load(Relaxed),
             busy: Duration::from_nanos(self.busy_ns.load(Relaxed)),
+            peak_state_bytes: 0,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Runs a plan: phase by phase, each a dataflow on timely workers.
 
+mod analysis;
 mod cancel;
 mod chain;
 mod container;
@@ -10,6 +11,7 @@ mod ends;
 mod exchange;
 mod failure;
 mod feed;
+mod memory;
 mod metrics;
 mod options;
 mod parts;
