@@ -1,5 +1,6 @@
 //! Runs a plan: phase by phase, each a dataflow on timely workers.
 
+mod analysis;
 mod cancel;
 mod chain;
 mod container;
@@ -11,6 +12,7 @@ mod exchange;
 mod failure;
 mod feed;
 mod machine;
+mod memory;
 pub(crate) mod metrics;
 mod options;
 mod parts;

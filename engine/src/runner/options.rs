@@ -27,6 +27,7 @@ pub struct RunOptions {
     pub(super) workers: usize,
     pub(super) progress: Progress,
     pub(super) credit_bytes: u64,
+    pub(super) memory_bytes: Option<u64>,
     pub(super) cancel: Vec<CancelToken>,
     pub(super) stop_on_ctrl_c: bool,
     pub(super) report_html: Option<PathBuf>,
@@ -40,6 +41,7 @@ impl Default for RunOptions {
             workers,
             progress: Progress::default(),
             credit_bytes: 32 << 20,
+            memory_bytes: None,
             cancel: Vec::new(),
             stop_on_ctrl_c: false,
             report_html: None,
@@ -49,7 +51,8 @@ impl Default for RunOptions {
 }
 
 impl RunOptions {
-    /// One worker per core, progress bars on a terminal, 32 MiB in flight per source and worker.
+    /// One worker per core, progress bars on a terminal, half of the machine's memory, of which at most
+    /// 32 MiB for each source and worker are for rows in flight.
     pub fn new() -> Self {
         Self::default()
     }
@@ -69,7 +72,23 @@ impl RunOptions {
         self
     }
 
-    /// How many bytes of rows one source may have in flight on one worker.
+    /// How many bytes of memory the run may take, rows in flight and state of nodes together; by default
+    /// half of the machine's, or of what its control group allows, where that is less.
+    ///
+    /// A quarter is for rows in flight, in equal parts for each source and worker but none of them more than
+    /// [`RunOptions::credit_bytes`]; all the rest is for what operators, analyses, sinks and artifacts keep.
+    /// A run whose nodes keep more ends with an error that names the node that keeps most. What nodes say of
+    /// themselves is counted, not what the allocator takes: leave room for code, libraries, models and the
+    /// buffers of readers.
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// How many bytes of rows one source may have in flight on one worker at most, 32 MiB by default; less
+    /// where many sources share the part of the memory budget that is for rows in flight. A single batch
+    /// that is larger than that goes through alone.
     #[must_use]
     pub fn credit_bytes(mut self, bytes: u64) -> Self {
         self.credit_bytes = bytes.max(1);
