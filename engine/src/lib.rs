@@ -9,6 +9,7 @@
 //! [`Source`], [`Transform`], [`Analysis`] (an [`Analyzer`] in a graph), [`Trainer`], [`Step`], [`Sink`],
 //! and [`Operator`], a transform at work on one worker.
 
+pub mod aggregates;
 pub mod analyzer;
 pub mod artifact;
 pub mod batch;
@@ -16,6 +17,7 @@ pub mod connectors;
 mod error;
 pub mod expression;
 pub mod graph;
+mod keys;
 pub mod ops;
 mod output;
 mod pipeline;
