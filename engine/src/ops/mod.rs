@@ -1,6 +1,7 @@
 //! Transforms that every pipeline needs, each in a file of its own.
 
 mod filter;
+mod join;
 mod map_batches;
 mod map_rows;
 mod select;
@@ -9,6 +10,7 @@ mod union;
 mod with_column;
 
 pub use filter::Filter;
+pub use join::{Join, JoinKind, Side};
 pub use map_batches::MapBatches;
 pub use map_rows::MapRows;
 pub(crate) use map_rows::rows_from;

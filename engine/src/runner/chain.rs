@@ -76,6 +76,7 @@ impl RunningChain {
             } = &mut self.members[place];
             metrics.timed(|| guard(id, || operator.on_watermark(watermark, out)))?;
             self.pass_on(place, None, emitted)?;
+            self.go_on(place, None, emitted)?;
         }
         Ok(())
     }
@@ -98,7 +99,29 @@ impl RunningChain {
         // Dead letters hold the credit and the place of the rows they came from.
         let origin = batch.clone();
         metrics.timed(|| guard(id, || operator.on_batch(port, batch, out)))?;
-        self.pass_on(place, Some(&origin), emitted)
+        self.pass_on(place, Some(&origin), emitted)?;
+        self.go_on(place, Some(&origin), emitted)
+    }
+
+    /// Lets a member make the rows that it kept for later, a lot at a time.
+    fn go_on(
+        &mut self,
+        place: usize,
+        origin: Option<&Batch>,
+        emitted: &mut Vec<(Exit, Batch)>,
+    ) -> Result<()> {
+        while self.members[place].out.take_more() {
+            let Member {
+                id,
+                operator,
+                out,
+                metrics,
+                ..
+            } = &mut self.members[place];
+            metrics.timed(|| guard(id, || operator.resume(out)))?;
+            self.pass_on(place, origin, emitted)?;
+        }
+        Ok(())
     }
 
     fn pass_on(

@@ -163,8 +163,26 @@ impl Driver<'_> {
                 .collect();
             report.wall = start.elapsed();
             self.phases.push(report);
+            self.forget(&plan.phases[number + 1..]);
         }
         Ok(())
+    }
+
+    /// Drops what was learned for this run alone and is read in no later phase.
+    fn forget(&mut self, later: &[Phase]) {
+        let graph = &self.plan.graph;
+        for node in &graph.nodes {
+            let transient = matches!(&node.stage, Stage::Analysis(a) if a.is_transient());
+            let mut readers = later.iter().flat_map(|p| p.steps.iter().chain(&p.nodes));
+            // A phase in which it is learned stands before all that read it.
+            let is_read = readers.any(|&i| {
+                let reader = &graph.nodes[i];
+                reader.id == node.id || reader.stage.needs().contains(&node.id)
+            });
+            if transient && !is_read {
+                self.artifacts.remove(&node.id);
+            }
+        }
     }
 
     fn run_steps(&mut self, phase: &Phase) -> Result<()> {
@@ -236,7 +254,7 @@ impl Driver<'_> {
         for &index in &phase.ends {
             if let Some(analysis) = kit.analyses.get(&index) {
                 let id = Arc::clone(&self.graph().nodes[index].id);
-                let value = guard(&id, || analysis.finish())?;
+                let value = guard(&id, || analysis.finish(self.options.workers))?;
                 self.artifacts.insert(id, value);
             }
         }

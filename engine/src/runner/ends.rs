@@ -53,7 +53,7 @@ impl RunningAnalysis {
     }
 
     /// The artifact, once all writers have finished.
-    pub(crate) fn finish(&self) -> Result<AnyArtifact> {
+    pub(crate) fn finish(&self, n_threads: usize) -> Result<AnyArtifact> {
         let mut done =
             std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner));
         done.sort_by_key(|(key, worker, _)| (*key, *worker));
@@ -62,7 +62,7 @@ impl RunningAnalysis {
         for part in parts {
             self.analyzer.merge_with(&mut whole, part)?;
         }
-        self.analyzer.finish_any(whole)
+        self.analyzer.finish_any(whole, n_threads)
     }
 }
 
