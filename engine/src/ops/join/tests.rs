@@ -121,7 +121,16 @@ fn all_kinds_are_those_of_duckdb() {
         assert_eq!(sides[0], sides[1], "{kind:?}");
         text.push_str(&format!("{}: {}\n", kind.name(), sides[0].join(", ")));
     }
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        inner: 1 a 1 z, 2 b 2 x, 2 b 2 y, 2 c 2 x, 2 c 2 y
+        left: 1 a 1 z, 2 b 2 x, 2 b 2 y, 2 c 2 x, 2 c 2 y, 4 e null null, null d null null
+        right: 1 a 1 z, 2 b 2 x, 2 b 2 y, 2 c 2 x, 2 c 2 y, null null 5 t, null null null u
+        full: 1 a 1 z, 2 b 2 x, 2 b 2 y, 2 c 2 x, 2 c 2 y, 4 e null null, null d null null, null null 5 t, null null null u
+        left semi: 1 a, 2 b, 2 c
+        left anti: 4 e, null d
+        right semi: 1 z, 2 x, 2 y
+        right anti: 5 t, null u
+    "#]].assert_eq(&text);
 }
 
 #[test]
@@ -146,7 +155,17 @@ fn keys_of_one_name_appear_once() {
             ));
         }
     }
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        inner (k v w): 2 b x
+        inner (k v w): 2 b x
+        left (k v w): 1 a null, 2 b x
+        left (k v w): 1 a null, 2 b x
+        right (k v w): 2 b x, 3 null y
+        right (k v w): 2 b x, 3 null y
+        full (k v w): 1 a null, 2 b x, 3 null y
+        full (k v w): 1 a null, 2 b x, 3 null y
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
@@ -156,32 +175,48 @@ fn other_columns_of_one_name_need_a_suffix() {
         Join::new(JoinKind::Left, on("k")),
         &rows,
         &rows,
-        expect![[""]],
+        expect![[r#"
+            columns "v", "v_right" are on both sides of the join
+              in transform "join"
+              Hint: Rename with `select`, or tell the right one apart with `Join::suffix("_right")`."#]],
     );
     refuse(
         Join::new(JoinKind::Left, on("k")).suffix("_right"),
         &rows,
         &rows,
-        expect![[""]],
+        expect![[r#"
+            column "v_right" is on both sides of the join
+              in transform "join"
+              Hint: Rename with `select`, or tell the right one apart with `Join::suffix("_2")`."#]],
     );
     refuse(
         Join::new(JoinKind::Left, on("k")).suffix("_2"),
         &rows,
         &rows,
-        expect![[""]],
+        expect![[
+            r#"accepted: Field { "k": nullable Int64 }, Field { "v": nullable Utf8 }, Field { "v_right": nullable Utf8 }, Field { "v_2": nullable Utf8 }, Field { "v_right_2": nullable Utf8 }"#
+        ]],
     );
     refuse(
         Join::new(JoinKind::LeftSemi, on("k")),
         &rows,
         &rows,
-        expect![[""]],
+        expect![[
+            r#"accepted: Field { "k": nullable Int64 }, Field { "v": nullable Utf8 }, Field { "v_right": nullable Utf8 }"#
+        ]],
     );
     let made = run(
         &Join::new(JoinKind::Left, on("k")).suffix("_2"),
         &rows,
         &rows,
     );
-    expect![[""]].assert_eq(&show(&made));
+    expect![[r#"
+        k: 1
+        v: 'a'
+        v_right: 'b'
+        v_2: 'a'
+        v_right_2: 'b'"#]]
+    .assert_eq(&show(&made));
 }
 
 #[test]
@@ -189,23 +224,75 @@ fn keys_must_go_together() {
     let left = table("a: 1; t: x; f: 1.5");
     let right = table("b: 1; u: y; g: true");
     let join = |l: &str, r: &str| Join::new(JoinKind::Inner, [(col(l), col(r))]);
-    refuse(join("t", "b"), &left, &right, expect![[""]]);
-    refuse(join("a", "g"), &left, &right, expect![[""]]);
-    refuse(join("A", "c"), &left, &right, expect![[""]]);
-    refuse(Join::new(JoinKind::Inner, []), &left, &right, expect![[""]]);
+    refuse(
+        join("t", "b"),
+        &left,
+        &right,
+        expect![[r#"
+        key `t` is Utf8, key `b` is Int64
+          in transform "join"
+          Hint: Bring both to one type, such as `cast(col("key"), DataType::Utf8)`."#]],
+    );
+    refuse(
+        join("a", "g"),
+        &left,
+        &right,
+        expect![[r#"
+        key `a` is Int64, key `g` is Boolean
+          in transform "join"
+          Hint: Bring both to one type, such as `cast(col("key"), DataType::Int64)`."#]],
+    );
+    refuse(
+        join("A", "c"),
+        &left,
+        &right,
+        expect![[r#"
+        2 errors
+        1. column "A" is not there
+             in transform "join"
+             The columns are "a", "t", "f".
+             Key `A` is of the left side.
+             Hint: Names are case-sensitive: did you mean "a"?
+        2. column "c" is not there
+             in transform "join"
+             The columns are "b", "u", "g".
+             Key `c` is of the right side."#]],
+    );
+    refuse(
+        Join::new(JoinKind::Inner, []),
+        &left,
+        &right,
+        expect![[r#"
+        a join needs at least one pair of keys
+          in transform "join"
+          Hint: For all pairs of rows, join on `lit(1)` of both sides."#]],
+    );
     refuse(
         join("a", "b").filter(col("a") + col("b")),
         &left,
         &right,
-        expect![[""]],
+        expect![[r#"
+            a predicate must be Boolean, `a + b` is Int64
+              in transform "join"
+              Hint: Compare it with something, such as `.gt(lit(0))`."#]],
     );
     refuse(
         join("a", "b").filter(col("c").gt(lit(1))),
         &left,
         &right,
-        expect![[""]],
+        expect![[r#"
+            column "c" is not there
+              in transform "join"
+              The columns are "a", "t", "f", "b", "u", "g"."#]],
     );
-    refuse(join("f", "b"), &left, &right, expect![[""]]);
+    refuse(
+        join("f", "b"),
+        &left,
+        &right,
+        expect![[
+            r#"accepted: Field { "a": nullable Int64 }, Field { "t": nullable Utf8 }, Field { "f": nullable Float64 }, Field { "b": nullable Int64 }, Field { "u": nullable Utf8 }, Field { "g": nullable Boolean }"#
+        ]],
+    );
 }
 
 #[test]
@@ -223,7 +310,10 @@ fn a_map_cannot_be_a_key() {
         Join::new(JoinKind::Inner, on("m")),
         &rows,
         &rows,
-        expect![[""]],
+        expect![[r#"
+            key `m` is Map("entries": non-null Struct("keys": non-null Utf8, "values": Int32), unsorted), key `m` is Map("entries": non-null Struct("keys": non-null Utf8, "values": Int32), unsorted)
+              in transform "join"
+              Hint: Keys of type Map("entries": non-null Struct("keys": non-null Utf8, "values": Int32), unsorted) cannot be hashed: join on a field, or on a text form of it."#]],
     );
 }
 
@@ -241,7 +331,21 @@ fn the_plan_says_which_side_is_held_and_why() {
         .join(&read("right", &right), JoinKind::Left, on("k"))
         .select([col("v"), col("w")])
         .write(sink);
-    expect![[""]].assert_eq(&pipeline.plan().unwrap().explain());
+    expect![[r#"
+        pipeline "join": 2 phases
+
+        phase 1 of 2
+          scan      right [record_batches n_rows=2], columns 2 of 3: k, w
+          learn     join/build [join_build because=2 rows against 3 side=right] <- right
+
+        phase 2 of 2
+          scan      left [record_batches n_rows=3], columns 3 of 3: k, v, x
+          transform filter [filter predicate=x > Int32(1)] <- left
+          transform join [join kind=left on=["k = k"]] using join/build <- filter, fused with filter
+          transform select [select columns=["v","w"]] <- join, fused with filter
+          write     collect [collect] <- select
+    "#]]
+    .assert_eq(&pipeline.plan().unwrap().explain());
 }
 
 #[test]
@@ -257,7 +361,10 @@ fn a_part_of_a_join_cannot_have_the_name_of_another_node() {
     left.named("j")
         .join(&right, JoinKind::Inner, on("k"))
         .write(sink);
-    expect![[""]].assert_eq(&pipeline.plan().unwrap_err().to_string());
+    expect![[r#"
+        2 nodes are named "j/build"
+          Hint: Give each a name of its own with `named`."#]]
+    .assert_eq(&pipeline.plan().unwrap_err().to_string());
 }
 
 /// Zeros of both signs are one key, and so are NaN of all kinds, alone and as a part of a key.
@@ -336,7 +443,17 @@ fn a_filter_decides_which_pairs_match() {
         assert_eq!(sides[0], sides[1], "{kind:?}");
         text.push_str(&format!("{}: {}\n", kind.name(), sides[0].join(", ")));
     }
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        inner: 1 5 1 3, 1 5 1 4
+        left: 1 1 null null, 1 5 1 3, 1 5 1 4, 2 5 null null
+        right: 1 5 1 3, 1 5 1 4, null null 2 9
+        full: 1 1 null null, 1 5 1 3, 1 5 1 4, 2 5 null null, null null 2 9
+        left semi: 1 5
+        left anti: 1 1, 2 5
+        right semi: 1 3, 1 4
+        right anti: 2 9
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
@@ -345,7 +462,12 @@ fn rows_keep_their_order_and_matches_that_of_the_table() {
     let right = table("j: 1, 2, 1, 2; m: 0, 1, 2, 3");
     let join = Join::new(JoinKind::Left, [(col("k"), col("j"))]);
     let made = run_cut(&join, &left, &right, 2, 1);
-    expect![[""]].assert_eq(&show(&made));
+    expect![[r#"
+        k: 2, 2, 1, 1, 3, 2, 2
+        n: 0, 0, 1, 1, 2, 3, 3
+        j: 2, 2, 1, 1, null, 2, 2
+        m: 1, 3, 0, 2, null, 1, 3"#]]
+    .assert_eq(&show(&made));
 }
 
 #[test]
@@ -447,7 +569,7 @@ fn keys_of(form: usize, name: &str) -> Vec<Expr> {
             arrow::datatypes::DataType::Utf8,
         )],
         3 => vec![
-            crate::expression::functions::string::concat(vec![
+            crate::expression::functions::string::concat().call(vec![
                 lit("a text that is longer than twelve bytes "),
                 crate::expression::cast(key(), arrow::datatypes::DataType::Utf8),
             ]),
