@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::address::Address;
 use super::claim::{Claim, has_come, is_other};
-use super::prefix::{PUBLISHING, writable};
+use super::prefix::{PUBLISHING, run_id, writable};
 use super::refusals::{Doing, or_else};
 use super::store::{Put, Store};
 use super::upload::{PART_BYTES, Upload};
@@ -106,7 +106,7 @@ impl OneObject {
         let mut folders: Vec<_> = self.key.parts().collect();
         folders.pop();
         let mark = Key::from_iter(folders).join(name.as_str());
-        let what = json!({ "files": [self.key.as_ref()] });
+        let what = json!({ "run": run_id(&self.key), "files": [self.key.as_ref()] });
         let claim = Claim::take(&self.store, mark, &what)?;
         let completed = match self.store.head(&self.key) {
             Ok(None) => upload.complete_now(),
