@@ -22,6 +22,8 @@ mod time;
 
 pub use cancel::CancelToken;
 pub(crate) use driver::run;
+pub(crate) use failure::guard;
+pub(crate) use options::explain;
 pub use options::{Progress, RunOptions};
 
 #[cfg(test)]
