@@ -188,7 +188,13 @@ fn accumulators_of_splits_that_are_over_do_not_pile_up() {
         assert!(splits.is_sorted());
         assert_eq!(learned.len(), 3000 + 3000 / 7 * 4 + 1);
         let peak = report.node("heavy").unwrap().peak_state_bytes;
-        assert!(peak < 500_000_000, "{peak} with {workers} workers");
+        // With several workers one of them may fall behind, and what comes after its split has to wait.
+        let most = if workers == 1 {
+            300_000_000
+        } else {
+            3_000_000_000
+        };
+        assert!(peak <= most, "{peak} with {workers} workers");
     }
 }
 
