@@ -7,6 +7,7 @@
 
 mod check;
 mod explain;
+mod outline;
 mod phases;
 mod projection;
 

@@ -63,6 +63,11 @@ impl Credit {
         self.used.load(SeqCst) < self.limit
     }
 
+    /// The bytes that are in flight now.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(SeqCst)
+    }
+
     /// The most bytes that were ever in flight.
     pub(crate) fn peak(&self) -> u64 {
         self.peak.load(SeqCst)

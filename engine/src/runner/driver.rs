@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use indicatif::ProgressBar;
 use tempfile::TempDir;
 
 use super::RunOptions;
@@ -14,17 +13,18 @@ use super::chain::Exit;
 use super::dataflow::{self, Part, Shared};
 use super::failure::{Failure, guard};
 use super::memory::{Account, Credits, Memory, size};
+use super::metrics::NodeMetrics;
 use super::parts::{Kit, Workshop};
 use super::pool::WorkPool;
-use super::progress::Bars;
 use super::spool::{Spool, Spooled};
 use super::time::LogicalTime;
+use super::watch::Watch;
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex, Port, Stage};
 use crate::output::dead_letter_schema;
 use crate::plan::{Phase, Plan};
-use crate::report::{NodeReport, PhaseReport, RunReport};
+use crate::report::RunReport;
 use crate::sink::{Publication, Published};
 use crate::trainer::{Trainer, TrainingContext};
 
@@ -35,18 +35,16 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const LOOK_UP: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
-    let start = Instant::now();
-    let graph = Arc::clone(&plan.graph);
-    let _span = tracing::info_span!("run", pipeline = graph.name).entered();
+    let _span = tracing::info_span!("run", pipeline = plan.graph.name).entered();
     let mut stops = options.cancel.clone();
     let _ctrl_c = options.stop_on_ctrl_c.then(|| {
         let token = CancelToken::new();
         stops.push(token.clone());
         CtrlC::cancels(token)
     });
-    let memory = Memory::new(&graph, options.budget());
+    let memory = Memory::new(&plan.graph, options.budget());
     for phase in &plan.phases {
-        Credits::share(options, memory.budget(), phase.n_feeds(&graph))?;
+        Credits::share(options, memory.budget(), phase.n_feeds(&plan.graph))?;
     }
     tracing::info!(
         workers = options.workers,
@@ -57,7 +55,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
     let mut driver = Driver {
         plan,
         options,
-        bars: Bars::new(options.progress),
+        watch: Watch::start(plan, options)?,
         shared: Shared {
             failure: Arc::new(Failure::stopped_by(stops)),
             compute: WorkPool::new("pool", options.workers)?,
@@ -68,7 +66,6 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
         accounts: Vec::new(),
         kept: BTreeMap::new(),
         publications: Vec::new(),
-        phases: Vec::new(),
     };
     let outcome = driver
         .begin()
@@ -76,20 +73,15 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
         .and_then(|()| driver.shared.failure.check())
         .and_then(|()| driver.commit());
     match outcome {
-        Ok(published) => Ok(RunReport {
-            pipeline: graph.name.clone(),
-            workers: options.workers,
-            wall: start.elapsed(),
-            phases: driver.phases,
-            published,
-            artifacts: driver.artifacts,
-        }),
+        Ok(published) => Ok(driver.watch.finish(published, driver.artifacts, None)),
         Err(error) => {
             // Jobs under way may still write: they go quiet, then what they wrote is removed.
             driver.shared.failure.set(error.clone());
             driver.shared.compute.wait_until_idle(PATIENCE);
             driver.abort();
-            tracing::debug!(error = error.message(), "run failed");
+            driver
+                .watch
+                .finish(Vec::new(), driver.artifacts, Some(&error));
             Err(error)
         }
     }
@@ -98,7 +90,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
 struct Driver<'a> {
     plan: &'a Plan,
     options: &'a RunOptions,
-    bars: Bars,
+    watch: Watch<'a>,
     shared: Shared,
     scratch: TempDir,
     artifacts: Artifacts,
@@ -107,7 +99,6 @@ struct Driver<'a> {
     accounts: Vec<Account>,
     kept: BTreeMap<Exit, Spooled>,
     publications: Vec<(NodeIndex, Box<dyn Publication>)>,
-    phases: Vec<PhaseReport>,
 }
 
 impl Driver<'_> {
@@ -164,40 +155,29 @@ impl Driver<'_> {
     fn run_phases(&mut self) -> Result<()> {
         let plan = self.plan;
         for (number, phase) in plan.phases.iter().enumerate() {
-            let start = Instant::now();
             let _span = tracing::info_span!("phase", number = number + 1).entered();
             self.shared.failure.check()?;
+            self.watch.begin_phase(phase);
             self.run_steps(phase)?;
-            let mut report = PhaseReport::default();
             if !phase.nodes.is_empty() {
                 let kit = self.run_dataflow(number, phase)?;
                 self.learn(phase, &kit)?;
                 self.train(phase, &kit)?;
                 self.keep(phase, &kit)?;
-                report.peak_credit_bytes = kit
-                    .credits
-                    .iter()
-                    .map(|c| c.peak())
-                    .max()
-                    .unwrap_or_default();
-                report.nodes = node_reports(self.graph(), &kit, &self.memory);
             }
-            let ends = phase.steps.iter().chain(&phase.ends);
-            report.ends_in = ends
-                .map(|&i| self.graph().nodes[i].id.to_string())
-                .collect();
-            report.wall = start.elapsed();
-            self.phases.push(report);
+            self.watch.end_phase();
         }
         Ok(())
     }
 
     fn run_steps(&mut self, phase: &Phase) -> Result<()> {
-        for &index in &phase.steps {
+        let metrics = phase.steps.iter().map(|&i| (i, Arc::default())).collect();
+        self.watch.nodes(phase, &metrics);
+        for (&index, metrics) in &metrics {
             let node = &self.plan.graph.nodes[index];
             if let Stage::Step(step) = &node.stage {
                 let artifacts = &self.artifacts;
-                let value = guard(&node.id, || step.run(artifacts))?;
+                let value = metrics.timed(|| guard(&node.id, || step.run(artifacts)))?;
                 self.artifacts.insert(Arc::clone(&node.id), value);
             }
         }
@@ -219,18 +199,17 @@ impl Driver<'_> {
             artifacts: &self.artifacts,
             kept: &self.kept,
             publications: &self.publications,
-            bars: &self.bars,
             memory: &self.memory,
             credit_bytes: credits.each,
             n_workers: self.options.workers,
         };
-        let mut kit = workshop.kit(self.spools(number, phase)?)?;
+        let kit = workshop.kit(self.spools(number, phase)?)?;
+        self.watch.nodes(phase, &kit.metrics);
         let parts = (0..self.options.workers)
-            .map(|worker| workshop.parts(&mut kit, worker, &self.shared.compute))
+            .map(|worker| workshop.parts(&kit, worker, &self.shared.compute))
             .collect::<Result<Vec<_>>>()?;
-        let outcome = run_workers(parts, &self.shared);
-        self.bars.clear();
-        outcome.map(|()| kit)
+        run_workers(parts, &self.shared)?;
+        Ok(kit)
     }
 
     /// A spool for each edge whose rows a trainer or a later phase reads.
@@ -304,18 +283,14 @@ impl Driver<'_> {
         kit: &Kit,
         index: NodeIndex,
     ) -> Result<crate::artifact::AnyArtifact> {
+        let metrics = kit.metrics.get(&index).cloned().unwrap_or_default();
         let context = Training {
             failure: Arc::clone(&self.shared.failure),
             n_threads: self.options.workers,
-            bar: self.bars.rows(id, Some(0)),
+            metrics: Arc::clone(&metrics),
         };
         let train = || trainer.train(&self.artifacts, rows, &context);
-        let value = match kit.metrics.get(&index) {
-            Some(metrics) => metrics.timed(|| guard(id, train)),
-            None => guard(id, train),
-        };
-        self.bars.clear();
-        value
+        metrics.timed(|| guard(id, train))
     }
 
     fn keep(&mut self, phase: &Phase, kit: &Kit) -> Result<()> {
@@ -350,23 +325,10 @@ fn only(schema: &SchemaRef, names: &[String]) -> SchemaRef {
     Arc::new(Schema::new(wanted.collect::<Vec<_>>()))
 }
 
-fn node_reports(graph: &Graph, kit: &Kit, memory: &Memory) -> Vec<NodeReport> {
-    kit.metrics
-        .iter()
-        .map(|(&index, metrics)| {
-            let node = &graph.nodes[index];
-            NodeReport {
-                peak_state_bytes: memory.peak(index),
-                ..metrics.report(&node.id, node.stage.describe().kind)
-            }
-        })
-        .collect()
-}
-
 struct Training {
     failure: Arc<Failure>,
     n_threads: usize,
-    bar: ProgressBar,
+    metrics: Arc<NodeMetrics>,
 }
 
 impl TrainingContext for Training {
@@ -379,8 +341,7 @@ impl TrainingContext for Training {
     }
 
     fn progress(&self, done: u64, total: u64) {
-        self.bar.set_length(total);
-        self.bar.set_position(done);
+        self.metrics.trained(done, total);
     }
 }
 
@@ -392,7 +353,9 @@ fn run_workers(parts: Vec<Vec<Part>>, shared: &Shared) -> Result<()> {
     };
     let parts: Vec<_> = parts.into_iter().map(|p| Mutex::new(Some(p))).collect();
     let of_workers = shared.clone();
+    let phase = tracing::Span::current();
     let guards = timely::execute(config, move |worker| {
+        let _phase = phase.enter();
         let taken = parts[worker.index()]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

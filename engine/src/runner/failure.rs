@@ -61,7 +61,7 @@ impl Failure {
 
 /// Calls into code that is not the runner's: a panic becomes an error, and the error names the node.
 pub(crate) fn guard<T>(node: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _span = tracing::debug_span!("node", id = node).entered();
+    let _span = tracing::trace_span!("node", id = node).entered();
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|e| e.at_node(node)),
         Err(panic) => Err(Error::bug(format!("panicked: {}", panic_text(&*panic)))

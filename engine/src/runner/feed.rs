@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::metrics::{Expected, NodeMetrics};
 use crate::batch::{Batch, SplitKey};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
@@ -15,8 +16,8 @@ pub(crate) trait Feed: Send + Sync {
     /// Opens the next part that nobody has taken; `None` when all have been.
     fn next_part(&self) -> Result<Option<Box<dyn FeedReader>>>;
 
-    /// How many rows there are in all, where that is known.
-    fn n_rows(&self) -> Option<u64>;
+    /// What will have been read in the end, where that is known.
+    fn expected(&self) -> Expected;
 
     /// Which of its splits are over; `None` where it does not know.
     fn ended(&self) -> Option<Arc<Ended>> {
@@ -79,14 +80,17 @@ pub(crate) struct SourceFeed {
     splits: Vec<Split>,
     columns: Option<Vec<String>>,
     taken: AtomicUsize,
+    id: Arc<str>,
+    metrics: Arc<NodeMetrics>,
     ended: Arc<Ended>,
 }
 
 impl SourceFeed {
     pub(crate) fn new(
-        node: NodeIndex,
+        (node, id): (NodeIndex, &Arc<str>),
         source: Arc<dyn Source>,
         columns: Option<Vec<String>>,
+        metrics: &Arc<NodeMetrics>,
     ) -> Result<Self> {
         let splits = source.splits()?;
         Ok(Self {
@@ -95,6 +99,8 @@ impl SourceFeed {
             splits,
             columns,
             taken: AtomicUsize::new(0),
+            id: Arc::clone(id),
+            metrics: Arc::clone(metrics),
             ended: Arc::default(),
         })
     }
@@ -106,6 +112,7 @@ impl Feed for SourceFeed {
         let Some(split) = self.splits.get(place) else {
             return Ok(None);
         };
+        tracing::debug!(node = &*self.id, split = split.name, "split opened");
         let reader = self
             .source
             .open(split, Position::default(), self.columns.as_deref())?;
@@ -127,11 +134,16 @@ impl Feed for SourceFeed {
             lease,
             name: Arc::from(split.name.as_str()),
             next_row: 0,
+            told: Told::default(),
+            metrics: Arc::clone(&self.metrics),
         })))
     }
 
-    fn n_rows(&self) -> Option<u64> {
-        self.splits.iter().map(|s| s.n_rows).sum()
+    fn expected(&self) -> Expected {
+        Expected {
+            n_rows: self.splits.iter().map(|s| s.n_rows).sum(),
+            n_bytes: self.splits.iter().map(|s| s.n_bytes).sum(),
+        }
     }
 
     fn ended(&self) -> Option<Arc<Ended>> {
@@ -145,11 +157,36 @@ struct SplitFeedReader {
     lease: Arc<Lease>,
     name: Arc<str>,
     next_row: u64,
+    told: Told,
+    metrics: Arc<NodeMetrics>,
+}
+
+/// What of a split is in the metrics already.
+#[derive(Default)]
+struct Told {
+    bytes_read: u64,
+    rows_pruned: u64,
+}
+
+impl SplitFeedReader {
+    fn tell(&mut self) {
+        let (bytes, pruned) = (self.reader.bytes_read(), self.reader.rows_pruned());
+        let told = &mut self.told;
+        // A reader that counts backwards tells nothing new.
+        self.metrics.read_storage(
+            bytes.saturating_sub(told.bytes_read),
+            pruned.saturating_sub(told.rows_pruned),
+        );
+        told.bytes_read = told.bytes_read.max(bytes);
+        told.rows_pruned = told.rows_pruned.max(pruned);
+    }
 }
 
 impl FeedReader for SplitFeedReader {
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<Batch>> {
-        let Some(rows) = self.reader.next_batch(out)? else {
+        let rows = self.reader.next_batch(out)?;
+        self.tell();
+        let Some(rows) = rows else {
             return Ok(None);
         };
         let first_row = self.next_row;

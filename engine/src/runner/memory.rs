@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use sysinfo::System;
 
+use super::metrics::NodeMetrics;
 use super::options::RunOptions;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex};
@@ -80,12 +81,6 @@ impl Credits {
     }
 }
 
-#[derive(Debug, Default)]
-struct NodeState {
-    bytes: AtomicU64,
-    peak: AtomicU64,
-}
-
 /// What the nodes of a run keep in memory, held against its budget.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -93,7 +88,8 @@ pub(crate) struct Memory {
     budget: u64,
     in_flight: AtomicU64,
     states: AtomicU64,
-    nodes: Vec<NodeState>,
+    /// The bytes of each node.
+    nodes: Vec<AtomicU64>,
 }
 
 impl Memory {
@@ -103,7 +99,7 @@ impl Memory {
             budget,
             in_flight: AtomicU64::new(0),
             states: AtomicU64::new(0),
-            nodes: graph.nodes.iter().map(|_| NodeState::default()).collect(),
+            nodes: graph.nodes.iter().map(|_| AtomicU64::new(0)).collect(),
         })
     }
 
@@ -111,17 +107,9 @@ impl Memory {
         self.budget
     }
 
-    /// Sets aside what rows in flight may take, and forgets the peaks of the phase before.
+    /// Sets aside what rows in flight may take.
     pub(crate) fn begin_phase(&self, credits: Credits) {
         self.in_flight.store(credits.total, SeqCst);
-        for node in &self.nodes {
-            node.peak.store(node.bytes.load(SeqCst), SeqCst);
-        }
-    }
-
-    /// The most that a node has kept at any time in this phase, over all workers.
-    pub(crate) fn peak(&self, node: NodeIndex) -> u64 {
-        self.nodes.get(node).map_or(0, |n| n.peak.load(SeqCst))
     }
 
     /// The account of one instance of a node's operator.
@@ -130,13 +118,13 @@ impl Memory {
             memory: Arc::clone(self),
             node,
             held: 0,
+            metrics: None,
         }
     }
 
     fn grow(&self, node: NodeIndex, n_bytes: u64) -> Result<()> {
-        if let Some(state) = self.nodes.get(node) {
-            let now = state.bytes.fetch_add(n_bytes, SeqCst) + n_bytes;
-            state.peak.fetch_max(now, SeqCst);
+        if let Some(bytes) = self.nodes.get(node) {
+            bytes.fetch_add(n_bytes, SeqCst);
         }
         let states = self.states.fetch_add(n_bytes, SeqCst) + n_bytes;
         if states + self.in_flight.load(SeqCst) > self.budget {
@@ -146,8 +134,8 @@ impl Memory {
     }
 
     fn shrink(&self, node: NodeIndex, n_bytes: u64) {
-        if let Some(state) = self.nodes.get(node) {
-            state.bytes.fetch_sub(n_bytes, SeqCst);
+        if let Some(bytes) = self.nodes.get(node) {
+            bytes.fetch_sub(n_bytes, SeqCst);
         }
         self.states.fetch_sub(n_bytes, SeqCst);
     }
@@ -158,7 +146,7 @@ impl Memory {
             .nodes
             .iter()
             .zip(&self.graph.nodes)
-            .map(|(state, node)| (state.bytes.load(SeqCst), &*node.id))
+            .map(|(bytes, node)| (bytes.load(SeqCst), &*node.id))
             .filter(|(bytes, _)| *bytes > 0)
             .collect();
         kept.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
@@ -195,15 +183,30 @@ pub(crate) struct Account {
     memory: Arc<Memory>,
     node: NodeIndex,
     held: u64,
+    /// What the node keeps stands in its report too.
+    metrics: Option<Arc<NodeMetrics>>,
 }
 
 impl Account {
+    /// Tells the metrics of the node as well.
+    pub(crate) fn telling(self, metrics: &Arc<NodeMetrics>) -> Self {
+        Self {
+            memory: Arc::clone(&self.memory),
+            node: self.node,
+            held: 0,
+            metrics: Some(Arc::clone(metrics)),
+        }
+    }
+
     /// Says how much is kept now.
     ///
     /// # Errors
     /// An environment error where all nodes together keep more than the budget leaves them.
     pub(crate) fn holds(&mut self, n_bytes: u64) -> Result<()> {
         let before = std::mem::replace(&mut self.held, n_bytes);
+        if let Some(metrics) = &self.metrics {
+            metrics.state_changed(before, n_bytes);
+        }
         match n_bytes.checked_sub(before) {
             Some(0) => Ok(()),
             Some(more) => self.memory.grow(self.node, more),
@@ -217,6 +220,9 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.state_changed(self.held, 0);
+        }
         self.memory.shrink(self.node, self.held);
     }
 }
@@ -279,7 +285,9 @@ mod tests {
         let memory = Memory::new(&Arc::new(pipeline.graph()), 100 * MB);
         let (each, total) = (10 * MB, 20 * MB);
         memory.begin_phase(Credits { each, total });
-        let (mut a, mut b, mut c) = (memory.account(1), memory.account(1), memory.account(0));
+        let metrics: [Arc<NodeMetrics>; 2] = Default::default();
+        let account = |node: NodeIndex| memory.account(node).telling(&metrics[node]);
+        let (mut a, mut b, mut c) = (account(1), account(1), account(0));
         a.holds(30 * MB).unwrap();
         b.holds(30 * MB).unwrap();
         a.holds(20 * MB).unwrap();
@@ -294,10 +302,11 @@ mod tests {
               The budget is 100.0 MB, of which 20.0 MB are for rows in flight.
               Kept most: 50.0 MB by "wide", 31.0 MB by "rows".
               Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());
-        assert_eq!((memory.peak(1), memory.peak(0)), (60 * MB, 31 * MB));
+        let peaks = [0, 1].map(|node| metrics[node].now().peak_state_bytes);
+        assert_eq!(peaks, [31 * MB, 60 * MB]);
         drop((a, c));
-        memory.begin_phase(Credits { each, total });
-        assert_eq!((memory.peak(1), memory.states.load(SeqCst)), (0, 0));
+        assert_eq!(metrics[1].now().state_bytes, 0);
+        assert_eq!(memory.states.load(SeqCst), 0);
     }
 
     #[test]

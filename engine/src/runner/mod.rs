@@ -11,14 +11,17 @@ mod ends;
 mod exchange;
 mod failure;
 mod feed;
+mod machine;
 mod memory;
-mod metrics;
+pub(crate) mod metrics;
 mod options;
 mod parts;
 mod pool;
 mod progress;
 mod spool;
 mod time;
+mod time_line;
+mod watch;
 
 pub use cancel::CancelToken;
 pub(crate) use driver::run;

@@ -1,10 +1,15 @@
 //! How a plan is run.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
 
 use super::cancel::CancelToken;
 use super::memory::{Credits, half_of_the_machine, size};
+use crate::error::Result;
 use crate::plan::Plan;
+use crate::report::{RunReport, check_place};
 
 /// When progress bars are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +17,9 @@ pub enum Progress {
     /// A bar per source and trainer, where standard error is a terminal.
     #[default]
     Auto,
+    /// A line per source and trainer on standard error every ten seconds, and one per phase at its end:
+    /// for logs.
+    Plain,
     /// None.
     Never,
 }
@@ -25,6 +33,8 @@ pub struct RunOptions {
     pub(super) memory_bytes: Option<u64>,
     pub(super) cancel: Vec<CancelToken>,
     pub(super) stop_on_ctrl_c: bool,
+    pub(super) report_html: Option<PathBuf>,
+    pub(super) report_json: Option<PathBuf>,
 }
 
 impl Default for RunOptions {
@@ -37,6 +47,8 @@ impl Default for RunOptions {
             memory_bytes: None,
             cancel: Vec::new(),
             stop_on_ctrl_c: false,
+            report_html: None,
+            report_json: None,
         }
     }
 }
@@ -108,6 +120,57 @@ impl RunOptions {
     pub fn stop_on_ctrl_c(mut self, stop_on_ctrl_c: bool) -> Self {
         self.stop_on_ctrl_c = stop_on_ctrl_c;
         self
+    }
+
+    /// Writes the [`RunReport`] as an HTML page to this file when the run is over, also when it failed:
+    /// then with what was done until then, and the error at the top.
+    ///
+    /// A file that is there is replaced. That the place can be written to is checked before the run; if
+    /// writing fails nevertheless, the run's own outcome stands and the failure is logged as a warning.
+    #[must_use]
+    pub fn report_html(mut self, path: impl Into<PathBuf>) -> Self {
+        self.report_html = Some(path.into());
+        self
+    }
+
+    /// Writes [`RunReport::to_json`] to this file when the run is over; otherwise as
+    /// [`RunOptions::report_html`].
+    #[must_use]
+    pub fn report_json(mut self, path: impl Into<PathBuf>) -> Self {
+        self.report_json = Some(path.into());
+        self
+    }
+
+    pub(super) fn check_report_places(&self) -> Result<()> {
+        let mut places = self.report_html.iter().chain(&self.report_json);
+        places.try_for_each(|path| check_place(path))
+    }
+
+    pub(super) fn write_reports(&self, report: &RunReport) {
+        let html = self.report_html.as_ref().map(|p| report.write_html(p));
+        let json = self.report_json.as_ref().map(|p| report.write_json(p));
+        for outcome in [html, json].into_iter().flatten() {
+            if let Err(error) = outcome {
+                tracing::warn!(
+                    error = error.report(),
+                    "the report of the run is not written"
+                );
+            }
+        }
+    }
+
+    /// The options by name, as a report shows them.
+    pub(super) fn to_json(&self) -> Map<String, Value> {
+        let options = [
+            ("workers", json!(self.workers)),
+            ("memory_bytes", json!(self.budget())),
+            ("credit_bytes", json!(self.credit_bytes)),
+            ("stop_on_ctrl_c", json!(self.stop_on_ctrl_c)),
+        ];
+        options
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v))
+            .collect()
     }
 }
 

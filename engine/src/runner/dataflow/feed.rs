@@ -71,7 +71,6 @@ pub(super) fn build_feed<'s>(
         policy,
         metrics,
         credit,
-        bar,
         exits,
     } = part;
     let mut builder = OperatorBuilder::new(id.to_string(), scope);
@@ -129,7 +128,6 @@ pub(super) fn build_feed<'s>(
                 }
                 for batch in read.batches {
                     metrics.gave_out(batch.n_rows());
-                    bar.inc(batch.n_rows() as u64);
                     emitted.push(((node, port), batch));
                 }
                 let mut sessions: Vec<_> =
