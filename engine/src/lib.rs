@@ -39,7 +39,7 @@ pub use batch::{BATCH_ROWS, Batch, RowPosition, SplitKey};
 pub use error::{Error, Result};
 pub use output::{DeadLetter, OnBadRow, Output, dead_letter_schema};
 pub use pipeline::{Collection, Pipeline};
-pub use plan::Plan;
+pub use plan::{Learned, Lowered, Place, Plan, Size};
 pub use report::{
     Machine, NodeInput, NodeReport, PhaseReport, PublishedFile, Role, RunReport, Series, TimeLine,
 };

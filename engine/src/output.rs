@@ -43,6 +43,7 @@ pub struct Output {
     policy: OnBadRow,
     filtered: u64,
     rejected: u64,
+    more: bool,
 }
 
 impl Output {
@@ -64,6 +65,12 @@ impl Output {
         if batch.n_rows() > 0 {
             self.emitted.push((port, batch));
         }
+    }
+
+    /// Says that more rows follow from what has come in: the engine calls
+    /// [`Operator::resume`](crate::Operator::resume) before anything else, once these have gone on.
+    pub fn more_follows(&mut self) {
+        self.more = true;
     }
 
     /// Counts rows that were left out on purpose, as a filter does.
@@ -120,6 +127,11 @@ impl Output {
     /// Takes what was pushed since the last call, in order, with the port of each.
     pub fn take(&mut self) -> Vec<(usize, Batch)> {
         std::mem::take(&mut self.emitted)
+    }
+
+    /// Takes whether more rows follow.
+    pub fn take_more(&mut self) -> bool {
+        std::mem::take(&mut self.more)
     }
 
     /// Takes the dead letters since the last call.

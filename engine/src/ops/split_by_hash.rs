@@ -99,6 +99,7 @@ impl Transform for SplitByHash {
     fn properties(&self) -> Properties {
         Properties::default()
             .immediate(true)
+            .keeps_positions(true)
             .ports(self.parts.iter().map(|(name, _)| name))
     }
 

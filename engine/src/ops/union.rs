@@ -70,6 +70,7 @@ impl Transform for Union {
         Properties {
             n_inputs: None,
             immediate: true,
+            keeps_positions: true,
             ..Properties::default()
         }
     }

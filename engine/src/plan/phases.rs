@@ -150,7 +150,8 @@ fn ancestors(
     (found.into_iter().collect(), kept)
 }
 
-fn keeps_rows(node: &Node) -> bool {
+/// True if its rows are kept on disk where a later phase reads them.
+pub(super) fn keeps_rows(node: &Node) -> bool {
     let once = matches!(&node.stage, Stage::Source(s) if !s.properties().repeatable);
     node.cached || once
 }

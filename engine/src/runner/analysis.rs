@@ -78,7 +78,7 @@ impl RunningAnalysis {
     }
 
     /// The artifact and the bytes it keeps, once all writers have finished.
-    pub(crate) fn finish(&self) -> Result<(AnyArtifact, u64)> {
+    pub(crate) fn finish(&self, n_threads: usize) -> Result<(AnyArtifact, u64)> {
         let sources: Vec<u32> = {
             let parts = self.lock();
             let mut sources: Vec<u32> = parts.splits.keys().map(|(key, _)| key.source).collect();
@@ -99,7 +99,7 @@ impl RunningAnalysis {
             });
         }
         let accumulator = whole.map_or_else(|| self.analyzer.create(), |w| w.accumulator);
-        let artifact = self.analyzer.finish_any(accumulator)?;
+        let artifact = self.analyzer.finish_any(accumulator, n_threads)?;
         let n_bytes = self.analyzer.bytes_of_artifact(&artifact);
         self.lock().state.holds(0)?;
         Ok((artifact, n_bytes))

@@ -82,6 +82,7 @@ impl RunningChain {
             metrics.timed(|| guard(id, || operator.on_watermark(watermark, out)))?;
             state.holds(operator.state_bytes())?;
             self.pass_on(place, None, emitted)?;
+            self.go_on(place, None, emitted)?;
         }
         Ok(())
     }
@@ -106,7 +107,31 @@ impl RunningChain {
         let origin = batch.clone();
         metrics.timed(|| guard(id, || operator.on_batch(port, batch, out)))?;
         state.holds(operator.state_bytes())?;
-        self.pass_on(place, Some(&origin), emitted)
+        self.pass_on(place, Some(&origin), emitted)?;
+        self.go_on(place, Some(&origin), emitted)
+    }
+
+    /// Lets a member make the rows that it kept for later, a lot at a time.
+    fn go_on(
+        &mut self,
+        place: usize,
+        origin: Option<&Batch>,
+        emitted: &mut Vec<(Exit, Batch)>,
+    ) -> Result<()> {
+        while self.members[place].out.take_more() {
+            let Member {
+                id,
+                operator,
+                out,
+                metrics,
+                state,
+                ..
+            } = &mut self.members[place];
+            metrics.timed(|| guard(id, || operator.resume(out)))?;
+            state.holds(operator.state_bytes())?;
+            self.pass_on(place, origin, emitted)?;
+        }
+        Ok(())
     }
 
     fn pass_on(

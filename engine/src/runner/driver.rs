@@ -63,7 +63,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
         scratch: tempfile::Builder::new().prefix("mainstem-").tempdir()?,
         artifacts: Artifacts::none(),
         memory,
-        accounts: Vec::new(),
+        accounts: BTreeMap::new(),
         kept: BTreeMap::new(),
         publications: Vec::new(),
     };
@@ -96,7 +96,7 @@ struct Driver<'a> {
     artifacts: Artifacts,
     memory: Arc<Memory>,
     /// What artifacts keep, to the end of the run.
-    accounts: Vec<Account>,
+    accounts: BTreeMap<NodeIndex, Account>,
     kept: BTreeMap<Exit, Spooled>,
     publications: Vec<(NodeIndex, Box<dyn Publication>)>,
 }
@@ -166,8 +166,27 @@ impl Driver<'_> {
                 self.keep(phase, &kit)?;
             }
             self.watch.end_phase();
+            self.forget(&plan.phases[number + 1..]);
         }
         Ok(())
+    }
+
+    /// Drops what was learned for this run alone and is read in no later phase.
+    fn forget(&mut self, later: &[Phase]) {
+        let graph = &self.plan.graph;
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let transient = matches!(&node.stage, Stage::Analysis(a) if a.is_transient());
+            let mut readers = later.iter().flat_map(|p| p.steps.iter().chain(&p.nodes));
+            // A phase in which it is learned stands before all that read it.
+            let is_read = readers.any(|&i| {
+                let reader = &graph.nodes[i];
+                reader.id == node.id || reader.stage.needs().contains(&node.id)
+            });
+            if transient && !is_read {
+                self.artifacts.remove(&node.id);
+                self.accounts.remove(&index);
+            }
+        }
     }
 
     fn run_steps(&mut self, phase: &Phase) -> Result<()> {
@@ -249,10 +268,10 @@ impl Driver<'_> {
         for &index in &phase.ends {
             if let Some(analysis) = kit.analyses.get(&index) {
                 let id = Arc::clone(&self.graph().nodes[index].id);
-                let (value, n_bytes) = guard(&id, || analysis.finish())?;
+                let (value, n_bytes) = guard(&id, || analysis.finish(self.options.workers))?;
                 let mut account = self.memory.account(index);
                 account.holds(n_bytes)?;
-                self.accounts.push(account);
+                self.accounts.insert(index, account);
                 self.artifacts.insert(id, value);
             }
         }

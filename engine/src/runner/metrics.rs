@@ -37,6 +37,12 @@ pub(crate) struct Expected {
     pub(crate) n_bytes: Option<u64>,
 }
 
+impl std::fmt::Debug for NodeMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeMetrics").finish_non_exhaustive()
+    }
+}
+
 impl NodeMetrics {
     pub(crate) fn took_in(&self, batch: &Batch) {
         self.batches.fetch_add(1, Relaxed);
@@ -192,7 +198,7 @@ mod tests {
         let metrics = NodeMetrics::default();
         let credits = [Credit::new(100), Credit::new(100)];
         credits.iter().for_each(|c| metrics.holds(c));
-        let held = [credits[0].take(40), credits[1].take(30)];
+        let held = [credits[0].take(40, None), credits[1].take(30, None)];
         let counts = metrics.now();
         assert_eq!((counts.credit_bytes, counts.peak_credit_bytes), (70, 40));
         drop(held);
