@@ -300,6 +300,11 @@ impl<'a> GoodParts<'a> {
             _ => String::new(),
         };
         let why = error.details().join(" ");
+        // Libraries draw what they refuse over several lines; a reason is one.
+        let words = why
+            .split_whitespace()
+            .filter(|w| w.chars().any(|c| c != '~'));
+        let why = words.collect::<Vec<_>>().join(" ");
         format!("{}{values}: {}", error.message(), why.trim_end_matches('.'))
     }
 

@@ -149,7 +149,7 @@ impl Output {
 }
 
 /// The most of a reason that is kept, in characters: it may quote a value of any size.
-const REASON_CHARS: usize = 500;
+const REASON_CHARS: usize = 300;
 
 /// The most of a row that a message shows, in characters.
 const SHOWN_CHARS: usize = 200;

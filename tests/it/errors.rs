@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use expect_test::{Expect, expect};
 use mainstem::engine::expression::cast;
-use mainstem::engine::functions::regex;
+use mainstem::engine::expression::functions::regex;
 use mainstem::engine::testing::table;
 use mainstem::engine::{Error, OnBadRow, Progress};
 use mainstem::prelude::*;
@@ -119,7 +119,10 @@ fn a_malformed_csv_line() {
         &[("people.csv", b"name,age\nAda,36\nBob,7,left\nEve,41\n")],
         |p, dir| p.read("people", connectors::csv(dir.join("people.csv"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv", line 3: expected 2 fields, found 3
+              in transform "people"
+              Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
 
@@ -134,7 +137,10 @@ fn a_value_of_the_wrong_type() {
             )
         },
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv", line 2: column "age" must hold Int64, found "seven"
+              in transform "people"
+              Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
 
@@ -149,7 +155,10 @@ fn a_null_where_none_may_be() {
             )
         },
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv", line 3: column "age" must not be null
+              in transform "people"
+              Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
 
@@ -159,7 +168,10 @@ fn text_that_is_not_utf_8() {
         &[("people.csv", b"name,age\nAda,36\nJos\xe9,41\n")],
         |p, dir| p.read("people", connectors::csv(dir.join("people.csv"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv", line 3: column "name" must hold UTF-8, found "Jos�"
+              in transform "people"
+              Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
 
@@ -169,7 +181,9 @@ fn a_header_that_is_not_utf_8() {
         &[("people.csv", b"n\xe9,age\nAda,36\n")],
         |p, dir| p.read("people", connectors::csv(dir.join("people.csv"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv", line 1: the header is not UTF-8
+              in transform "people""#]],
     );
 }
 
@@ -179,7 +193,10 @@ fn a_quote_that_is_not_closed() {
         &[("people.csv", b"name,age\nAda,36\n\"Bob,7\nEve,41\n")],
         |p, dir| p.read("people", connectors::csv(dir.join("people.csv"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv", line 3: a quote is not closed (the row goes on to line 4)
+              in transform "people"
+              Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
 
@@ -218,7 +235,10 @@ fn a_field_of_100_megabytes() {
         folder.path(),
         read(DataType::Float64),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/long.csv", line 1: column "text" must hold Float64, found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+              in transform "long"
+              Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
     println!("a field of 100 MB, read three times: {:?}", start.elapsed());
 }
@@ -231,7 +251,10 @@ fn a_file_that_is_not_there() {
         &[],
         |p, dir| p.read("people", connectors::csv(dir.join("people.csv"))),
         Environment,
-        expect![[r#""#]],
+        expect![[r#"
+            "DIR/people.csv" does not exist
+              in transform "people"
+              Hint: Name a file, a folder, or a pattern such as "births/*.csv"."#]],
     );
 }
 
@@ -245,7 +268,9 @@ fn a_file_that_cannot_be_read() {
         folder.path(),
         |p, dir| p.read("births", connectors::parquet(dir.join("births.parquet"))),
         Environment,
-        expect![[r#""#]],
+        expect![[r#"
+            cannot read "DIR/births.parquet": Too many levels of symbolic links (os error 40)
+              in transform "births""#]],
     );
 }
 
@@ -256,7 +281,11 @@ fn a_parquet_file_that_is_cut_short() {
         &[("births.parquet", &whole[..whole.len() / 2])],
         |p, dir| p.read("births", connectors::parquet(dir.join("births.parquet"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/births.parquet" is cut short or damaged
+              in transform "births"
+              Parquet error: Invalid Parquet file. Corrupt footer.
+              Hint: Write it again; a file that is still being written cannot be read."#]],
     );
 }
 
@@ -268,7 +297,11 @@ fn a_parquet_file_that_is_damaged_inside() {
         &[("births.parquet", &whole)],
         |p, dir| p.read("births", connectors::parquet(dir.join("births.parquet"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/births.parquet", row group 0, at or after row 0: the rows cannot be decoded
+              in transform "births"
+              Parquet argument error: Parquet error: Unexpected struct field type 15.
+              Hint: The file is damaged: write it again."#]],
     );
 }
 
@@ -278,7 +311,11 @@ fn a_file_of_another_format() {
         &[("births.parquet", b"weight,age\n7.5,30\n")],
         |p, dir| p.read("births", connectors::parquet(dir.join("births.parquet"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/births.parquet" is not a Parquet file
+              in transform "births"
+              Parquet error: Invalid Parquet file. Corrupt footer.
+              Hint: Name only Parquet files, for example by the pattern "*.parquet"."#]],
     );
 }
 
@@ -291,7 +328,13 @@ fn two_parquet_files_with_different_columns() {
         ],
         |p, dir| p.read("births", connectors::parquet(dir.join("*.parquet"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/b.parquet" has other columns than file "DIR/a.parquet"
+              in transform "births"
+              Column "weight" holds Utf8, not Float64.
+              Column "age" is missing.
+              Column "sex" is only here.
+              Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`."#]],
     );
 }
 
@@ -304,7 +347,12 @@ fn two_csv_files_with_different_columns() {
         ],
         |p, dir| p.read("people", connectors::csv(dir.join("*.csv"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/b.csv" has other columns than file "DIR/a.csv"
+              in transform "people"
+              Column "age" is missing.
+              Column "years" is only here.
+              Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`."#]],
     );
 }
 
@@ -314,7 +362,10 @@ fn an_empty_file() {
         &[("people.csv", b"")],
         |p, dir| p.read("people", connectors::csv(dir.join("people.csv"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv" is empty, expected a header
+              in transform "people"
+              Hint: Leave the file out, or give the columns by `.schema(…)`."#]],
     );
 }
 
@@ -324,7 +375,10 @@ fn an_empty_folder() {
         &[],
         |p, dir| p.read("people", connectors::csv(dir)),
         Environment,
-        expect![[r#""#]],
+        expect![[r#"
+            no file matches "DIR/*.csv"
+              in transform "people"
+              Hint: Check the pattern; hidden files are passed over."#]],
     );
 }
 
@@ -335,8 +389,10 @@ fn a_parquet_file_without_columns() {
     check(
         &[("none.parquet", &parquet_bytes(&none))],
         |p, dir| p.read("none", connectors::parquet(dir.join("none.parquet"))),
-        Data,
-        expect![[r#""#]],
+        Graph,
+        expect![[r#"
+            rows without columns cannot be written to CSV
+              in transform "csv_sink""#]],
     );
 }
 
@@ -346,7 +402,10 @@ fn a_csv_header_with_a_name_twice() {
         &[("people.csv", b"name,age,name\nAda,36,x\n")],
         |p, dir| p.read("people", connectors::csv(dir.join("people.csv"))),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv" has two columns "name"
+              in transform "people"
+              Hint: Rename one of them."#]],
     );
 }
 
@@ -371,7 +430,11 @@ fn a_column_that_is_not_there() {
                 .with_column("x", col("years") + lit(1))
         },
         Graph,
-        expect![[r#""#]],
+        expect![[r#"
+            column "Age" is not there
+              in transform "filter"
+              The columns are "name", "age".
+              Hint: Names are case-sensitive: did you mean "age"?"#]],
     );
 }
 
@@ -381,7 +444,9 @@ fn a_selection_without_columns() {
         &[PEOPLE],
         |p, dir| people_of(p, dir).select(Vec::<mainstem::engine::Expr>::new()),
         Graph,
-        expect![[r#""#]],
+        expect![[r#"
+            select needs at least one column
+              in transform "select""#]],
     );
 }
 
@@ -391,7 +456,10 @@ fn a_column_that_is_made_twice() {
         &[PEOPLE],
         |p, dir| people_of(p, dir).select([col("age"), col("name").alias("age")]),
         Graph,
-        expect![[r#""#]],
+        expect![[r#"
+            column "age" is made twice
+              in transform "select"
+              Hint: Give one of them another name with `.alias(name)`."#]],
     );
 }
 
@@ -403,7 +471,10 @@ fn an_overflow_in_a_cast() {
         &[PEOPLE],
         |p, dir| people_of(p, dir).with_column("small", cast(col("age"), DataType::Int8)),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv", row 2: expression `CAST(age AS Int8)` failed on {"age":300}: Cast error: Can't cast value 300 to type Int8
+              in transform "with_column"
+              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
     );
 }
 
@@ -417,7 +488,10 @@ fn a_division_by_zero() {
                 .with_column("rate", lit(100) / col("age"))
         },
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv", row 3: expression `Int32(100) / age` failed on {"age":0}: Divide by zero error
+              in transform "rates/per_year"
+              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
     );
 }
 
@@ -434,7 +508,10 @@ fn a_pattern_that_is_none() {
             ))
         },
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/patterns.csv", row 1: expression `regexp_like(text, pattern)` failed on {"text":"bb","pattern":"b("}: Compute error: Regular expression did not compile: Syntax( regex parse error: b( ^ error: unclosed group )
+              in transform "filter"
+              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
     );
 }
 
@@ -449,7 +526,10 @@ fn a_row_that_a_function_cannot_take() {
         &[PEOPLE],
         |p, dir| people_of(p, dir).map_rows(|person: Person| person),
         Data,
-        expect![[r#""#]],
+        expect![[r#"
+            file "DIR/people.csv", row 2: {"name":"Max","age":300} is not a Person: integer conversion failed: out of range integral type conversion attempted
+              in transform "map_rows"
+              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
     );
 }
 
@@ -483,6 +563,11 @@ fn only_the_rows_that_fail_are_rejected() {
         let letters = arrow::compute::concat_batches(&letters[0].schema(), &letters).unwrap();
         let shown = mainstem::engine::testing::show(&letters);
         let shown = shown.replace(&*folder.path().to_string_lossy(), "DIR");
-        expect![[r#""#]].assert_eq(&shown);
+        expect![[r#"
+            node: 'select', 'select', 'select'
+            split: 'file "DIR/n.csv"', 'file "DIR/n.csv"', 'file "DIR/n.csv"'
+            row: 5, 9978, 19951
+            reason: 'expression `Int32(1000) / (n % Int32(9973) - Int32(5)) AS q` failed on {"n":5}: Divide by zero error', 'expression `Int32(1000) / (n % Int32(9973) - Int32(5)) AS q` failed on {"n":9978}: Divide by zero error', 'expression `Int32(1000) / (n % Int32(9973) - Int32(5)) AS q` failed on {"n":19951}: Divide by zero error'
+            data: '{"n":5}', '{"n":9978}', '{"n":19951}'"#]].assert_eq(&shown);
     }
 }

@@ -67,8 +67,10 @@ fn a_process_to_be_stopped() {
     let pipeline = Pipeline::new("endless");
     let rows = pipeline.read("rows", Endless).map_batches(move |rows| {
         println!("\nrows flow");
-        while hangs {
-            std::thread::park();
+        if hangs {
+            loop {
+                std::thread::park();
+            }
         }
         Ok(rows)
     });

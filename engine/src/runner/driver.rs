@@ -12,7 +12,7 @@ use super::cancel::{CancelToken, CtrlC};
 use super::chain::Exit;
 use super::dataflow::{self, Part, Shared};
 use super::failure::{Failure, guard};
-use super::memory::{Account, Credits, Memory, half_of_the_machine, size};
+use super::memory::{Account, Credits, Memory, size};
 use super::metrics::NodeMetrics;
 use super::parts::{Kit, Workshop};
 use super::pool::WorkPool;
@@ -42,11 +42,13 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
         stops.push(token.clone());
         CtrlC::cancels(token)
     });
-    let budget = options.memory_bytes.unwrap_or_else(half_of_the_machine);
-    let memory = Memory::new(&plan.graph, budget);
+    let memory = Memory::new(&plan.graph, options.budget());
+    for phase in &plan.phases {
+        Credits::share(options, memory.budget(), phase.n_feeds(&plan.graph))?;
+    }
     tracing::info!(
         workers = options.workers,
-        memory = size(budget),
+        memory = size(memory.budget()),
         phases = plan.phases.len(),
         "run starts"
     );

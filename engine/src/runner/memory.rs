@@ -152,9 +152,9 @@ impl Memory {
         kept.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let for_state = self.budget.saturating_sub(self.in_flight.load(SeqCst));
         let error = Error::environment(format!(
-            "the state of the run needs more than the {} that its memory budget leaves for it, found {}",
-            size(for_state),
-            size(states)
+            "the nodes of the run keep {} in memory, expected at most {}",
+            size(states),
+            size(for_state)
         ))
         .with_detail(format!(
             "The budget is {}, of which {} are for rows in flight.",
@@ -296,7 +296,12 @@ mod tests {
         a.holds(50 * MB).unwrap();
         let error = c.holds(31 * MB).unwrap_err();
         assert!(error.is_environment());
-        expect![[r#""#]].assert_eq(&error.to_string());
+        expect![[r#"
+            the nodes of the run keep 81.0 MB in memory, expected at most 80.0 MB
+              in transform "wide"
+              The budget is 100.0 MB, of which 20.0 MB are for rows in flight.
+              Kept most: 50.0 MB by "wide", 31.0 MB by "rows".
+              Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());
         let peaks = [0, 1].map(|node| metrics[node].now().peak_state_bytes);
         assert_eq!(peaks, [31 * MB, 60 * MB]);
         drop((a, c));

@@ -25,6 +25,8 @@ mod watch;
 
 pub use cancel::CancelToken;
 pub(crate) use driver::run;
+pub(crate) use failure::guard;
+pub(crate) use options::explain;
 pub use options::{Progress, RunOptions};
 
 #[cfg(test)]

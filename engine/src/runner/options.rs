@@ -1,11 +1,14 @@
 //! How a plan is run.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
 use super::cancel::CancelToken;
+use super::memory::{Credits, half_of_the_machine, size};
 use crate::error::Result;
+use crate::plan::Plan;
 use crate::report::{RunReport, check_place};
 
 /// When progress bars are shown.
@@ -55,6 +58,11 @@ impl RunOptions {
     /// 32 MiB for each source and worker are for rows in flight.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The memory budget of a run with these options.
+    pub(super) fn budget(&self) -> u64 {
+        self.memory_bytes.unwrap_or_else(half_of_the_machine)
     }
 
     /// How many workers run, at least one. Each has a thread of its own and one in the pool for
@@ -155,6 +163,7 @@ impl RunOptions {
     pub(super) fn to_json(&self) -> Map<String, Value> {
         let options = [
             ("workers", json!(self.workers)),
+            ("memory_bytes", json!(self.budget())),
             ("credit_bytes", json!(self.credit_bytes)),
             ("stop_on_ctrl_c", json!(self.stop_on_ctrl_c)),
         ];
@@ -163,4 +172,34 @@ impl RunOptions {
             .map(|(k, v)| (k.to_owned(), v))
             .collect()
     }
+}
+
+/// What the options mean for a plan, in words: a line for the run and one for each phase that reads rows.
+pub(crate) fn explain(plan: &Plan, options: &RunOptions) -> String {
+    let (workers, budget) = (options.workers, options.budget());
+    let whose = match options.memory_bytes {
+        Some(_) => "",
+        None => ", half of the machine's",
+    };
+    let s = if workers == 1 { "" } else { "s" };
+    let mut text = format!(
+        "{workers} worker{s}, memory budget {}{whose}\n",
+        size(budget)
+    );
+    for (i, phase) in plan.phases.iter().enumerate() {
+        let n_feeds = phase.n_feeds(&plan.graph);
+        if n_feeds == 0 {
+            continue;
+        }
+        let line = match Credits::share(options, budget, n_feeds) {
+            Ok(credits) => format!(
+                "at most {} of rows in flight, {} for each source and worker",
+                size(credits.total),
+                size(credits.each)
+            ),
+            Err(error) => error.message().to_owned(),
+        };
+        let _ = writeln!(text, "  phase {}: {line}", i + 1);
+    }
+    text
 }
