@@ -6,6 +6,8 @@ mod filter;
 mod group_by;
 mod map_batches;
 mod map_rows;
+#[cfg(test)]
+pub(crate) mod relational_tests;
 mod row_key;
 mod select;
 mod split_by_hash;
