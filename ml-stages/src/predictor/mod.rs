@@ -40,7 +40,7 @@ pub use manifest::{FORMAT_VERSION, Golden, Manifest, NullAs, OnnxType, RawInput}
 pub use save::SavePredictor;
 pub use tolerance::SCORE_TOLERANCE;
 
-pub(crate) use features::{Features, check_inputs, feature_at, raw_columns};
+pub(crate) use features::{Features, check_inputs, feature_at, missing, raw_columns, write_matrix};
 pub(crate) use session::LentSession;
 pub(crate) use tolerance::relative_difference;
 
