@@ -28,7 +28,7 @@ impl Predictor {
     /// ```no_run
     /// # use mainstem_ml_stages::{Backend, Predictor};
     /// # use mainstem_engine::col;
-    /// let predictor = Predictor::load("births/predictor", Backend::Auto)?;
+    /// let predictor = Predictor::load("births/predictor".as_ref(), Backend::Auto)?;
     /// let score = predictor.function("predict_weight").into_scalar();
     /// let weight = score.call(vec![col("is_male"), col("mother_age")]);
     /// # let _ = weight;

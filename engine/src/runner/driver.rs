@@ -269,7 +269,7 @@ impl Driver<'_> {
             if let Some(analysis) = kit.analyses.get(&index) {
                 let id = Arc::clone(&self.graph().nodes[index].id);
                 let (value, n_bytes) = guard(&id, || analysis.finish(self.options.workers))?;
-                let mut account = self.memory.account(index);
+                let mut account = self.memory.account(index).telling(&kit.metrics[&index]);
                 account.holds(n_bytes)?;
                 self.accounts.insert(index, account);
                 self.artifacts.insert(id, value);

@@ -1,3 +1,5 @@
+//! The function gives what the Predictor gives.
+
 use expect_test::expect;
 use mainstem_engine::testing::{show, table};
 use mainstem_engine::{Pipeline, RunOptions, col, connectors, lit};
@@ -33,7 +35,7 @@ fn a_row_without_a_feature_ends_the_query_or_gets_null() {
     let function = || small_predictor(Backend::Embedded).function("predict");
     let error = with_score(function(), people()).unwrap_err();
     expect![[r#"
-        record batch 0, row 3: expression `predict(age, height, city)` failed: Execution error: feature "age" is missing.
+        record batch 0, row 3: expression `predict(age, height, city)` failed on {"height":1.8,"city":"bergen"}: Execution error: feature "age" is missing
           in transform "with_column"
           Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]].assert_eq(&error.to_string());
     let scored = with_score(function().null_on_bad_row(true), people()).unwrap();

@@ -1,3 +1,5 @@
+//! Queries over a table of five people in two partitions.
+
 use std::sync::Arc;
 
 use datafusion::datasource::MemTable;
