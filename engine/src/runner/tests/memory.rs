@@ -80,10 +80,10 @@ fn a_state_beyond_the_budget_ends_the_run_with_node_figure_and_remedy() {
         assert!(error.is_environment() && basket.rows().is_none());
         if workers == 1 {
             expect![[r#"
-                the nodes of the run keep 496.0 kB in memory, expected at most 480.0 kB
+                the nodes of the run keep 496 kB in memory, expected at most 480 kB
                   in transform "hoard"
-                  The budget is 500.0 kB, of which 20.0 kB are for rows in flight.
-                  Kept most: 496.0 kB by "hoard".
+                  The budget is 500 kB, of which 20 kB are for rows in flight.
+                  Kept most: 496 kB by "hoard".
                   Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());
         }
         assert!(
@@ -113,9 +113,10 @@ fn many_sources_share_what_is_for_rows_in_flight() {
         .unwrap_err();
     assert!(error.is_pipeline());
     expect![[r#"
-        a memory budget of 3.2 MB is too small for this pipeline, expected at least 21.0 MB
-          A quarter of it is for rows in flight, 262.1 kB for each of 10 sources on each of 2 workers.
-          Hint: Raise it with `RunOptions::memory_bytes`, or run fewer workers."#]].assert_eq(&error.to_string());
+        a memory budget of 3.2 MB is too small for this pipeline, expected at least 21 MB
+          A quarter of it is for rows in flight, 262 kB for each of 10 sources on each of 2 workers.
+          Hint: Raise it with `RunOptions::memory_bytes`, or run fewer workers."#]]
+    .assert_eq(&error.to_string());
 }
 
 /// [`InOrder`], which keeps a megabyte for each split besides.
