@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use arrow::array::{ArrayRef, AsArray, Float32Array};
-use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef};
+use arrow::array::{ArrayRef, Float32Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use mainstem::engine::BATCH_ROWS;
 use mainstem::ml_stages::model::FEATURES;
@@ -109,6 +109,7 @@ fn writer(file: File, schema: &SchemaRef) -> Result<ArrowWriter<File>, Failure> 
 struct Scorer<'a> {
     fitted: &'a FittedPreprocess,
     session: Box<dyn InferenceSession>,
+    matrix: Vec<f32>,
 }
 
 impl<'a> Scorer<'a> {
@@ -116,13 +117,14 @@ impl<'a> Scorer<'a> {
         Ok(Self {
             fitted,
             session: Backend::Auto.resolve()?.load(model)?,
+            matrix: Vec::new(),
         })
     }
 
     fn score(&mut self, rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Failure> {
-        let matrix = self.fitted.matrix(rows)?;
-        let values = matrix.values().as_primitive::<Float32Type>().values();
-        let view = TensorView::new(TensorValuesRef::Float(values), self.fitted.layout().width())?;
+        self.fitted.write_floats(rows, &mut self.matrix)?;
+        let values = TensorValuesRef::Float(&self.matrix);
+        let view = TensorView::new(values, self.fitted.layout().width())?;
         let outputs = self.session.run(&[(FEATURES, view)])?;
         let (_, scores) = outputs
             .into_iter()

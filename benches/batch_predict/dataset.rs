@@ -1,71 +1,106 @@
-//! What is measured on: births in Parquet files, and a Predictor of 25 features and a small network.
+//! What is measured on: births in Parquet files, and a Predictor of 25 features and a model.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float32Type};
 use arrow::record_batch::RecordBatch;
+use clap::ValueEnum;
 use mainstem::engine::expression::cast;
-use mainstem::ml_stages::model::{FEATURES, SCORE, Task, TrainedModel};
 use mainstem::prelude::*;
-use mainstem::transforms::onnx_graph::{
-    Attribute, Dim, ElementType, OnnxGraph, Tensor, TensorValues, Value,
-};
-use mainstem::transforms::{FeatureLayout, FittedPreprocess};
+use mainstem::transforms::FittedPreprocess;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 
 use crate::births::GeneratedBirths;
+use crate::network::random_network;
+use crate::trees::random_trees;
 
-/// Width of the feature matrix and sizes of the layers behind it.
-const LAYERS: [usize; 4] = [25, 64, 32, 1];
 const SEED: u64 = 1;
 const ROWS_TO_FIT: usize = 100_000;
+/// More rows than this are the files of so many rows, listed several times.
+const ROWS_ON_DISK: usize = 10_000_000;
+
+/// What scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Model {
+    /// A network 25-64-32-1.
+    Network,
+    /// 200 trees of depth 6.
+    Trees,
+}
+
+impl Model {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Trees => "trees",
+        }
+    }
+}
 
 /// The folders of a benchmark over so many rows.
 pub(crate) struct Dataset {
     n_rows: usize,
+    model: Model,
     root: PathBuf,
 }
 
 impl Dataset {
-    pub(crate) fn of(n_rows: usize) -> Self {
-        let data = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-data");
+    pub(crate) fn of(n_rows: usize, model: Model) -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-data");
         Self {
             n_rows,
-            root: data.join(format!("natality-{n_rows}")),
+            model,
+            root,
         }
     }
 
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    fn of_rows(&self) -> PathBuf {
+        self.root.join(format!("natality-{}", self.n_rows))
+    }
+
     pub(crate) fn births(&self) -> PathBuf {
-        self.root.join("births")
+        self.of_rows().join("births")
     }
 
     pub(crate) fn predictor(&self) -> PathBuf {
-        self.root.join("predictor")
+        self.root
+            .join(format!("natality-predictor-{}", self.model.name()))
     }
 
     pub(crate) fn out(&self, contender: &str) -> PathBuf {
-        self.root.join(format!("out-{contender}"))
+        self.of_rows().join(format!("out-{contender}"))
     }
 
     /// Makes what is not there yet; gives the name of the back-end.
     pub(crate) fn prepare(&self, workers: usize) -> Result<String> {
         let run = RunOptions::new().workers(workers);
         if !self.births().is_dir() {
-            let pipeline = Pipeline::new("births");
-            pipeline
-                .read("births", GeneratedBirths::new(SEED, self.n_rows)?)
-                .write(connectors::parquet_sink(self.births()));
-            pipeline.run(&run)?;
+            if self.n_rows > ROWS_ON_DISK && self.n_rows.is_multiple_of(ROWS_ON_DISK) {
+                let part = Self::of(ROWS_ON_DISK, self.model);
+                part.prepare(workers)?;
+                repeat(&part.births(), &self.births(), self.n_rows / ROWS_ON_DISK)?;
+            } else {
+                let pipeline = Pipeline::new("births");
+                pipeline
+                    .read("births", GeneratedBirths::new(SEED, self.n_rows)?)
+                    .write(connectors::parquet_sink(self.births()));
+                pipeline.run(&run)?;
+            }
         }
         if !self.predictor().is_dir() {
-            let fitted = fit(self.n_rows.min(ROWS_TO_FIT), &run)?;
-            let model = random_network(fitted.layout())?;
+            let fitted = fit(&run)?;
+            let model = match self.model {
+                Model::Network => random_network(fitted.layout(), SEED)?,
+                Model::Trees => random_trees(fitted.layout(), SEED),
+            };
             let golden = first_rows(64)?;
             Predictor::assemble(&fitted, &model, &golden, Backend::Auto)?
                 .save(&self.predictor())?;
@@ -73,6 +108,36 @@ impl Dataset {
         let predictor = Predictor::load(&self.predictor(), Backend::Auto)?;
         Ok(predictor.backend_name())
     }
+
+    /// Removes what a contender has written, so that a series does not fill the disk.
+    ///
+    /// # Errors
+    /// If it is there and cannot be removed.
+    pub(crate) fn remove_output(&self, contender: &str) -> std::io::Result<()> {
+        let out = self.out(contender);
+        if out.exists() {
+            fs::remove_dir_all(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Lists the files of `from` in `to`, `times` over, by links that take no space.
+fn repeat(from: &Path, to: &Path, times: usize) -> Result<()> {
+    let failed = |e: std::io::Error| {
+        Error::environment(format!("files could not be linked into {to:?}")).with_source(e)
+    };
+    fs::create_dir_all(to).map_err(failed)?;
+    let files = fs::read_dir(from)
+        .and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>())
+        .map_err(failed)?;
+    for copy in 0..times {
+        for file in &files {
+            let name = format!("{copy:03}-{}", file.file_name().to_string_lossy());
+            fs::hard_link(file.path(), to.join(name)).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn preprocess() -> Preprocess {
@@ -95,75 +160,31 @@ fn preprocess() -> Preprocess {
         )
 }
 
-fn fit(n_rows: usize, run: &RunOptions) -> Result<FittedPreprocess> {
+fn fit(run: &RunOptions) -> Result<FittedPreprocess> {
     let pipeline = Pipeline::new("fit");
     let fitted = pipeline
-        .read("births", GeneratedBirths::new(SEED, n_rows)?)
+        .read("births", GeneratedBirths::new(SEED, ROWS_TO_FIT)?)
         .fit(&preprocess());
     let report = pipeline.run(run)?;
     Ok(FittedPreprocess::clone(&*report.artifact(&fitted)?))
 }
 
-fn first_rows(n_rows: usize) -> Result<RecordBatch> {
-    let pipeline = Pipeline::new("golden rows");
+/// The first births, in memory.
+///
+/// # Errors
+/// If there are none.
+pub(crate) fn first_rows(n_rows: usize) -> Result<RecordBatch> {
+    let pipeline = Pipeline::new("first rows");
     let (sink, rows) = connectors::collect();
     pipeline
         .read("births", GeneratedBirths::new(SEED, n_rows)?)
         .write(sink);
     pipeline.run(&RunOptions::new().workers(1))?;
-    rows.take()
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::bug("the generator gave no rows"))
-}
-
-/// A network with weights drawn at random: what it predicts does not matter here.
-fn random_network(layout: &FeatureLayout) -> Result<TrainedModel> {
-    if layout.width() != LAYERS[0] {
-        let width = layout.width();
-        return Err(Error::bug(format!(
-            "the features take {width} columns, not {}",
-            LAYERS[0]
-        )));
-    }
-    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-    let mut graph = OnnxGraph::new();
-    let shape = |width| [Dim::Rows, Dim::Size(width)];
-    let mut value = graph.input(FEATURES, ElementType::Float, &shape(LAYERS[0]));
-    for (layer, sizes) in LAYERS.windows(2).enumerate() {
-        let (n_in, n_out) = (sizes[0], sizes[1]);
-        let weights = random_tensor(&mut rng, &mut graph, &[n_in, n_out]);
-        let bias = random_tensor(&mut rng, &mut graph, &[n_out]);
-        value = graph.op(
-            "Gemm",
-            &[value, weights, bias],
-            Vec::<(&str, Attribute)>::new(),
-        );
-        if layer + 2 < LAYERS.len() {
-            value = graph.op("Relu", &[value], Vec::new());
-        }
-    }
-    graph.output(SCORE, &value, ElementType::Float, &shape(1));
-    Ok(TrainedModel {
-        kind: "random_network",
-        task: Task::Regression,
-        layout: layout.clone(),
-        graph,
-        losses: Vec::new(),
-    })
-}
-
-fn random_tensor(rng: &mut ChaCha8Rng, graph: &mut OnnxGraph, dims: &[usize]) -> Value {
-    let scale = 1.0 / (dims[0] as f32).sqrt();
-    let draw = |_| {
-        let z: f32 = StandardNormal.sample(rng);
-        z * scale
-    };
-    let values = (0..dims.iter().product::<usize>()).map(draw).collect();
-    graph.constant(Tensor {
-        dims: dims.into(),
-        values: TensorValues::Float(values),
-    })
+    let rows = rows.take();
+    let first = rows
+        .first()
+        .ok_or_else(|| Error::bug("the generator gave no rows"))?;
+    Ok(concat_batches(&first.schema(), &rows)?)
 }
 
 /// Both contenders must have written the same predictions, whatever the order of their files.

@@ -2,28 +2,36 @@
 //!
 //! ```text
 //! parent ─▶ births and Predictor, made once under target/bench-data
-//!       └─▶ child process per run: mainstem, bare, mainstem, bare, ...   (peak memory is the child's own)
+//!       └─▶ child process per run: mainstem, bare, onnx, peers, mainstem, ...   (peak memory is the child's own)
 //! ```
 //!
-//! `cargo bench --bench batch_predict -- --rows 10000000 --json`
+//! `cargo bench --bench batch_predict -- --rows 10000000 --json`; `benches/README.md` has the rest.
 
 mod bare_loop;
 #[path = "../../examples/natality/births.rs"]
 mod births;
+#[path = "../shared/contest.rs"]
+mod contest;
 mod dataset;
+mod first_row;
 #[path = "../../examples/natality/generator.rs"]
 mod generator;
+mod network;
+mod only_onnx;
+mod series;
+mod trees;
 #[path = "../../examples/shared/usage.rs"]
 mod usage;
 mod with_mainstem;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
 
 use clap::{Parser, ValueEnum};
-use serde::{Deserialize, Serialize};
+
+use contest::{Figures, HEADER, Run, itself, last_line, table};
+use dataset::{Dataset, Model};
 
 /// Rows when nothing else is said.
 const ROWS: usize = 1_000_000;
@@ -39,13 +47,22 @@ struct Options {
     /// How often each contender runs.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How many workers and threads; by default one per core.
+    /// How many workers and threads; by default one per core. Several, such as `1,2`, are compared.
+    #[arg(long, value_delimiter = ',')]
+    workers: Vec<usize>,
+    /// What scores.
+    #[arg(long, value_enum, default_value_t = Model::Network)]
+    model: Model,
+    /// Mainstem alone over several numbers of rows, such as `1000000,10000000`: memory, and CPU per row.
+    #[arg(long, value_delimiter = ',')]
+    series: Vec<usize>,
+    /// The time from the start of a process to its first row, of a job of 1,000 rows.
     #[arg(long)]
-    workers: Option<usize>,
-    /// Also runs Polars with onnxruntime by hand; needs a Python with benches/peers/requirements.txt.
-    #[arg(long)]
-    peer: bool,
-    /// The Python for `--peer`.
+    first_row: bool,
+    /// Also runs these; they need a Python with benches/peers/requirements.txt.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// The Python for `--peers`.
     #[arg(long, default_value = "python3")]
     python: PathBuf,
     /// Prints the figures as one JSON object on the last line.
@@ -59,27 +76,42 @@ struct Options {
     child: Option<Contender>,
 }
 
+/// The same job by hand in Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Peer {
+    Polars,
+    Daft,
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Polars => "polars",
+            Self::Daft => "daft",
+        }
+    }
+
+    fn script(self) -> PathBuf {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+        peers.join(format!("{}_onnxruntime.py", self.name()))
+    }
+}
+
+/// What a child process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Contender {
     Mainstem,
     Bare,
+    Onnx,
+    FirstRowFiltered,
+    FirstRowPredicted,
 }
 
-/// What one run has taken.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Run {
-    rows: u64,
-    seconds: f64,
-    cpu_seconds: f64,
-    peak_rss_bytes: u64,
-}
-
-/// Medians over the rounds.
-#[derive(Debug, Serialize)]
-struct Figures {
-    rows_per_second: f64,
-    cpu_seconds: f64,
-    peak_rss_bytes: u64,
+impl Contender {
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |v| v.get_name().to_owned())
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -87,150 +119,152 @@ fn main() -> Result<(), Box<dyn Error>> {
     let n_rows = options
         .rows
         .unwrap_or(if options.bench { ROWS } else { ROWS_AS_TEST });
-    let workers = match options.workers {
-        Some(n) => n.max(1),
+    let workers = match options.workers.first() {
+        Some(n) => *n,
         None => std::thread::available_parallelism()?.get(),
-    };
-    let data = dataset::Dataset::of(n_rows);
+    }
+    .max(1);
+    let data = Dataset::of(n_rows, options.model);
     if let Some(contender) = options.child {
-        let run = measure(contender, &data, workers)?;
-        println!("{}", serde_json::to_string(&run)?);
-        return Ok(());
+        return child(contender, &data, workers);
     }
-    let backend = data.prepare(workers)?;
-    let (mut mainstem, mut bare, mut polars) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=options.rounds.max(1) {
-        let (ours, theirs) = (
-            child("mainstem", n_rows, workers)?,
-            child("bare", n_rows, workers)?,
-        );
-        eprintln!("round {round}: mainstem {ours:?}\n         bare     {theirs:?}");
-        mainstem.push(ours);
-        bare.push(theirs);
-        if options.peer {
-            let theirs = peer(&options.python, &data)?;
-            eprintln!("         polars   {theirs:?}");
-            polars.push(theirs);
+    let rounds = options.rounds.max(1);
+    let json = if options.first_row {
+        let data = Dataset::of(first_row::ROWS, options.model);
+        first_row::measure(&data, &arguments(&data, workers, options.model), rounds)?
+    } else if !options.series.is_empty() {
+        let of = |n_rows: &usize| Dataset::of(*n_rows, options.model);
+        let sizes: Vec<Dataset> = options.series.iter().map(of).collect();
+        for size in &sizes {
+            size.prepare(workers)?;
         }
-    }
-    dataset::check_agreement(&data)?;
-    print(
-        &options,
-        backend,
-        n_rows,
-        workers,
-        [&mainstem, &bare, &polars],
-    )
-}
-
-fn measure(
-    contender: Contender,
-    data: &dataset::Dataset,
-    workers: usize,
-) -> Result<Run, Box<dyn Error>> {
-    let cpu = usage::cpu_seconds();
-    let started = Instant::now();
-    let rows = match contender {
-        Contender::Mainstem => with_mainstem::run(data, workers)?,
-        Contender::Bare => bare_loop::run(data, workers)?,
+        series::of_rows(&sizes, rounds, |size| {
+            start(Contender::Mainstem, size, workers, options.model)
+        })?
+    } else if options.workers.len() > 1 {
+        data.prepare(workers)?;
+        series::of_workers(&options.workers, rounds, |workers| {
+            start(Contender::Mainstem, &data, workers, options.model)
+        })?
+    } else {
+        contest(&options, &data, workers, rounds)?
     };
-    Ok(Run {
-        rows,
-        seconds: started.elapsed().as_secs_f64(),
-        cpu_seconds: usage::cpu_seconds() - cpu,
-        peak_rss_bytes: usage::peak_rss_bytes(),
-    })
-}
-
-fn child(contender: &str, n_rows: usize, workers: usize) -> Result<Run, Box<dyn Error>> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(["--child", contender, "--rows", &n_rows.to_string()])
-        .args(["--workers", &workers.to_string()]);
-    last_line(command)
-}
-
-fn peer(python: &Path, data: &dataset::Dataset) -> Result<Run, Box<dyn Error>> {
-    let mut command = Command::new(python);
-    command
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/benches/peers/polars_onnxruntime.py"
-        ))
-        .args([
-            data.births(),
-            data.predictor().join("model.onnx"),
-            data.out("polars"),
-        ]);
-    last_line(command)
-}
-
-/// Runs a command and reads the JSON object on the last line of its output.
-fn last_line(mut command: Command) -> Result<Run, Box<dyn Error>> {
-    let output = command.stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        return Err(format!("{command:?} ended with {}", output.status).into());
-    }
-    let text = String::from_utf8(output.stdout)?;
-    let line = text.lines().last().ok_or("no output")?;
-    Ok(serde_json::from_str(line)?)
-}
-
-fn figures(runs: &[Run]) -> Figures {
-    Figures {
-        rows_per_second: median(runs.iter().map(|r| r.rows as f64 / r.seconds)),
-        cpu_seconds: median(runs.iter().map(|r| r.cpu_seconds)),
-        peak_rss_bytes: median(runs.iter().map(|r| r.peak_rss_bytes as f64)) as u64,
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn print(
-    options: &Options,
-    backend: String,
-    n_rows: usize,
-    workers: usize,
-    runs: [&[Run]; 3],
-) -> Result<(), Box<dyn Error>> {
-    let named = ["mainstem", "bare loop", "polars"].into_iter().zip(runs);
-    println!(
-        "{n_rows} rows, {workers} workers, back-end {backend}, medians of {} rounds",
-        options.rounds
-    );
-    println!(
-        "{:<10} {:>14} {:>12} {:>10}",
-        "", "rows/s", "CPU seconds", "peak MB"
-    );
-    for (name, runs) in named.filter(|(_, runs)| !runs.is_empty()) {
-        let Figures {
-            rows_per_second,
-            cpu_seconds,
-            peak_rss_bytes,
-        } = figures(runs);
-        let megabytes = peak_rss_bytes as f64 / 1e6;
-        println!("{name:<10} {rows_per_second:>14.0} {cpu_seconds:>12.2} {megabytes:>10.0}");
-    }
-    let (ours, bare) = (figures(runs[0]), figures(runs[1]));
-    let ratio_to_bare_loop = ours.cpu_seconds / bare.cpu_seconds;
-    println!("CPU seconds over the bare loop's: {ratio_to_bare_loop:.3}");
     if options.json {
-        let mut json = serde_json::json!({
-            "bench": "batch_predict", "rows": n_rows, "workers": workers, "backend": backend,
-            "rows_per_second": ours.rows_per_second, "cpu_seconds": ours.cpu_seconds,
-            "peak_rss_bytes": ours.peak_rss_bytes, "ratio_to_bare_loop": ratio_to_bare_loop,
-            "bare_loop": bare,
-        });
-        if !runs[2].is_empty() {
-            let theirs = figures(runs[2]);
-            json["ratio_to_polars"] = (ours.rows_per_second / theirs.rows_per_second).into();
-            json["polars"] = serde_json::to_value(theirs)?;
-        }
         println!("{json}");
     }
     Ok(())
+}
+
+/// What a child does: one run, whose figures are its last line.
+fn child(contender: Contender, data: &Dataset, workers: usize) -> Result<(), Box<dyn Error>> {
+    let run = match contender {
+        Contender::Mainstem => Run::of(|| Ok(with_mainstem::run(data, workers)?))?,
+        Contender::Bare => Run::of(|| bare_loop::run(data, workers))?,
+        Contender::Onnx => only_onnx::run(data, workers)?,
+        Contender::FirstRowFiltered => return Ok(first_row::job(data, false, workers)?),
+        Contender::FirstRowPredicted => return Ok(first_row::job(data, true, workers)?),
+    };
+    println!("{}", serde_json::to_string(&run)?);
+    Ok(())
+}
+
+/// What tells a child which data it works on.
+fn arguments(data: &Dataset, workers: usize, model: Model) -> Vec<String> {
+    let text = |text: &str| text.to_owned();
+    vec![
+        text("--rows"),
+        data.n_rows().to_string(),
+        text("--workers"),
+        workers.to_string(),
+        text("--model"),
+        text(model.name()),
+    ]
+}
+
+fn start(
+    contender: Contender,
+    data: &Dataset,
+    workers: usize,
+    model: Model,
+) -> Result<Run, Box<dyn Error>> {
+    let mut command = itself()?;
+    command
+        .args(["--child", &contender.name()])
+        .args(arguments(data, workers, model));
+    last_line(command)
+}
+
+fn start_peer(peer: Peer, python: &Path, data: &Dataset) -> Result<Run, Box<dyn Error>> {
+    let mut command = Command::new(python);
+    command.arg(peer.script()).args([
+        data.births(),
+        data.predictor().join("model.onnx"),
+        data.out(peer.name()),
+    ]);
+    last_line(command)
+}
+
+/// Mainstem, the bare loop, ONNX Runtime alone and the peers, in turn.
+fn contest(
+    options: &Options,
+    data: &Dataset,
+    workers: usize,
+    rounds: usize,
+) -> Result<serde_json::Value, Box<dyn Error>> {
+    let backend = data.prepare(workers)?;
+    let own = [Contender::Mainstem, Contender::Bare, Contender::Onnx];
+    let mut names: Vec<&str> = vec!["mainstem", "bare loop", "onnx alone"];
+    names.extend(options.peers.iter().map(|p| p.name()));
+    let mut runs = vec![Vec::new(); names.len()];
+    for round in 1..=rounds {
+        for (place, runs) in runs.iter_mut().enumerate() {
+            let run = match own.get(place) {
+                Some(contender) => start(*contender, data, workers, options.model)?,
+                None => start_peer(options.peers[place - own.len()], &options.python, data)?,
+            };
+            eprintln!("round {round}: {:<10} {run:?}", names[place]);
+            if run.rows != data.n_rows() as u64 {
+                let n_rows = data.n_rows();
+                return Err(format!("{} gave {} of {n_rows} rows", names[place], run.rows).into());
+            }
+            runs.push(run);
+        }
+    }
+    dataset::check_agreement(data)?;
+    let figures: Vec<Figures> = runs.iter().map(|runs| Figures::of(runs)).collect();
+    let ours = figures[0];
+    println!(
+        "{} rows, {workers} workers, model {}, back-end {backend}, medians of {rounds} rounds",
+        data.n_rows(),
+        options.model.name(),
+    );
+    let lines = names.iter().zip(&figures).map(|(name, theirs)| {
+        let mut cells = vec![(*name).to_owned()];
+        cells.extend(theirs.cells());
+        cells.push(format!("{:.2}", ours.cpu_seconds / theirs.cpu_seconds));
+        cells.push(format!(
+            "{:.2}",
+            ours.rows_per_second / theirs.rows_per_second
+        ));
+        cells
+    });
+    let ratios = ["mainstem's CPU over it", "mainstem's speed over it"];
+    let header = [""].into_iter().chain(HEADER).chain(ratios);
+    println!("{}", table(header, lines));
+    let onnx_share = figures[2].cpu_seconds / ours.cpu_seconds;
+    println!("share of Mainstem's CPU that is ONNX Runtime's: {onnx_share:.3}");
+    let mut json = serde_json::json!({
+        "bench": "batch_predict", "rows": data.n_rows(), "workers": workers,
+        "model": options.model.name(), "backend": backend,
+        "rows_per_second": ours.rows_per_second, "cpu_seconds": ours.cpu_seconds,
+        "peak_rss_bytes": ours.peak_rss_bytes,
+        "ratio_to_bare_loop": ours.cpu_seconds / figures[1].cpu_seconds,
+        "onnx_share": onnx_share, "bare_loop": figures[1], "onnx_alone": figures[2],
+    });
+    for (peer, theirs) in options.peers.iter().zip(&figures[own.len()..]) {
+        let ratio = ours.rows_per_second / theirs.rows_per_second;
+        json[format!("ratio_to_{}", peer.name())] = ratio.into();
+        json[peer.name()] = serde_json::to_value(theirs)?;
+    }
+    Ok(json)
 }

@@ -50,5 +50,7 @@ pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
 pub use windowing::Windowing;
 
+#[cfg(feature = "datafusion")]
+pub use datafusion;
 pub use datafusion_expr::{Expr, lit};
 pub use expression::col;

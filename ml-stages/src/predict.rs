@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float32Array};
-use arrow::compute::filter;
+use arrow::array::{ArrayRef, BooleanArray, Float32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use mainstem_engine::artifact::ArtifactId;
@@ -17,8 +16,8 @@ use serde_json::json;
 use crate::model::TrainedModel;
 use crate::onnx::Backend;
 use crate::predictor::{
-    AssemblePredictor, Features, GoldenRows, LentSession, PREDICTION_COLUMN, Predictor,
-    check_inputs, feature_at,
+    AssemblePredictor, GoldenRows, LentSession, PREDICTION_COLUMN, Predictor, check_inputs,
+    feature_at, missing, write_matrix,
 };
 
 /// Adds the score of each row as a 32-bit float, never null.
@@ -155,6 +154,7 @@ impl Transform for Predict {
             predictor: (*predictor).clone(),
             spec: self.clone(),
             schema: None,
+            matrix: Vec::new(),
         }))
     }
 
@@ -187,6 +187,8 @@ struct PredictOperator {
     session: LentSession,
     spec: Predict,
     schema: Option<SchemaRef>,
+    /// The feature matrix of the batch at hand; its memory serves the next one too.
+    matrix: Vec<f32>,
 }
 
 impl Operator for PredictOperator {
@@ -198,8 +200,8 @@ impl Operator for PredictOperator {
                 Arc::clone(self.schema.insert(schema))
             }
         };
-        let (batch, features) = self.complete_rows(batch, out)?;
-        let scores = self.session.scores(features.values())?;
+        let batch = self.complete_rows(batch, out)?;
+        let scores = self.session.scores(&self.matrix)?;
         let (batch, scores) = numbers_only(batch, scores, out)?;
         let mut columns = batch.rows().columns().to_vec();
         columns.push(Arc::new(Float32Array::from(scores)) as ArrayRef);
@@ -207,19 +209,24 @@ impl Operator for PredictOperator {
         out.push(batch.with_columns(rows));
         Ok(())
     }
+
+    fn state_bytes(&self) -> u64 {
+        (self.matrix.capacity() * size_of::<f32>()) as u64
+    }
 }
 
 impl PredictOperator {
-    /// The rows that have all features, with these; the others are rejected.
-    fn complete_rows(&self, batch: Batch, out: &mut Output) -> Result<(Batch, Features)> {
+    /// The rows that have all features, which are then in the matrix; the others are rejected.
+    fn complete_rows(&mut self, batch: Batch, out: &mut Output) -> Result<Batch> {
         let fitted = self.predictor.fitted();
-        let (batch, features) = match Features::of(fitted, batch.rows()) {
-            Ok(features) => (batch, features),
-            Err(_) => row_by_row(fitted, &batch, out)?,
+        let batch = match write_matrix(fitted, batch.rows(), &mut self.matrix) {
+            Ok(()) => batch,
+            Err(_) => row_by_row(fitted, &batch, &mut self.matrix, out)?,
         };
-        let missing = features.missing();
+        let width = fitted.layout().width();
+        let missing = missing(&self.matrix, width);
         if missing.is_empty() {
-            return Ok((batch, features));
+            return Ok(batch);
         }
         let mut complete = vec![true; batch.n_rows()];
         for (row, column) in missing {
@@ -227,32 +234,38 @@ impl PredictOperator {
             let feature = feature_at(fitted.layout(), column);
             out.reject(&batch, row, format!("feature {feature} is missing"))?;
         }
-        let complete = BooleanArray::from(complete);
-        let list = filter(features.list(), &complete)?;
-        let features = Features::new(list.as_list::<i32>().clone(), fitted.layout())?;
-        Ok((batch.filter(&complete)?, features))
+        let mut kept = Vec::with_capacity(self.matrix.len());
+        for (row, features) in self.matrix.chunks_exact(width).enumerate() {
+            if complete[row] {
+                kept.extend_from_slice(features);
+            }
+        }
+        self.matrix = kept;
+        batch.filter(&BooleanArray::from(complete))
     }
 }
 
-/// The rows on which no expression of the preprocessing fails, with their features; the others are rejected.
+/// The rows on which no expression of the preprocessing fails, whose features are then in `matrix`; the
+/// others are rejected.
 fn row_by_row(
     fitted: &FittedPreprocess,
     batch: &Batch,
+    matrix: &mut Vec<f32>,
     out: &mut Output,
-) -> Result<(Batch, Features)> {
+) -> Result<Batch> {
     // What fails without rows is the schema, and is no row's fault.
-    Features::of(fitted, &batch.rows().slice(0, 0))?;
+    write_matrix(fitted, &batch.rows().slice(0, 0), matrix)?;
     let mut good = Vec::with_capacity(batch.n_rows());
     for row in 0..batch.n_rows() {
-        let outcome = Features::of(fitted, &batch.rows().slice(row, 1));
+        let outcome = write_matrix(fitted, &batch.rows().slice(row, 1), matrix);
         good.push(outcome.is_ok());
         if let Err(error) = outcome {
             out.reject(batch, row, error.to_string().replace("\n  ", ": "))?;
         }
     }
     let kept = batch.filter(&BooleanArray::from(good))?;
-    let features = Features::of(fitted, kept.rows())?;
-    Ok((kept, features))
+    write_matrix(fitted, kept.rows(), matrix)?;
+    Ok(kept)
 }
 
 /// The rows whose score is a number, with it; the others are rejected.

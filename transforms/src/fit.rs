@@ -148,7 +148,7 @@ impl Analyzer for PhaseAnalyzer {
         let (program, places) = self.compile(self.seen(seen, rows)?)?;
         let values = program.run(rows)?;
         for ((learn, place), part) in self.learns.iter().zip(places).zip(&mut seen.parts) {
-            let column = one_column(values[*place].to_array())?;
+            let column = one_column(values[program.values_of(*place)].to_array())?;
             learn.analyzer().add_rows(part, &column)?;
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Analyzer for PhaseAnalyzer {
         let (program, places) = self.compile(self.seen(seen, rows)?)?;
         let values = program.run(rows)?;
         for ((learn, place), part) in self.learns.iter().zip(places).zip(&mut seen.parts) {
-            let column = one_column(values[*place].to_array())?;
+            let column = one_column(values[program.values_of(*place)].to_array())?;
             learn.analyzer().retract_rows(part, &column)?;
         }
         Ok(())

@@ -93,14 +93,39 @@ impl FittedPreprocess {
     /// # Errors
     /// As [`FittedPreprocess::matrix`].
     pub fn floats(&self, rows: &RecordBatch) -> Result<Vec<f32>> {
+        let mut floats = Vec::new();
+        self.write_floats(rows, &mut floats)?;
+        Ok(floats)
+    }
+
+    /// [`FittedPreprocess::floats`] into a buffer, whose memory is used again and whose values go.
+    ///
+    /// # Errors
+    /// As [`FittedPreprocess::matrix`].
+    pub fn write_floats(&self, rows: &RecordBatch, floats: &mut Vec<f32>) -> Result<()> {
         let values = self.program.run(rows)?;
         let width = self.layout.width();
-        let mut floats = vec![0.0; rows.num_rows() * width];
-        for (column, place) in self.layout.columns().iter().zip(&self.places) {
-            let kind = self.program.kind(*place);
-            write(&values[*place], kind, &mut floats, column.offset, width)?;
+        floats.clear();
+        if width == 0 {
+            return Ok(());
         }
-        Ok(floats)
+        floats.resize(rows.num_rows() * width, 0.0);
+        // All features of some rows, then of the next, so that their part of the matrix stays in the cache.
+        for (block, floats) in floats.chunks_mut(BLOCK_ROWS * width).enumerate() {
+            for (column, place) in self.layout.columns().iter().zip(&self.places) {
+                let kind = self.program.kind(*place);
+                let values = &values[self.program.values_of(*place)];
+                write(
+                    values,
+                    block * BLOCK_ROWS,
+                    kind,
+                    floats,
+                    column.offset,
+                    width,
+                )?;
+            }
+        }
+        Ok(())
     }
 
     /// One column per feature, for tests and a look at them: numbers as Float64, indexes as Int64 (an
@@ -109,16 +134,17 @@ impl FittedPreprocess {
     /// # Errors
     /// As [`FittedPreprocess::matrix`].
     pub fn apply(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let values = self.program.run(rows)?;
+        let all = self.program.run(rows)?;
+        let values = |place: usize| &all[self.program.values_of(place)];
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for (name, place) in self.stored.features.names().zip(&self.places) {
             let column: ArrayRef = match self.program.kind(*place) {
                 kind @ Kind::OneHot { depth } => {
                     let mut floats = vec![0.0; rows.num_rows() * depth];
-                    write(&values[*place], kind, &mut floats, 0, depth)?;
+                    write(values(*place), 0, kind, &mut floats, 0, depth)?;
                     Arc::new(list(floats, depth, rows.num_rows())?)
                 }
-                _ => values[*place].to_array(),
+                _ => values(*place).to_array(),
             };
             fields.push(Field::new(name, column.data_type().clone(), true));
             columns.push(column);
@@ -235,9 +261,13 @@ impl fmt::Debug for FittedPreprocess {
     }
 }
 
-/// Writes a feature into its columns of the matrix, which holds zeros.
+/// Rows whose features are written before those of the next.
+const BLOCK_ROWS: usize = 256;
+
+/// Writes a feature, from row `first` on, into its columns of a part of the matrix, which holds zeros.
 fn write(
     values: &Values,
+    first: usize,
     kind: Kind,
     floats: &mut [f32],
     offset: usize,
@@ -249,12 +279,12 @@ fn write(
     let rows = floats.chunks_exact_mut(width);
     match kind {
         Kind::Number => {
-            for (row, x) in rows.zip(values.numbers()?) {
+            for (row, x) in rows.zip(&values.numbers()?[first..]) {
                 row[offset] = *x as f32;
             }
         }
         Kind::Index { depth, .. } => {
-            for (row, index) in rows.zip(values.indexes()?) {
+            for (row, index) in rows.zip(&values.indexes()?[first..]) {
                 row[offset] = match *index {
                     MISSING => f32::NAN,
                     UNKNOWN => depth as f32,
@@ -263,7 +293,7 @@ fn write(
             }
         }
         Kind::OneHot { depth } => {
-            for (row, index) in rows.zip(values.indexes()?) {
+            for (row, index) in rows.zip(&values.indexes()?[first..]) {
                 if let Some(place) = usize::try_from(*index).ok().filter(|i| *i < depth) {
                     row[offset + place] = 1.0;
                 }

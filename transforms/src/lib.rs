@@ -12,6 +12,7 @@
 //! leave them out, and they stay missing in mappers unless a mapper says otherwise.
 
 pub mod analyzers;
+mod by_value;
 mod expression;
 mod feature;
 mod featurize;

@@ -62,6 +62,12 @@ pub trait Kernel: fmt::Debug + Send + Sync {
     /// A bug if the inputs are not of the kinds it was built for.
     fn run(&self, inputs: &[&Values]) -> Result<Values>;
 
+    /// True if it gives the values of its only input as they are, and changes only what they mean: they
+    /// are then used where they lie, and [`Kernel::run`] is not called.
+    fn keeps_values(&self) -> bool {
+        false
+    }
+
     /// Writes the nodes that do the same, bit by bit.
     ///
     /// Every tensor is of shape `[N, 1]`: numbers are DOUBLE with NaN for missing values, text is STRING

@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use mainstem_engine::expression::{Expression, check_column};
 use mainstem_engine::{Error, Result};
 
+use crate::by_value::ByValue;
 use crate::expression::{BaseExpression, is_text};
 use crate::feature::{Feature, Node};
 use crate::learned::Learned;
@@ -33,13 +34,23 @@ pub(crate) struct Program {
 struct Step {
     op: Op,
     kind: Kind,
+    /// The step whose values are those of this one: itself, unless its kernel only says what they mean.
+    values_of: usize,
 }
 
 #[derive(Debug)]
 enum Op {
     Column(usize),
-    Expression(BaseExpression, Expression),
+    Expression(Box<Evaluated>),
     Map(Box<dyn Kernel>, Vec<usize>),
+}
+
+/// An expression, compiled for rows and, where that is possible, for the distinct values of its column.
+#[derive(Debug)]
+struct Evaluated {
+    base: BaseExpression,
+    by_row: Expression,
+    by_value: Option<ByValue>,
 }
 
 impl Program {
@@ -63,9 +74,12 @@ impl Program {
         if let Some(place) = self.by_key.get(&key) {
             return Ok(*place);
         }
-        let step = match feature.node() {
+        let (op, kind, values_of) = match feature.node() {
             Node::Refused(refusal) => return Err(refusal.error()),
-            Node::Expression(base) => self.base(base)?,
+            Node::Expression(base) => {
+                let (op, kind) = self.base(base)?;
+                (op, kind, None)
+            }
             Node::Mapped(mapper) => {
                 let places = mapper
                     .inputs()
@@ -74,25 +88,27 @@ impl Program {
                     .collect::<Result<Vec<_>>>()?;
                 let kinds: Vec<Kind> = places.iter().map(|p| self.steps[*p].kind).collect();
                 let kernel = mapper.build(learned, &kinds)?;
-                Step {
-                    kind: kernel.kind(),
-                    op: Op::Map(kernel, places),
-                }
+                let same = kernel.keeps_values().then(|| places.first().copied());
+                let values_of = same.flatten().map(|p| self.steps[p].values_of);
+                let kind = kernel.kind();
+                (Op::Map(kernel, places), kind, values_of)
             }
         };
-        self.steps.push(step);
-        self.by_key.insert(key, self.steps.len() - 1);
-        Ok(self.steps.len() - 1)
+        let place = self.steps.len();
+        self.steps.push(Step {
+            op,
+            kind,
+            values_of: values_of.unwrap_or(place),
+        });
+        self.by_key.insert(key, place);
+        Ok(place)
     }
 
-    fn base(&mut self, base: &BaseExpression) -> Result<Step> {
+    fn base(&mut self, base: &BaseExpression) -> Result<(Op, Kind)> {
         if let BaseExpression::Column(name) = base {
             let place = check_column(name, &self.schema)?;
             let shape = expect_feature_type(name, self.schema.field(place).data_type())?;
-            return Ok(Step {
-                op: Op::Column(place),
-                kind: kind_of(shape),
-            });
+            return Ok((Op::Column(place), kind_of(shape)));
         }
         let expr = base.to_expr()?;
         let compiled = Expression::compile(&expr, &self.plain)?;
@@ -102,10 +118,12 @@ impl Program {
         for name in names {
             self.evaluated[check_column(&name, &self.schema)?] = true;
         }
-        Ok(Step {
-            op: Op::Expression(base.clone(), compiled),
-            kind: kind_of(shape),
-        })
+        let evaluated = Evaluated {
+            base: base.clone(),
+            by_row: compiled,
+            by_value: ByValue::compile(base, &self.plain)?,
+        };
+        Ok((Op::Expression(Box::new(evaluated)), kind_of(shape)))
     }
 
     /// What the step at `place` gives.
@@ -113,20 +131,42 @@ impl Program {
         self.steps[place].kind
     }
 
-    /// The values of all steps.
+    /// Where in the result of [`Program::run`] the values of the step at `place` are.
+    pub(crate) fn values_of(&self, place: usize) -> usize {
+        self.steps[place].values_of
+    }
+
+    /// The values of all steps, at [`Program::values_of`] each.
     ///
     /// # Errors
     /// If a column is missing or of another type, or an expression fails on a row.
     pub(crate) fn run(&self, rows: &RecordBatch) -> Result<Vec<Values>> {
         let columns = self.columns(rows)?;
-        let plain = self.plain_rows(&columns, rows.num_rows())?;
+        // Made only if an expression is evaluated row by row.
+        let mut plain = None;
         let mut values: Vec<Values> = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
+        for (place, step) in self.steps.iter().enumerate() {
             let made = match &step.op {
+                _ if step.values_of != place => Values::Indexes(Vec::new()),
                 Op::Column(place) => Values::from_array(&columns[*place])?,
-                Op::Expression(_, compiled) => Values::from_array(&compiled.evaluate(&plain)?)?,
+                Op::Expression(evaluated) => {
+                    let by_value = match &evaluated.by_value {
+                        Some(by_value) => by_value.evaluate(&columns[by_value.column])?,
+                        None => None,
+                    };
+                    let made = match (by_value, &plain) {
+                        (Some(made), _) => made,
+                        (None, Some(rows)) => evaluated.by_row.evaluate(rows)?,
+                        (None, None) => {
+                            let rows = self.plain_rows(&columns, rows.num_rows())?;
+                            evaluated.by_row.evaluate(plain.insert(rows))?
+                        }
+                    };
+                    Values::from_array(&made)?
+                }
                 Op::Map(kernel, places) => {
-                    let inputs: Vec<&Values> = places.iter().map(|p| &values[*p]).collect();
+                    let input = |p: &usize| &values[self.steps[*p].values_of];
+                    let inputs: Vec<&Values> = places.iter().map(input).collect();
                     kernel.run(&inputs)?
                 }
             };
@@ -147,7 +187,7 @@ impl Program {
                     let name = self.schema.field(*place).name().clone();
                     BaseExpression::Column(name).to_onnx(&self.plain, graph)?
                 }
-                Op::Expression(base, _) => base.to_onnx(&self.plain, graph)?,
+                Op::Expression(evaluated) => evaluated.base.to_onnx(&self.plain, graph)?,
                 Op::Map(kernel, places) => {
                     let inputs: Vec<Value> = places.iter().map(|p| values[*p].clone()).collect();
                     kernel.to_onnx(&inputs, graph)?
@@ -252,7 +292,7 @@ fn as_fitted(field: &Field, column: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// NaN and the empty text as null, as ONNX cannot tell them apart.
-fn without_missing(column: &ArrayRef) -> Result<ArrayRef> {
+pub(crate) fn without_missing(column: &ArrayRef) -> Result<ArrayRef> {
     let missing: BooleanArray = match column.data_type() {
         DataType::Float64 => missing(column.as_primitive::<Float64Type>(), |x: f64| x.is_nan()),
         DataType::Float32 => missing(column.as_primitive::<Float32Type>(), |x: f32| x.is_nan()),

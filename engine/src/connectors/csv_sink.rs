@@ -1,7 +1,5 @@
-//! Writes CSV files: a folder of shards or one file, published by one rename.
+//! Writes CSV files: a folder of shards or one file, published whole.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,8 +8,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
+use super::file_sink::file_sink_options;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
-use super::staging::Existing;
+use super::storage::Writing;
 use crate::error::Result;
 use crate::sink::{Publication, Sink};
 use crate::transform::Description;
@@ -20,7 +19,9 @@ use crate::transform::Description;
 /// `part-00000-of-00002.csv` and so on.
 ///
 /// Rows of a worker keep their order; one file holds those of worker 0 first. Nothing can be seen
-/// until the run has ended well: then the file or the whole folder appears by one rename. Where there
+/// until the run has ended well: then the file or the whole folder appears by one rename, or, where the
+/// place is a URL such as `s3://bucket/births`, its files appear one after the other, and `_SUCCESS` when all
+/// are there. One file there waits on the local disk until it is whole. Where there
 /// are no rows, the header alone is published.
 ///
 /// Null is written as an empty field, and so is empty text: both are null when they are read again.
@@ -56,22 +57,9 @@ impl CsvSink {
         self.delimiter = delimiter;
         self
     }
-
-    /// Starts a new file of the folder after so many rows, at least one; one file stays one.
-    #[must_use]
-    pub fn rows_per_file(mut self, n_rows: u64) -> Self {
-        self.options.rows_per_file = Some(n_rows.max(1));
-        self
-    }
-
-    /// Replaces what is there, once the new rows are whole; a folder that holds anything but CSV files
-    /// is refused.
-    #[must_use]
-    pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.options.existing = Existing::when(overwrite);
-        self
-    }
 }
+
+file_sink_options!(CsvSink);
 
 impl CsvSink {
     pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
@@ -94,7 +82,8 @@ impl Sink for CsvSink {
     }
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
-        accept_columns(schema, "CSV", |field| {
+        let schema = self.options.file_schema(schema)?;
+        accept_columns(&schema, "CSV", |field| {
             let nested = field.data_type().is_nested();
             nested.then(|| "A field of CSV holds one value.".to_owned())
         })
@@ -134,14 +123,21 @@ impl FileFormat for CsvFormat {
         "csv"
     }
 
-    fn create(&self, mut file: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError> {
-        if self.header {
-            file.write_all(&self.header(schema)?)?;
-        }
+    fn create(
+        &self,
+        mut file: Box<dyn Writing>,
+        schema: &SchemaRef,
+    ) -> Result<Box<dyn Encoder>, EncodeError> {
+        let header = match self.header {
+            true => self.header(schema)?,
+            false => Vec::new(),
+        };
+        file.write_all(&header)?;
         Ok(Box::new(CsvEncoder {
             file,
             format: *self,
             bytes: Vec::new(),
+            n_bytes: header.len() as u64,
         }))
     }
 
@@ -151,9 +147,10 @@ impl FileFormat for CsvFormat {
 }
 
 struct CsvEncoder {
-    file: File,
+    file: Box<dyn Writing>,
     format: CsvFormat,
     bytes: Vec<u8>,
+    n_bytes: u64,
 }
 
 impl Encoder for CsvEncoder {
@@ -162,10 +159,15 @@ impl Encoder for CsvEncoder {
         self.format.encode(rows, &mut self.bytes)?;
         // Not by the library's writer, which makes text of an error such as a full disk.
         self.file.write_all(&self.bytes)?;
+        self.n_bytes += self.bytes.len() as u64;
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<File, EncodeError> {
+    fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    fn finish(self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError> {
         Ok(self.file)
     }
 }

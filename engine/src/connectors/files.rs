@@ -1,26 +1,35 @@
 //! Finds the files of a source by path, folder or pattern.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use super::storage::{self, Address, Storage, StoredFile};
 use crate::error::{Error, Result};
 
-/// One file, the files of a folder, or the files that match a pattern.
+/// One file, the files of a folder, or the files that match a pattern, at a path or a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Files {
     place: PathBuf,
-    /// What the files of a folder end in.
-    extension: &'static str,
+    /// How a place that is a URL is reached.
+    storage: Storage,
+    /// What the files of a folder end in, one of these; the first is named in messages.
+    extensions: &'static [&'static str],
 }
 
 impl Files {
-    pub(crate) fn new(place: impl AsRef<Path>, extension: &'static str) -> Self {
+    pub(crate) fn new(place: impl AsRef<Path>, extensions: &'static [&'static str]) -> Self {
         Self {
-            place: place.as_ref().to_owned(),
-            extension,
+            place: storage::local_path(place.as_ref()),
+            storage: Storage::default(),
+            extensions,
         }
+    }
+
+    #[must_use]
+    pub(crate) fn storage(self, storage: Storage) -> Self {
+        Self { storage, ..self }
     }
 
     pub(crate) fn place(&self) -> String {
@@ -28,10 +37,18 @@ impl Files {
     }
 
     /// The files, sorted by name; never none. Hidden files, of a folder also those whose name begins
-    /// with `_`, are passed over, unless named.
+    /// with `_`, are passed over, unless named. Of a folder, the folders of partitions in it, such as
+    /// `year=2024`, are read too.
     ///
     /// A path that exists is taken as it is, even if it holds characters of a pattern.
-    pub(crate) fn list(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn list(&self) -> Result<Vec<StoredFile>> {
+        match Address::of(&self.place)? {
+            Some(address) => storage::list(&address, &self.storage, self.extensions),
+            None => self.paths()?.into_iter().map(StoredFile::local).collect(),
+        }
+    }
+
+    fn paths(&self) -> Result<Vec<PathBuf>> {
         match fs::metadata(&self.place) {
             Ok(found) if found.is_dir() => self.list_folder(),
             Ok(_) => Ok(vec![self.place.clone()]),
@@ -39,6 +56,10 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.does_not_exist()),
             Err(error) => Err(cannot_read(&self.place, error)),
         }
+    }
+
+    fn extension(&self) -> &'static str {
+        self.extensions.first().copied().unwrap_or("*")
     }
 
     fn does_not_exist(&self) -> Error {
@@ -49,24 +70,31 @@ impl Files {
             }
             _ => error.with_hint(format!(
                 "Name a file, a folder, or a pattern such as \"births/*.{}\".",
-                self.extension
+                self.extension()
             )),
         }
     }
 
     fn list_folder(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
-        for entry in fs::read_dir(&self.place).map_err(|e| cannot_read(&self.place, e))? {
-            let path = entry.map_err(|e| cannot_read(&self.place, e))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let wanted = path
-                .extension()
-                .is_some_and(|e| e.eq_ignore_ascii_case(self.extension));
-            if wanted && !name.starts_with(['.', '_']) && path.is_file() {
-                files.push(path);
+        let mut folders = vec![self.place.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).map_err(|e| cannot_read(&folder, e))? {
+                let path = entry.map_err(|e| cannot_read(&folder, e))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if is_hidden(&name) {
+                    continue;
+                }
+                let ends = |e: &OsStr| self.extensions.iter().any(|x| e.eq_ignore_ascii_case(x));
+                if path.extension().is_some_and(ends) && path.is_file() {
+                    files.push(path);
+                } else if name.contains('=') && path.is_dir() {
+                    // A folder of `year=2024` and the like is read with all that is below it.
+                    folders.push(path);
+                }
             }
         }
-        self.sorted(files, &self.place.join(format!("*.{}", self.extension)))
+        self.sorted(files, &self.place.join(format!("*.{}", self.extension())))
     }
 
     fn list_matches(&self) -> Result<Vec<PathBuf>> {
@@ -75,10 +103,8 @@ impl Files {
             require_literal_leading_dot: true,
             ..glob::MatchOptions::default()
         };
-        let matches = glob::glob_with(&self.place(), options).map_err(|error| {
-            Error::pipeline(format!("{:?} is not a pattern of files", self.place))
-                .with_detail(format!("At character {}: {}.", error.pos + 1, error.msg))
-        })?;
+        let matches = glob::glob_with(&self.place(), options)
+            .map_err(|error| no_pattern(&self.place(), &error))?;
         let mut files = Vec::new();
         for found in matches {
             let path = found.map_err(|error| {
@@ -95,14 +121,31 @@ impl Files {
     fn sorted(&self, mut files: Vec<PathBuf>, pattern: &Path) -> Result<Vec<PathBuf>> {
         files.sort();
         if files.is_empty() {
-            return Err(no_match(pattern));
+            return Err(no_local_match(pattern));
         }
         Ok(files)
     }
 }
 
-fn no_match(pattern: &Path) -> Error {
-    let error = Error::environment(format!("no file matches {pattern:?}"));
+/// Files that are passed over where they are not named.
+pub(crate) fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '_'])
+}
+
+pub(crate) fn no_match(pattern: &str) -> Error {
+    Error::environment(format!("no file matches {pattern:?}"))
+}
+
+pub(crate) fn no_pattern(place: &str, error: &glob::PatternError) -> Error {
+    Error::pipeline(format!("{place:?} is not a pattern of files")).with_detail(format!(
+        "At character {}: {}.",
+        error.pos + 1,
+        error.msg
+    ))
+}
+
+fn no_local_match(pattern: &Path) -> Error {
+    let error = no_match(&pattern.display().to_string());
     let folder: PathBuf = pattern
         .components()
         .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))
@@ -124,43 +167,6 @@ pub(crate) fn cannot_read(path: &Path, error: io::Error) -> Error {
     Error::environment(format!("cannot read {path:?}: {reason}")).with_source(error)
 }
 
-/// What tells that a file has changed since it was first looked at.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Stamp {
-    pub(crate) n_bytes: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Stamp {
-    pub(crate) fn of(path: &Path) -> Result<Self> {
-        let found = fs::metadata(path).map_err(|e| cannot_read(path, e))?;
-        Ok(Self {
-            n_bytes: found.len(),
-            modified: found.modified().ok(),
-        })
-    }
-
-    /// Checks that the file is still the one that was looked at.
-    pub(crate) fn check(&self, path: &Path) -> Result<()> {
-        match Self::of(path)? == *self {
-            true => Ok(()),
-            false => Err(has_changed(path)),
-        }
-    }
-}
-
-/// The error of a file that is not what it was.
-pub(crate) fn has_changed(path: &Path) -> Error {
-    let name = file_name(path);
-    Error::data(format!("{name} has changed since it was first read"))
-        .with_hint("Build the pipeline anew, and write new files beside those that are being read.")
-}
-
-/// The name of a file in messages and split names.
-pub(crate) fn file_name(path: &Path) -> String {
-    format!("file {:?}", path.display().to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,11 +174,11 @@ mod tests {
     use expect_test::expect;
 
     fn list(folder: &TestFolder, place: &str) -> String {
-        match Files::new(folder.path(place), "csv").list() {
+        match Files::new(folder.path(place), &["csv"]).list() {
             Ok(files) => folder.hide(
                 files
                     .iter()
-                    .map(|f| f.display().to_string() + "\n")
+                    .map(|f| f.location().to_owned() + "\n")
                     .collect(),
             ),
             Err(error) => folder.hide(error.to_string()),

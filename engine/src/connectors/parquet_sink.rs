@@ -1,8 +1,8 @@
-//! Writes Parquet files: a folder of shards, published by one rename.
+//! Writes Parquet files: a folder of shards, published whole.
 
-use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -12,8 +12,9 @@ use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
 use super::SPLIT_ROWS;
+use super::file_sink::file_sink_options;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
-use super::staging::Existing;
+use super::storage::Writing;
 use crate::error::Result;
 use crate::sink::{Publication, Sink};
 use crate::transform::Description;
@@ -33,7 +34,8 @@ pub enum ParquetCompression {
 /// A folder of Parquet files, `part-00000-of-00002.parquet` and so on.
 ///
 /// Each worker writes shards of its own; rows of a worker keep their order. Nothing can be seen until
-/// the run has ended well: then the whole folder appears by one rename. Where there are no rows, one
+/// the run has ended well: then the whole folder appears by one rename, or, where the place is a URL such as
+/// `s3://bucket/births`, its files appear one after the other, and `_SUCCESS` when all are there. Where there are no rows, one
 /// file with the schema is published. Nulls are nulls.
 ///
 /// A folder that is not empty is refused before the first row is read, unless
@@ -60,31 +62,15 @@ pub fn parquet_sink(folder: impl AsRef<Path>) -> ParquetSink {
 }
 
 impl ParquetSink {
-    /// Starts a new file after so many rows, at least one.
-    #[must_use]
-    pub fn rows_per_file(mut self, n_rows: u64) -> Self {
-        self.options.rows_per_file = Some(n_rows.max(1));
-        self
-    }
-
     /// How pages are compressed.
     #[must_use]
     pub fn compression(mut self, compression: ParquetCompression) -> Self {
         self.compression = compression;
         self
     }
-
-    /// Replaces a folder that is there, once the new one is whole.
-    ///
-    /// The old folder is moved aside, the new one takes its name, and the old one is removed: two
-    /// renames, between which a reader finds nothing. A folder that holds anything but Parquet files
-    /// is refused.
-    #[must_use]
-    pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.options.existing = Existing::when(overwrite);
-        self
-    }
 }
+
+file_sink_options!(ParquetSink);
 
 impl ParquetSink {
     pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
@@ -101,7 +87,8 @@ impl Sink for ParquetSink {
     }
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
-        accept_columns(schema, "Parquet", |field| {
+        let schema = self.options.file_schema(schema)?;
+        accept_columns(&schema, "Parquet", |field| {
             if has_union(field) {
                 return Some("Parquet has no unions.".to_owned());
             }
@@ -151,7 +138,11 @@ impl FileFormat for ParquetFormat {
         "parquet"
     }
 
-    fn create(&self, file: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError> {
+    fn create(
+        &self,
+        file: Box<dyn Writing>,
+        schema: &SchemaRef,
+    ) -> Result<Box<dyn Encoder>, EncodeError> {
         let compression = match self.compression {
             ParquetCompression::Snappy => Compression::SNAPPY,
             ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::try_new(3)?),
@@ -162,16 +153,44 @@ impl FileFormat for ParquetFormat {
             // What is read back as splits of this size balances over workers.
             .set_max_row_group_row_count(Some(SPLIT_ROWS as usize))
             .build();
-        let handle = file.try_clone()?;
-        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))?;
-        Ok(Box::new(ParquetEncoder { writer, handle }))
+        let file = Held(Arc::new(Mutex::new(Some(file))));
+        let writer = ArrowWriter::try_new(file.clone(), Arc::clone(schema), Some(properties))?;
+        Ok(Box::new(ParquetEncoder { writer, file }))
     }
 }
 
 struct ParquetEncoder {
-    writer: ArrowWriter<File>,
-    /// To give the file back: `into_inner` of the writer makes text of an error such as a full disk.
-    handle: File,
+    writer: ArrowWriter<Held>,
+    file: Held,
+}
+
+/// The file, held by the library and by us: the library gives a finished file back only after it has
+/// made text of an error such as a full disk.
+#[derive(Clone)]
+struct Held(Arc<Mutex<Option<Box<dyn Writing>>>>);
+
+impl Held {
+    fn with<T>(&self, act: impl FnOnce(&mut dyn Writing) -> io::Result<T>) -> io::Result<T> {
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => act(&mut **file),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn take(&self) -> io::Result<Box<dyn Writing>> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.take().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Held {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.with(|file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.with(|file| file.flush())
+    }
 }
 
 impl Encoder for ParquetEncoder {
@@ -179,9 +198,13 @@ impl Encoder for ParquetEncoder {
         Ok(self.writer.write(rows)?)
     }
 
-    fn finish(mut self: Box<Self>) -> Result<File, EncodeError> {
+    fn n_bytes(&self) -> u64 {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError> {
         self.writer.finish()?;
-        Ok(self.handle)
+        Ok(self.file.take()?)
     }
 }
 

@@ -191,20 +191,3 @@ impl Operator for DistinctOperator {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::AsArray;
-
-    #[test]
-    fn the_key_is_bytes() {
-        let rows = crate::testing::table("a: 1, 1");
-        let key = RowKey::of(&all_columns(&rows.schema()), &rows.schema()).unwrap();
-        let bytes: ArrayRef = Arc::new(key.bytes(&rows).unwrap());
-        assert_eq!(
-            bytes.as_binary::<i32>().value(0),
-            bytes.as_binary::<i32>().value(1)
-        );
-    }
-}

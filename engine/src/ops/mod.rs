@@ -7,6 +7,8 @@ mod group_by;
 mod join;
 mod map_batches;
 mod map_rows;
+#[cfg(test)]
+pub(crate) mod relational_tests;
 mod row_key;
 mod select;
 mod split_by_hash;

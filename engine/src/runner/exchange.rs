@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::array::{Array, ArrayRef, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use timely::communication::{Pull, Push};
@@ -20,6 +20,7 @@ use super::container::Rows;
 use super::failure::{Failure, guard};
 use super::time::LogicalTime;
 use crate::error::{Error, Result};
+use crate::keys::normal;
 use crate::transform::Distribution;
 
 /// Keys are dealt to this many groups, and groups to workers, so that state kept per group can be dealt
@@ -32,38 +33,102 @@ pub(crate) fn deal(
     keys: &[String],
     n_workers: usize,
 ) -> Result<Vec<Option<RecordBatch>>> {
-    let mut indices: Vec<Vec<u32>> = vec![Vec::new(); n_workers];
-    for (row, group) in key_groups(rows, keys)?.into_iter().enumerate() {
-        indices[group * n_workers / KEY_GROUPS].push(u32::try_from(row).unwrap_or(u32::MAX));
+    let groups = key_groups(rows, keys)?;
+    let worker_of: [usize; KEY_GROUPS] = std::array::from_fn(|g| g * n_workers / KEY_GROUPS);
+    let mut n_rows = vec![0; n_workers];
+    for &group in &groups {
+        n_rows[worker_of[usize::from(group)]] += 1;
+    }
+    if let Some(worker) = n_rows.iter().position(|&n| n == rows.num_rows()) {
+        let mut parts = vec![None; n_workers];
+        parts[worker] = (rows.num_rows() > 0).then(|| rows.clone());
+        return Ok(parts);
+    }
+    let mut indices: Vec<Vec<u32>> = n_rows.into_iter().map(Vec::with_capacity).collect();
+    for (row, &group) in (0u32..).zip(&groups) {
+        indices[worker_of[usize::from(group)]].push(row);
     }
     indices
         .into_iter()
         .map(|rows_of| match rows_of.len() {
             0 => Ok(None),
-            n if n == rows.num_rows() => Ok(Some(rows.clone())),
             _ => Ok(Some(take_record_batch(rows, &UInt32Array::from(rows_of))?)),
         })
         .collect()
 }
 
 /// The key group of each row: equal keys, null included, share one, today and after a restart.
-fn key_groups(rows: &RecordBatch, keys: &[String]) -> Result<Vec<usize>> {
+///
+/// It is the FarmHash of the keys as arrow-row writes them; -0.0 counts as 0.0, and every NaN as the same.
+fn key_groups(rows: &RecordBatch, keys: &[String]) -> Result<Vec<u8>> {
     let schema: SchemaRef = rows.schema();
     let mut columns = Vec::with_capacity(keys.len());
     let mut fields = Vec::with_capacity(keys.len());
     for key in keys {
         let index = crate::expression::check_column(key, &schema)?;
-        columns.push(Arc::clone(rows.column(index)));
+        columns.push(normal(rows.column(index))?);
         fields.push(SortField::new(schema.field(index).data_type().clone()));
+    }
+    if let [column] = columns.as_slice()
+        && let Some(groups) = groups_of_numbers(column)
+    {
+        return Ok(groups);
     }
     let converter = RowConverter::new(fields)
         .map_err(|e| Error::pipeline(format!("rows cannot be dealt by {keys:?}")).with_source(e))?;
     let keys = converter.convert_columns(&columns)?;
-    let groups = KEY_GROUPS as u64;
-    Ok(keys
-        .iter()
-        .map(|key| usize::try_from(farmhash::fingerprint64(key.as_ref()) % groups).unwrap_or(0))
-        .collect())
+    Ok(keys.iter().map(|key| group_of(key.as_ref())).collect())
+}
+
+fn group_of(key: &[u8]) -> u8 {
+    // Less than `KEY_GROUPS`, so it fits.
+    (farmhash::fingerprint64(key) % KEY_GROUPS as u64).to_le_bytes()[0]
+}
+
+/// The groups of one column of integers, dates or times, whose row bytes are written without a converter.
+fn groups_of_numbers(column: &ArrayRef) -> Option<Vec<u8>> {
+    let (flip32, flip64) = match column.data_type() {
+        DataType::Int32 | DataType::Date32 | DataType::Time32(_) => (1 << 31, 0),
+        DataType::UInt32 => (0, 0),
+        DataType::Int64
+        | DataType::Date64
+        | DataType::Time64(_)
+        | DataType::Timestamp(_, _)
+        | DataType::Duration(_) => (0, 1 << 63),
+        DataType::UInt64 => (0, 0),
+        _ => return None,
+    };
+    let nulls = column.nulls().cloned();
+    let valid = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
+    let data = column.to_data().into_builder();
+    if column.data_type().primitive_width() == Some(4) {
+        let bits = UInt32Array::from(data.data_type(DataType::UInt32).build().ok()?);
+        let all = bits.values().iter().enumerate();
+        return Some(
+            all.map(|(row, value)| {
+                let mut key = [0; 5];
+                if valid(row) {
+                    key[0] = 1;
+                    key[1..].copy_from_slice(&(value ^ flip32).to_be_bytes());
+                }
+                group_of(&key)
+            })
+            .collect(),
+        );
+    }
+    let bits = UInt64Array::from(data.data_type(DataType::UInt64).build().ok()?);
+    let all = bits.values().iter().enumerate();
+    Some(
+        all.map(|(row, value)| {
+            let mut key = [0; 9];
+            if valid(row) {
+                key[0] = 1;
+                key[1..].copy_from_slice(&(value ^ flip64).to_be_bytes());
+            }
+            group_of(&key)
+        })
+        .collect(),
+    )
 }
 
 /// How the rows of one edge are dealt to workers.
@@ -176,9 +241,34 @@ mod tests {
     fn groups_are_farmhash_of_the_row_bytes() {
         let rows = table("k: 7, null").slice(1, 1);
         let expected = farmhash::fingerprint64(&[0; 9]) % 128;
-        assert_eq!(
-            key_groups(&rows, &["k".into()]).unwrap(),
-            [usize::try_from(expected).unwrap()]
-        );
+        let groups = key_groups(&rows, &["k".into()]).unwrap();
+        assert_eq!(groups, [u8::try_from(expected).unwrap()]);
+    }
+
+    proptest! {
+        /// Numbers skip the converter, and land where it would put them.
+        #[test]
+        fn groups_of_numbers_are_those_of_their_row_bytes(
+            values in prop::collection::vec(prop::option::of(any::<i64>()), 0..50),
+        ) {
+            let longs: ArrayRef = Arc::new(arrow::array::Int64Array::from(values.clone()));
+            let ints: ArrayRef = Arc::new(values.iter().map(|v| v.map(|v| v as i32)).collect::<arrow::array::Int32Array>());
+            let unsigned: ArrayRef = Arc::new(values.iter().map(|v| v.map(|v| v as u64)).collect::<UInt64Array>());
+            let small: ArrayRef = Arc::new(values.iter().map(|v| v.map(|v| v as u32)).collect::<UInt32Array>());
+            let days = arrow::compute::cast(&ints, &DataType::Date32).unwrap();
+            for column in [longs, ints, unsigned, small, days] {
+                let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())]).unwrap();
+                let rows = converter.convert_columns(std::slice::from_ref(&column)).unwrap();
+                let expected: Vec<u8> = rows.iter().map(|r| group_of(r.as_ref())).collect();
+                prop_assert_eq!(groups_of_numbers(&column), Some(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_meet_and_so_do_nans() {
+        let rows = table("k: 0.0, -0.0; n: 1, 2");
+        let groups = key_groups(&rows, &["k".into()]).unwrap();
+        assert_eq!(groups[0], groups[1]);
     }
 }

@@ -1,5 +1,7 @@
 //! Both back-ends on small graphs.
 
+mod any_split;
+
 use std::collections::BTreeMap;
 
 use expect_test::expect;

@@ -51,23 +51,37 @@ impl Features {
         &self.list
     }
 
-    /// Looks at many values at once: leaving at the first would be slower where there is none.
-    fn any_missing(&self) -> bool {
-        let in_part = |part: &[f32]| part.iter().fold(false, |seen, v| seen | v.is_nan());
-        self.values().chunks(1024).any(in_part)
-    }
-
-    /// The first missing feature of each row that has one: the row, and the column of the matrix.
+    /// See [`missing`].
     pub(crate) fn missing(&self) -> Vec<(usize, usize)> {
-        if self.width == 0 || !self.any_missing() {
-            return Vec::new();
-        }
-        self.values()
-            .chunks_exact(self.width)
-            .enumerate()
-            .filter_map(|(row, values)| Some((row, values.iter().position(|v| v.is_nan())?)))
-            .collect()
+        missing(self.values(), self.width)
     }
+}
+
+/// Writes the feature matrix of `rows`, which hold the raw columns among others, over what `matrix` holds.
+///
+/// # Errors
+/// If a raw column is missing or of another type, or an expression fails on a row.
+pub(crate) fn write_matrix(
+    fitted: &FittedPreprocess,
+    rows: &RecordBatch,
+    matrix: &mut Vec<f32>,
+) -> Result<()> {
+    check_inputs(&fitted.input_schema(), &rows.schema())?;
+    fitted.write_floats(rows, matrix)
+}
+
+/// The first missing feature of each row of a matrix that has one: the row, and the column.
+pub(crate) fn missing(matrix: &[f32], width: usize) -> Vec<(usize, usize)> {
+    // Looks at many values at once: leaving at the first would be slower where there is none.
+    let in_part = |part: &[f32]| part.iter().fold(false, |seen, v| seen | v.is_nan());
+    if width == 0 || !matrix.chunks(1024).any(in_part) {
+        return Vec::new();
+    }
+    matrix
+        .chunks_exact(width)
+        .enumerate()
+        .filter_map(|(row, values)| Some((row, values.iter().position(|v| v.is_nan())?)))
+        .collect()
 }
 
 /// The name of the feature in a column of the matrix, with its place where a feature takes several.

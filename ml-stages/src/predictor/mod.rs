@@ -40,7 +40,7 @@ pub use manifest::{FORMAT_VERSION, Golden, Manifest, NullAs, OnnxType, RawInput}
 pub use save::SavePredictor;
 pub use tolerance::SCORE_TOLERANCE;
 
-pub(crate) use features::{Features, check_inputs, feature_at, raw_columns};
+pub(crate) use features::{Features, check_inputs, feature_at, missing, raw_columns, write_matrix};
 pub(crate) use session::LentSession;
 pub(crate) use tolerance::relative_difference;
 
@@ -145,6 +145,11 @@ impl Predictor {
     /// written, for the reason in the manifest.
     pub fn fused_onnx(&self) -> Option<&[u8]> {
         self.file(FUSED_FILE)
+    }
+
+    /// True if both have one preprocessing and one model.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core) || self.core.files == other.core.files
     }
 
     fn file(&self, name: &str) -> Option<&[u8]> {

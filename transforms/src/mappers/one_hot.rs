@@ -57,6 +57,10 @@ impl Kernel for Spread {
         Ok(inputs[0].clone())
     }
 
+    fn keeps_values(&self) -> bool {
+        true
+    }
+
     fn to_onnx(&self, inputs: &[Value], _graph: &mut OnnxGraph) -> Result<Value> {
         Ok(inputs[0].clone())
     }

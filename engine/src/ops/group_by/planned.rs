@@ -219,7 +219,7 @@ fn take_out_aggregates(output: &Expr, found: &mut Vec<Expr>) -> Result<Expr> {
                 Ok(TreeNodeRecursion::Continue)
             })?;
         }
-        if !found.contains(&expr) {
+        if nested.is_none() && !found.contains(&expr) {
             found.push(expr.clone());
         }
         let column = col(internal_name(&expr));
@@ -248,7 +248,7 @@ fn plan_aggregate(n: usize, expr: &Expr, schema: &SchemaRef) -> Result<PlannedAg
         .build();
     let coerced = ExprSimplifier::new(context)
         .coerce(expr.clone(), &df_schema)
-        .map_err(refused)?;
+        .map_err(|error| types_refused(expr, &text, schema).unwrap_or_else(|| refused(error)))?;
     let lowered = LoweredAggregateBuilder::new(
         &coerced,
         &df_schema,
@@ -295,6 +295,19 @@ fn plan_aggregate(n: usize, expr: &Expr, schema: &SchemaRef) -> Result<PlannedAg
         filter: filter.transpose()?,
         states,
     })
+}
+
+/// Which types the aggregate does not take; nothing where an argument itself is wrong.
+fn types_refused(expr: &Expr, text: &str, schema: &SchemaRef) -> Option<Error> {
+    let Expr::AggregateFunction(AggregateFunction { params, .. }) = expr else {
+        return None;
+    };
+    let mut error = Error::pipeline(format!("aggregate `{text}` does not take these values"));
+    for argument in &params.args {
+        let compiled = Expression::compile(argument, schema).ok()?;
+        error = error.with_detail(format!("`{argument}` is {}.", compiled.data_type()));
+    }
+    Some(error.with_hint("Cast them first, such as with `cast(col(\"a\"), DataType::Float64)`."))
 }
 
 /// Refuses aggregates whose result would depend on the order in which rows arrive.

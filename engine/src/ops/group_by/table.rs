@@ -212,11 +212,11 @@ pub(super) fn converters(planned: &Planned) -> Result<Vec<Box<dyn GroupsAccumula
 }
 
 fn failed(planned: &Planned, aggregate: usize, error: DataFusionError) -> Error {
-    let detail = match &error {
-        DataFusionError::ArrowError(cause, _) => cause.to_string(),
-        DataFusionError::External(cause) => cause.to_string(),
-        other => other.strip_backtrace(),
-    };
     let text = &planned.aggregates[aggregate].text;
-    Error::data(format!("aggregate `{text}` failed: {detail}")).with_source(error)
+    let of = |detail: String| Error::data(format!("aggregate `{text}` failed: {detail}"));
+    match error {
+        DataFusionError::External(cause) => of(cause.to_string()),
+        DataFusionError::ArrowError(cause, _) => of(cause.to_string()).with_source(*cause),
+        other => of(other.strip_backtrace()).with_source(other),
+    }
 }

@@ -1,0 +1,98 @@
+//! Runs a part of a pipeline over rows written as text, in any split and with any number of workers.
+
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::record_batch::RecordBatch;
+use expect_test::Expect;
+
+use crate::connectors::{collect, from_record_batches};
+use crate::error::Result;
+use crate::pipeline::{Collection, Pipeline};
+use crate::runner::{Progress, RunOptions};
+use crate::testing::{show, table};
+
+/// The rows that `compose` makes of `rows`, which are read in splits of `split_rows`.
+pub(crate) fn run_over(
+    rows: &RecordBatch,
+    split_rows: usize,
+    workers: usize,
+    compose: &dyn Fn(&Collection) -> Collection,
+) -> Result<RecordBatch> {
+    let n_rows = rows.num_rows();
+    let mut splits: Vec<RecordBatch> = (0..n_rows)
+        .step_by(split_rows.max(1))
+        .map(|start| rows.slice(start, split_rows.min(n_rows - start)))
+        .collect();
+    if splits.is_empty() {
+        splits.push(rows.clone());
+    }
+    let pipeline = Pipeline::new("test");
+    let made = compose(&pipeline.read("rows", from_record_batches(splits)));
+    let (sink, collected) = collect();
+    made.write(sink);
+    pipeline.run(&RunOptions::new().workers(workers).progress(Progress::Never))?;
+    let batches = collected.take();
+    let schema = batches
+        .first()
+        .map_or_else(|| rows.schema(), RecordBatch::schema);
+    Ok(concat_batches(&schema, &batches)?)
+}
+
+/// The rows in the order of all columns that have one.
+pub(crate) fn sorted(rows: &RecordBatch) -> RecordBatch {
+    let columns: Vec<SortColumn> = rows
+        .columns()
+        .iter()
+        .filter(|c| !c.data_type().is_nested())
+        .map(|c| SortColumn {
+            values: c.clone(),
+            options: None,
+        })
+        .collect();
+    if columns.is_empty() || rows.num_rows() == 0 {
+        return rows.clone();
+    }
+    let order = lexsort_to_indices(&columns, None).unwrap();
+    take_record_batch(rows, &order).unwrap()
+}
+
+/// Checks the rows, put in order, that `compose` makes of those in `input`: the same for any split and
+/// for 1 to 4 workers. An error is compared by its message.
+pub(crate) fn check_rows(
+    input: &str,
+    compose: impl Fn(&Collection) -> Collection,
+    expected: Expect,
+) {
+    let rows = table(input);
+    check_batch(&rows, compose, expected);
+}
+
+pub(crate) fn check_batch(
+    rows: &RecordBatch,
+    compose: impl Fn(&Collection) -> Collection,
+    expected: Expect,
+) {
+    let text = |made: Result<RecordBatch>| match made {
+        Ok(made) => show(&sorted(&made)),
+        Err(error) => error.report(),
+    };
+    let whole = text(run_over(rows, rows.num_rows(), 1, &compose));
+    expected.assert_eq(&whole);
+    for workers in 1..=4 {
+        for split_rows in [1, 2, 5] {
+            let cut = text(run_over(rows, split_rows, workers, &compose));
+            assert_eq!(cut, whole, "{workers} workers, splits of {split_rows} rows");
+        }
+    }
+}
+
+/// Checks the message by which the plan refuses what `compose` makes.
+pub(crate) fn refuse_rows(
+    input: &str,
+    compose: impl Fn(&Collection) -> Collection,
+    expected: Expect,
+) {
+    match run_over(&table(input), 1_000, 1, &compose) {
+        Ok(made) => panic!("accepted:\n{}", show(&made)),
+        Err(error) => expected.assert_eq(&error.report()),
+    }
+}
