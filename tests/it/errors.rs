@@ -12,12 +12,13 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use expect_test::{Expect, expect};
-use mainstem::engine::expression::cast;
-use mainstem::engine::expression::functions::regex;
 use mainstem::engine::testing::table;
-use mainstem::engine::{Error, OnBadRow, Progress};
+use mainstem::engine::{Error, Progress};
 use mainstem::prelude::*;
 use parquet::arrow::ArrowWriter;
+
+mod graph;
+mod rows;
 
 /// What has to change for an error to go away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,7 @@ fn check_in(
     expected_class: Class,
     expected: Expect,
 ) {
+    let mut messages = Vec::new();
     for workers in [1, 3] {
         let pipeline = Pipeline::new("test");
         let out = folder.join("out");
@@ -73,14 +75,16 @@ fn check_in(
             Err(error) => error,
         };
         let message = error.to_string().replace(&*folder.to_string_lossy(), "DIR");
-        expected.assert_eq(&message);
         assert_eq!(class(&error), expected_class, "{message}");
         let left: Vec<_> = fs::read_dir(folder).unwrap().flatten().collect();
         let left = left
             .iter()
             .filter(|e| e.path().extension().is_none() && e.path().is_dir());
         assert_eq!(left.count(), 0, "something was published");
+        messages.push(message);
     }
+    expected.assert_eq(&messages[0]);
+    assert_eq!(messages[1], messages[0], "with 3 workers");
 }
 
 fn schema(fields: &[(&str, DataType, bool)]) -> SchemaRef {
@@ -110,6 +114,15 @@ fn numbers(n_rows: i64) -> RecordBatch {
     let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..n_rows));
     RecordBatch::try_new(schema(&[("n", DataType::Int64, true)]), vec![n]).unwrap()
 }
+
+fn people_of(p: &Pipeline, dir: &Path) -> Collection {
+    p.read("people", connectors::csv(dir.join("people.csv")))
+}
+
+const PEOPLE: (&str, &[u8]) = (
+    "people.csv",
+    b"name,age\nAda,36\nBob,7\nMax,300\nEve,0\nZoe,41\n",
+);
 
 // ---- lines and fields of CSV
 
@@ -407,167 +420,4 @@ fn a_csv_header_with_a_name_twice() {
               in transform "people"
               Hint: Rename one of them."#]],
     );
-}
-
-// ---- the graph
-
-fn people_of(p: &Pipeline, dir: &Path) -> Collection {
-    p.read("people", connectors::csv(dir.join("people.csv")))
-}
-
-const PEOPLE: (&str, &[u8]) = (
-    "people.csv",
-    b"name,age\nAda,36\nBob,7\nMax,300\nEve,0\nZoe,41\n",
-);
-
-#[test]
-fn a_column_that_is_not_there() {
-    check(
-        &[PEOPLE],
-        |p, dir| {
-            people_of(p, dir)
-                .filter(col("Age").gt(lit(18)))
-                .with_column("x", col("years") + lit(1))
-        },
-        Graph,
-        expect![[r#"
-            column "Age" is not there
-              in transform "filter"
-              The columns are "name", "age".
-              Hint: Names are case-sensitive: did you mean "age"?"#]],
-    );
-}
-
-#[test]
-fn a_selection_without_columns() {
-    check(
-        &[PEOPLE],
-        |p, dir| people_of(p, dir).select(Vec::<mainstem::engine::Expr>::new()),
-        Graph,
-        expect![[r#"
-            select needs at least one column
-              in transform "select""#]],
-    );
-}
-
-#[test]
-fn a_column_that_is_made_twice() {
-    check(
-        &[PEOPLE],
-        |p, dir| people_of(p, dir).select([col("age"), col("name").alias("age")]),
-        Graph,
-        expect![[r#"
-            column "age" is made twice
-              in transform "select"
-              Hint: Give one of them another name with `.alias(name)`."#]],
-    );
-}
-
-// ---- rows on which an expression fails
-
-#[test]
-fn an_overflow_in_a_cast() {
-    check(
-        &[PEOPLE],
-        |p, dir| people_of(p, dir).with_column("small", cast(col("age"), DataType::Int8)),
-        Data,
-        expect![[r#"
-            file "DIR/people.csv", row 2: expression `CAST(age AS Int8)` failed on {"age":300}: Cast error: Can't cast value 300 to type Int8
-              in transform "with_column"
-              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
-    );
-}
-
-#[test]
-fn a_division_by_zero() {
-    check(
-        &[PEOPLE],
-        |p, dir| {
-            let rows = people_of(p, dir).filter(col("name").not_eq(lit("Max")));
-            rows.named("rates/per_year")
-                .with_column("rate", lit(100) / col("age"))
-        },
-        Data,
-        expect![[r#"
-            file "DIR/people.csv", row 3: expression `Int32(100) / age` failed on {"age":0}: Divide by zero error
-              in transform "rates/per_year"
-              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
-    );
-}
-
-#[test]
-fn a_pattern_that_is_none() {
-    check(
-        &[("patterns.csv", b"text,pattern\naa,a+\nbb,b(\n")],
-        |p, dir| {
-            let rows = p.read("patterns", connectors::csv(dir.join("patterns.csv")));
-            rows.filter(regex::expr_fn::regexp_like(
-                col("text"),
-                col("pattern"),
-                None,
-            ))
-        },
-        Data,
-        expect![[r#"
-            file "DIR/patterns.csv", row 1: expression `regexp_like(text, pattern)` failed on {"text":"bb","pattern":"b("}: Compute error: Regular expression did not compile: Syntax( regex parse error: b( ^ error: unclosed group )
-              in transform "filter"
-              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
-    );
-}
-
-#[test]
-fn a_row_that_a_function_cannot_take() {
-    #[derive(serde::Serialize, serde::Deserialize)]
-    struct Person {
-        name: String,
-        age: u8,
-    }
-    check(
-        &[PEOPLE],
-        |p, dir| people_of(p, dir).map_rows(|person: Person| person),
-        Data,
-        expect![[r#"
-            file "DIR/people.csv", row 2: {"name":"Max","age":300} is not a Person: integer conversion failed: out of range integral type conversion attempted
-              in transform "map_rows"
-              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
-    );
-}
-
-/// Under the other policies the rest of the rows goes on, and the letters say where the bad ones stood.
-#[test]
-fn only_the_rows_that_fail_are_rejected() {
-    for workers in [1, 3] {
-        let folder = tempfile::tempdir().unwrap();
-        let lines: String = (0..20_000).map(|n| format!("{n}\n")).collect();
-        fs::write(folder.path().join("n.csv"), format!("n\n{lines}")).unwrap();
-        let pipeline = Pipeline::new("test");
-        let (bad, letters) = connectors::collect();
-        let (sink, good) = connectors::collect();
-        pipeline
-            .read("numbers", connectors::csv(folder.path().join("n.csv")))
-            .filter(col("n").not_eq(lit(4)))
-            .select([
-                (lit(1000) / (col("n") % lit(9973) - lit(5))).alias("q"),
-                col("n"),
-            ])
-            .dead_letters_to(bad)
-            .filter(lit(7).gt(lit(1) / (col("n") - lit(12_345))))
-            .on_bad_row(OnBadRow::Drop)
-            .write(sink);
-        let options = RunOptions::new().workers(workers).progress(Progress::Never);
-        let report = pipeline.run(&options).unwrap();
-        let n_good: usize = good.take().iter().map(RecordBatch::num_rows).sum();
-        assert_eq!(n_good, 20_000 - 1 - 3 - 1);
-        assert_eq!(report.node("filter-2").unwrap().rejected, 1);
-        let letters = letters.take();
-        let letters = arrow::compute::concat_batches(&letters[0].schema(), &letters).unwrap();
-        let shown = mainstem::engine::testing::show(&letters);
-        let shown = shown.replace(&*folder.path().to_string_lossy(), "DIR");
-        expect![[r#"
-            node: 'select', 'select', 'select'
-            split: 'file "DIR/n.csv"', 'file "DIR/n.csv"', 'file "DIR/n.csv"'
-            row: 5, 9978, 19951
-            reason: 'expression `Int32(1000) / (n % Int32(9973) - Int32(5)) AS q` failed on {"n":5}: Divide by zero error', 'expression `Int32(1000) / (n % Int32(9973) - Int32(5)) AS q` failed on {"n":9978}: Divide by zero error', 'expression `Int32(1000) / (n % Int32(9973) - Int32(5)) AS q` failed on {"n":19951}: Divide by zero error'
-            data: '{"n":5}', '{"n":9978}', '{"n":19951}'"#]].assert_eq(&shown);
-    }
 }

@@ -81,8 +81,8 @@ impl Plan {
     /// let options = RunOptions::new().workers(2).memory_bytes(100_000_000);
     /// let text = pipeline.plan()?.explain_with(&options);
     /// assert!(text.starts_with(
-    ///     "2 workers, memory budget 100.0 MB\n  \
-    ///      phase 1: at most 25.0 MB of rows in flight, 12.5 MB for each source and worker\n\n\
+    ///     "2 workers, memory budget 100 MB\n  \
+    ///      phase 1: at most 25 MB of rows in flight, 12.5 MB for each source and worker\n\n\
     ///      pipeline \"births\": 1 phase\n"
     /// ));
     /// # Ok::<(), mainstem_engine::Error>(())

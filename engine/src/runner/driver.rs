@@ -12,7 +12,7 @@ use super::cancel::{CancelToken, CtrlC};
 use super::chain::Exit;
 use super::dataflow::{self, Part, Shared};
 use super::failure::{Failure, guard};
-use super::memory::{Account, Credits, Memory, size};
+use super::memory::{Account, Credits, Memory};
 use super::metrics::NodeMetrics;
 use super::parts::{Kit, Workshop};
 use super::pool::WorkPool;
@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex, Port, Stage};
 use crate::output::dead_letter_schema;
 use crate::plan::{Phase, Plan};
-use crate::report::RunReport;
+use crate::report::{RunReport, units};
 use crate::sink::{Publication, Published};
 use crate::trainer::{Trainer, TrainingContext};
 
@@ -48,7 +48,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
     }
     tracing::info!(
         workers = options.workers,
-        memory = size(memory.budget()),
+        memory = units::bytes(memory.budget()),
         phases = plan.phases.len(),
         "run starts"
     );
@@ -208,8 +208,8 @@ impl Driver<'_> {
         let credits = Credits::share(self.options, budget, phase.n_feeds(self.graph()))?;
         self.memory.begin_phase(credits);
         tracing::debug!(
-            each = size(credits.each),
-            all = size(credits.total),
+            each = units::bytes(credits.each),
+            all = units::bytes(credits.total),
             "rows in flight"
         );
         let workshop = Workshop {
@@ -269,7 +269,10 @@ impl Driver<'_> {
             if let Some(analysis) = kit.analyses.get(&index) {
                 let id = Arc::clone(&self.graph().nodes[index].id);
                 let (value, n_bytes) = guard(&id, || analysis.finish(self.options.workers))?;
-                let mut account = self.memory.account(index).telling(&kit.metrics[&index]);
+                let mut account = self.memory.account(index);
+                if let Some(metrics) = kit.metrics.get(&index) {
+                    account = account.telling(metrics);
+                }
                 account.holds(n_bytes)?;
                 self.accounts.insert(index, account);
                 self.artifacts.insert(id, value);

@@ -8,12 +8,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use sysinfo::System;
-
+use super::machine::this_machine;
 use super::metrics::NodeMetrics;
 use super::options::RunOptions;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex};
+use crate::report::units;
 
 /// Credit that a source needs on one worker to be of use: a batch of a few narrow columns.
 const LEAST_CREDIT: u64 = 256 << 10;
@@ -23,23 +23,9 @@ const UNKNOWN_MACHINE: u64 = 2 << 30;
 
 /// Half of the machine's memory, or of what the control group allows, where that is less.
 pub(crate) fn half_of_the_machine() -> u64 {
-    let mut system = System::new();
-    system.refresh_memory();
-    let allowed = system.cgroup_limits().map(|limits| limits.total_memory);
-    [Some(system.total_memory()), allowed]
-        .into_iter()
-        .flatten()
-        .filter(|&bytes| bytes > 0)
-        .min()
-        .map_or(UNKNOWN_MACHINE, |bytes| bytes / 2)
-}
-
-/// A number of bytes as a person reads it.
-pub(crate) fn size(n_bytes: u64) -> String {
-    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    match units.into_iter().find(|(unit, _)| n_bytes >= *unit) {
-        Some((unit, name)) => format!("{:.1} {name}", n_bytes as f64 / unit as f64),
-        None => format!("{n_bytes} bytes"),
+    match this_machine().memory_bytes {
+        0 => UNKNOWN_MACHINE,
+        bytes => bytes / 2,
     }
 }
 
@@ -65,12 +51,12 @@ impl Credits {
             let (sources, workers) = (n_sources, options.workers);
             return Err(Error::pipeline(format!(
                 "a memory budget of {} is too small for this pipeline, expected at least {}",
-                size(budget),
-                size(4 * n * least)
+                units::bytes(budget),
+                units::bytes(4 * n * least)
             ))
             .with_detail(format!(
                 "A quarter of it is for rows in flight, {} for each of {sources} sources on each of {workers} workers.",
-                size(least)
+                units::bytes(least)
             ))
             .with_hint("Raise it with `RunOptions::memory_bytes`, or run fewer workers."));
         }
@@ -153,19 +139,19 @@ impl Memory {
         let for_state = self.budget.saturating_sub(self.in_flight.load(SeqCst));
         let error = Error::environment(format!(
             "the nodes of the run keep {} in memory, expected at most {}",
-            size(states),
-            size(for_state)
+            units::bytes(states),
+            units::bytes(for_state)
         ))
         .with_detail(format!(
             "The budget is {}, of which {} are for rows in flight.",
-            size(self.budget),
-            size(self.in_flight.load(SeqCst))
+            units::bytes(self.budget),
+            units::bytes(self.in_flight.load(SeqCst))
         ))
         .with_detail(format!(
             "Kept most: {}.",
             kept.iter()
                 .take(3)
-                .map(|(bytes, id)| format!("{} by {id:?}", size(*bytes)))
+                .map(|(bytes, id)| format!("{} by {id:?}", units::bytes(*bytes)))
                 .collect::<Vec<_>>()
                 .join(", ")
         ))
@@ -178,7 +164,6 @@ impl Memory {
 }
 
 /// What one instance of a node keeps; given back when it is dropped.
-#[derive(Debug)]
 pub(crate) struct Account {
     memory: Arc<Memory>,
     node: NodeIndex,
@@ -267,8 +252,8 @@ mod tests {
     #[test]
     fn a_budget_too_small_for_the_sources_is_refused() {
         expect![[r#"
-            a memory budget of 20.0 MB is too small for this pipeline, expected at least 21.0 MB
-              A quarter of it is for rows in flight, 262.1 kB for each of 10 sources on each of 2 workers.
+            a memory budget of 20 MB is too small for this pipeline, expected at least 21 MB
+              A quarter of it is for rows in flight, 262 kB for each of 10 sources on each of 2 workers.
               Hint: Raise it with `RunOptions::memory_bytes`, or run fewer workers."#]]
         .assert_eq(
             &Credits::share(&options(2), 20 * MB, 10)
@@ -297,25 +282,16 @@ mod tests {
         let error = c.holds(31 * MB).unwrap_err();
         assert!(error.is_environment());
         expect![[r#"
-            the nodes of the run keep 81.0 MB in memory, expected at most 80.0 MB
+            the nodes of the run keep 81 MB in memory, expected at most 80 MB
               in transform "wide"
-              The budget is 100.0 MB, of which 20.0 MB are for rows in flight.
-              Kept most: 50.0 MB by "wide", 31.0 MB by "rows".
+              The budget is 100 MB, of which 20 MB are for rows in flight.
+              Kept most: 50 MB by "wide", 31 MB by "rows".
               Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());
         let peaks = [0, 1].map(|node| metrics[node].now().peak_state_bytes);
         assert_eq!(peaks, [31 * MB, 60 * MB]);
         drop((a, c));
         assert_eq!(metrics[1].now().state_bytes, 0);
         assert_eq!(memory.states.load(SeqCst), 0);
-    }
-
-    #[test]
-    fn sizes_are_read_by_people() {
-        let read = [0, 999, 1_000, 1_549_999, 12_600_000_000].map(size);
-        assert_eq!(
-            read,
-            ["0 bytes", "999 bytes", "1.0 kB", "1.5 MB", "12.6 GB"]
-        );
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::cancel::CancelToken;
-use super::memory::{Credits, half_of_the_machine, size};
+use super::memory::{Credits, half_of_the_machine};
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::report::{RunReport, check_place};
+use crate::report::{RunReport, check_place, units};
 
 /// When progress bars are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,7 +184,7 @@ pub(crate) fn explain(plan: &Plan, options: &RunOptions) -> String {
     let s = if workers == 1 { "" } else { "s" };
     let mut text = format!(
         "{workers} worker{s}, memory budget {}{whose}\n",
-        size(budget)
+        units::bytes(budget)
     );
     for (i, phase) in plan.phases.iter().enumerate() {
         let n_feeds = phase.n_feeds(&plan.graph);
@@ -194,8 +194,8 @@ pub(crate) fn explain(plan: &Plan, options: &RunOptions) -> String {
         let line = match Credits::share(options, budget, n_feeds) {
             Ok(credits) => format!(
                 "at most {} of rows in flight, {} for each source and worker",
-                size(credits.total),
-                size(credits.each)
+                units::bytes(credits.total),
+                units::bytes(credits.each)
             ),
             Err(error) => error.message().to_owned(),
         };

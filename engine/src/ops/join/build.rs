@@ -239,6 +239,7 @@ impl Analyzer for JoinBuild {
     }
 
     fn finish_on(&self, accumulator: Rows, n_threads: usize) -> Result<JoinTable> {
+        let n_bytes = accumulator.n_bytes;
         let mut parts: Vec<Range<u32>> = Vec::with_capacity(accumulator.parts.len());
         let mut batches = Vec::new();
         let (mut words, mut bytes) = (Vec::new(), Vec::new());
@@ -267,6 +268,7 @@ impl Analyzer for JoinBuild {
             columns: Columns::new(batches, n_threads)?,
             parts,
             n_rows,
+            n_bytes,
             index,
             marks: Mutex::default(),
         })
@@ -274,6 +276,10 @@ impl Analyzer for JoinBuild {
 
     fn accumulator_bytes(&self, accumulator: &Rows) -> u64 {
         accumulator.n_bytes
+    }
+
+    fn artifact_bytes(&self, table: &JoinTable) -> u64 {
+        table.n_bytes
     }
 
     /// The rows, and their keys as bytes in a last column.
@@ -360,6 +366,8 @@ pub(super) struct JoinTable {
     /// The rows of each split, or of what one worker saw of it.
     pub(super) parts: Vec<Range<u32>>,
     pub(super) n_rows: u32,
+    /// What its rows and keys took while they were collected; the table takes about as much.
+    n_bytes: u64,
     pub(super) index: Index,
     /// Those of the operators at work.
     marks: Mutex<Weak<Marks>>,

@@ -80,10 +80,10 @@ fn a_state_beyond_the_budget_ends_the_run_with_node_figure_and_remedy() {
         assert!(error.is_environment() && basket.rows().is_none());
         if workers == 1 {
             expect![[r#"
-                the nodes of the run keep 496.0 kB in memory, expected at most 480.0 kB
+                the nodes of the run keep 496 kB in memory, expected at most 480 kB
                   in transform "hoard"
-                  The budget is 500.0 kB, of which 20.0 kB are for rows in flight.
-                  Kept most: 496.0 kB by "hoard".
+                  The budget is 500 kB, of which 20 kB are for rows in flight.
+                  Kept most: 496 kB by "hoard".
                   Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());
         }
         assert!(
@@ -113,9 +113,10 @@ fn many_sources_share_what_is_for_rows_in_flight() {
         .unwrap_err();
     assert!(error.is_pipeline());
     expect![[r#"
-        a memory budget of 3.2 MB is too small for this pipeline, expected at least 21.0 MB
-          A quarter of it is for rows in flight, 262.1 kB for each of 10 sources on each of 2 workers.
-          Hint: Raise it with `RunOptions::memory_bytes`, or run fewer workers."#]].assert_eq(&error.to_string());
+        a memory budget of 3.2 MB is too small for this pipeline, expected at least 21 MB
+          A quarter of it is for rows in flight, 262 kB for each of 10 sources on each of 2 workers.
+          Hint: Raise it with `RunOptions::memory_bytes`, or run fewer workers."#]]
+    .assert_eq(&error.to_string());
 }
 
 /// [`InOrder`], which keeps a megabyte for each split besides.
@@ -226,9 +227,9 @@ fn an_artifact_counts_to_the_end_of_the_run() {
     let small = options(1).credit_bytes(20_000).memory_bytes(7_400_000);
     let error = pipeline.run(&small).unwrap_err();
     expect![[r#"
-        the nodes of the run keep 7.4 MB in memory, expected at most 7.4 MB
+        the nodes of the run keep 7.38 MB in memory, expected at most 7.38 MB
           in transform "heavy"
-          The budget is 7.4 MB, of which 20.0 kB are for rows in flight.
-          Kept most: 7.0 MB by "heavy", 384.0 kB by "hoard".
+          The budget is 7.4 MB, of which 20 kB are for rows in flight.
+          Kept most: 7 MB by "heavy", 384 kB by "hoard".
           Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());
 }
