@@ -31,7 +31,7 @@ mod windowing;
 
 pub use analyzer::{Analysis, Analyzer};
 pub use artifact::{Artifact, ArtifactId, ArtifactRef, Artifacts};
-pub use batch::{BATCH_ROWS, Batch, RowPosition, SplitKey};
+pub use batch::{BATCH_ROWS, Batch, RowPosition, RowUnit, SplitKey};
 pub use error::{Error, Result};
 pub use output::{DeadLetter, OnBadRow, Output, dead_letter_schema};
 pub use pipeline::{Collection, Pipeline};
@@ -39,7 +39,7 @@ pub use plan::Plan;
 pub use report::{NodeReport, PhaseReport, RunReport};
 pub use runner::{Progress, RunOptions};
 pub use sink::{Publication, Published, Sink, SinkWriter};
-pub use source::{Position, Source, SourceProperties, Split, SplitReader};
+pub use source::{Lines, Position, Source, SourceProperties, Split, SplitReader};
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
 pub use windowing::Windowing;

@@ -26,7 +26,7 @@ pub enum OnBadRow {
 pub struct DeadLetter {
     /// The split as a person would name it.
     pub split: String,
-    /// The row in the split, from 0. Of text that did not become a row, the line in the file, from 1.
+    /// The row in the split, from 0; of a text file the line in which the row begins, from 1.
     pub row: u64,
     /// Why.
     pub reason: String,

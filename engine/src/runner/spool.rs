@@ -12,7 +12,7 @@ use arrow::record_batch::RecordBatch;
 use super::container::{decode, encode};
 use super::ends::EndWriter;
 use super::feed::{Feed, FeedReader};
-use crate::batch::{Batch, SplitKey};
+use crate::batch::{Batch, RowUnit, SplitKey};
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::trainer::TrainingRows;
@@ -29,6 +29,7 @@ struct Block {
     n_rows: usize,
     split: Arc<str>,
     first_row: u64,
+    unit: RowUnit,
     contiguous: bool,
 }
 
@@ -118,6 +119,7 @@ impl EndWriter for SpoolWriter {
             n_rows: batch.n_rows(),
             split: position.split,
             first_row: position.row,
+            unit: position.unit,
             contiguous: batch.is_contiguous(),
         });
         self.offset += bytes.len() as u64;
@@ -257,7 +259,8 @@ impl FeedReader for SpoolReader {
         if let Some(wanted) = &self.wanted {
             rows = rows.project(wanted)?;
         }
-        let batch = Batch::read(rows, block.key, Arc::clone(&block.split), block.first_row);
+        let split = Arc::clone(&block.split);
+        let batch = Batch::read(rows, block.key, split, block.first_row).counted_in(block.unit);
         Ok(Some(if block.contiguous {
             batch
         } else {
