@@ -6,21 +6,20 @@
 //!          └───────────────▶ bad rows ◀─────────────┘
 //! ```
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, StringBuilder};
 use arrow::compute::filter;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use csv::{ByteRecord, Position as Place};
 
 use super::csv_source::Dialect;
 use super::csv_types::parse;
-use super::files::{Stamp, cannot_read, file_name};
 use super::selection::Selection;
+use super::storage::StoredFile;
 use crate::error::{Error, Result};
 use crate::output::{DeadLetter, Output};
 use crate::source::SplitReader;
@@ -42,17 +41,18 @@ pub(crate) struct Layout {
 
 /// An open file.
 pub(crate) struct CsvReader {
-    path: PathBuf,
-    records: csv::Reader<File>,
+    file: StoredFile,
+    records: Records,
     record: ByteRecord,
     start: Start,
-    n_bytes: u64,
     layout: Layout,
     selection: Selection,
     chunk_rows: usize,
     /// Good rows that were read before the position asked for.
     to_skip: u64,
 }
+
+type Records = csv::Reader<Box<dyn Read + Send>>;
 
 /// Where the records begin: the bytes and lines that were passed over before.
 #[derive(Clone, Copy, Debug)]
@@ -78,15 +78,15 @@ struct Chunk {
 impl CsvReader {
     /// The fields of the first line, or nothing where there is none.
     pub(crate) fn first_line(
-        path: &Path,
+        file: &StoredFile,
         skip_lines: u64,
         dialect: &Dialect,
     ) -> Result<Option<Vec<String>>> {
-        let (mut records, _) = open_records(path, skip_lines, dialect)?;
+        let (mut records, _) = open_records(file, skip_lines, dialect)?;
         let mut record = ByteRecord::new();
         if !records
             .read_byte_record(&mut record)
-            .map_err(|e| cannot_parse(path, e))?
+            .map_err(|e| cannot_parse(file, e))?
         {
             return Ok(None);
         }
@@ -94,7 +94,7 @@ impl CsvReader {
         let names = names.map_err(|error| {
             Error::data(format!(
                 "{}, line {}: the header is not UTF-8",
-                file_name(path),
+                file.name(),
                 skip_lines + 1
             ))
             .with_source(error)
@@ -104,25 +104,24 @@ impl CsvReader {
     }
 
     pub(crate) fn open(
-        path: &Path,
+        file: &StoredFile,
         layout: Layout,
         selection: Selection,
         position: u64,
         chunk_rows: usize,
     ) -> Result<Self> {
-        let (mut records, start) = open_records(path, layout.skip_lines, &layout.dialect)?;
+        let (mut records, start) = open_records(file, layout.skip_lines, &layout.dialect)?;
         let mut record = ByteRecord::new();
         if layout.has_header {
             records
                 .read_byte_record(&mut record)
-                .map_err(|e| cannot_parse(path, e))?;
+                .map_err(|e| cannot_parse(file, e))?;
         }
         Ok(Self {
-            path: path.to_owned(),
+            file: file.clone(),
             records,
             record,
             start,
-            n_bytes: Stamp::of(path)?.n_bytes,
             layout,
             selection,
             chunk_rows,
@@ -141,7 +140,7 @@ impl CsvReader {
         while chunk.places.len() < self.chunk_rows {
             let place = self.records.position().clone();
             let more = self.records.read_byte_record(&mut self.record);
-            if !more.map_err(|e| cannot_parse(&self.path, e))? {
+            if !more.map_err(|e| cannot_parse(&self.file, e))? {
                 break;
             }
             if self.is_blank() {
@@ -176,7 +175,7 @@ impl CsvReader {
     /// True for a record at the end of the file that ends inside quotes, as one that a stray quote opened.
     fn is_open_ended(&self, place: &Place) -> Result<bool> {
         let next = self.records.position();
-        let ends_the_file = self.start.byte + next.byte() >= self.n_bytes;
+        let ends_the_file = self.start.byte + next.byte() >= self.file.n_bytes();
         if !ends_the_file || next.line() <= place.line() + 1 {
             return Ok(false);
         }
@@ -305,7 +304,7 @@ impl CsvReader {
         }
         let text = String::from_utf8_lossy(&raw);
         Ok(DeadLetter {
-            split: file_name(&self.path),
+            split: self.file.name(),
             row: line,
             reason,
             data: text.trim_matches(['\n', '\r']).to_owned(),
@@ -313,49 +312,38 @@ impl CsvReader {
     }
 
     /// The bytes of a record as they stand in the file.
-    fn raw(&self, from: u64, to: u64) -> Result<Vec<u8>> {
-        let failed = |e| cannot_read(&self.path, e);
-        let mut file = File::open(&self.path).map_err(failed)?;
-        file.seek(SeekFrom::Start(self.start.byte + from))
-            .map_err(failed)?;
-        let mut raw = Vec::new();
-        file.take(to - from).read_to_end(&mut raw).map_err(failed)?;
-        Ok(raw)
+    fn raw(&self, from: u64, to: u64) -> Result<Bytes> {
+        self.file
+            .range(self.start.byte + from..self.start.byte + to)
     }
 }
 
-fn open_records(
-    path: &Path,
-    skip_lines: u64,
-    dialect: &Dialect,
-) -> Result<(csv::Reader<File>, Start)> {
-    let failed = |e| cannot_read(path, e);
-    let mut file = File::open(path).map_err(failed)?;
+fn open_records(file: &StoredFile, skip_lines: u64, dialect: &Dialect) -> Result<(Records, Start)> {
     let mut start = Start {
         byte: 0,
         line: skip_lines,
     };
     if skip_lines > 0 {
-        let mut lines = BufReader::new(&file);
+        let mut lines = BufReader::new(file.open(0)?);
         let mut line = Vec::new();
         for _ in 0..skip_lines {
             line.clear();
-            start.byte += lines.read_until(b'\n', &mut line).map_err(failed)? as u64;
+            let n_bytes = lines.read_until(b'\n', &mut line);
+            start.byte += n_bytes.map_err(|e| file.cannot_read(e))? as u64;
         }
-        file.seek(SeekFrom::Start(start.byte)).map_err(failed)?;
     }
     let records = csv::ReaderBuilder::new()
         .delimiter(dialect.delimiter)
         .has_headers(false)
         .flexible(true)
         .buffer_capacity(64 << 10)
-        .from_reader(file);
+        .from_reader(file.open(start.byte)?);
     Ok((records, start))
 }
 
-fn cannot_parse(path: &Path, error: csv::Error) -> Error {
+fn cannot_parse(file: &StoredFile, error: csv::Error) -> Error {
     match error.into_kind() {
-        csv::ErrorKind::Io(error) => cannot_read(path, error),
-        other => Error::bug(format!("{} was refused: {other:?}", file_name(path))),
+        csv::ErrorKind::Io(error) => file.cannot_read(error),
+        other => Error::bug(format!("{} was refused: {other:?}", file.name())),
     }
 }

@@ -1,7 +1,5 @@
 //! Writes CSV files: a folder of shards or one file, published by one rename.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +10,7 @@ use serde_json::json;
 
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
 use super::staging::Existing;
+use super::storage::Writing;
 use crate::error::Result;
 use crate::sink::{Publication, Sink};
 use crate::transform::Description;
@@ -134,14 +133,21 @@ impl FileFormat for CsvFormat {
         "csv"
     }
 
-    fn create(&self, mut file: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError> {
-        if self.header {
-            file.write_all(&self.header(schema)?)?;
-        }
+    fn create(
+        &self,
+        mut file: Box<dyn Writing>,
+        schema: &SchemaRef,
+    ) -> Result<Box<dyn Encoder>, EncodeError> {
+        let header = match self.header {
+            true => self.header(schema)?,
+            false => Vec::new(),
+        };
+        file.write_all(&header)?;
         Ok(Box::new(CsvEncoder {
             file,
             format: *self,
             bytes: Vec::new(),
+            n_bytes: header.len() as u64,
         }))
     }
 
@@ -151,9 +157,10 @@ impl FileFormat for CsvFormat {
 }
 
 struct CsvEncoder {
-    file: File,
+    file: Box<dyn Writing>,
     format: CsvFormat,
     bytes: Vec<u8>,
+    n_bytes: u64,
 }
 
 impl Encoder for CsvEncoder {
@@ -162,10 +169,15 @@ impl Encoder for CsvEncoder {
         self.format.encode(rows, &mut self.bytes)?;
         // Not by the library's writer, which makes text of an error such as a full disk.
         self.file.write_all(&self.bytes)?;
+        self.n_bytes += self.bytes.len() as u64;
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<File, EncodeError> {
+    fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    fn finish(self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError> {
         Ok(self.file)
     }
 }

@@ -1,7 +1,7 @@
 //! Reads CSV files, many at a time by a folder or a pattern.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use arrow::compute::{can_cast_types, concat_batches};
@@ -13,8 +13,9 @@ use serde_json::json;
 use super::agreement::{agree, column_twice};
 use super::csv_reader::{CsvReader, Layout};
 use super::csv_types::infer_type;
-use super::files::{Files, Stamp, file_name, has_changed};
+use super::files::Files;
 use super::selection::Selection;
+use super::storage::{StoredFile, has_changed};
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::output::{OnBadRow, Output};
@@ -72,7 +73,7 @@ pub(crate) struct Dialect {
 /// The rows of CSV files: see [`CsvSource`].
 pub fn csv(place: impl AsRef<Path>) -> CsvSource {
     CsvSource {
-        files: Files::new(place, "csv"),
+        files: Files::new(place, &["csv"]),
         declared: None,
         has_header: None,
         skip_lines: 0,
@@ -167,8 +168,8 @@ impl CsvSource {
         }
         let mut files = Vec::new();
         let mut errors = Vec::new();
-        for path in self.files.list()? {
-            match self.look_at(path) {
+        for file in self.files.list()? {
+            match self.look_at(file) {
                 Ok(file) => files.push(file),
                 Err(error) => errors.push(error),
             }
@@ -183,11 +184,10 @@ impl CsvSource {
         Ok(Loaded { schema, files })
     }
 
-    fn look_at(&self, path: PathBuf) -> Result<CsvFile> {
+    fn look_at(&self, file: StoredFile) -> Result<CsvFile> {
         let file = CsvFile {
-            stamp: Stamp::of(&path)?,
-            names: self.names_in(&path)?,
-            path,
+            names: self.names_in(&file)?,
+            file,
         };
         if let (Some(declared), Some(found)) = (&self.declared, file.columns()) {
             let declared = ("the schema given".to_owned(), as_text(declared));
@@ -201,15 +201,15 @@ impl CsvSource {
     }
 
     /// The names of the columns in one file, as far as the file tells them.
-    fn names_in(&self, path: &Path) -> Result<Option<Vec<String>>> {
+    fn names_in(&self, file: &StoredFile) -> Result<Option<Vec<String>>> {
         if self.declared.is_some() && !self.header() {
             return Ok(None);
         }
-        let first = CsvReader::first_line(path, self.skip_lines, &self.dialect)?;
+        let first = CsvReader::first_line(file, self.skip_lines, &self.dialect)?;
         let Some(first) = first else {
             let expected = if self.header() { "a header" } else { "rows" };
             return Err(
-                Error::data(format!("{} is empty, expected {expected}", file_name(path)))
+                Error::data(format!("{} is empty, expected {expected}", file.name()))
                     .with_hint("Leave the file out, or give the columns by `.schema(…)`."),
             );
         };
@@ -231,7 +231,7 @@ impl CsvSource {
         let mut sample = Vec::new();
         for file in files {
             let layout = self.layout(names, file.names.as_deref());
-            let mut reader = CsvReader::open(&file.path, layout, all.clone(), 0, rows_per_file)?;
+            let mut reader = CsvReader::open(&file.file, layout, all.clone(), 0, rows_per_file)?;
             // Lines without the right fields are reported when they are read for good.
             let mut ignored = Output::new(OnBadRow::Drop);
             sample.extend(reader.next_batch(&mut ignored)?);
@@ -275,8 +275,7 @@ struct Loaded {
 
 #[derive(Clone)]
 struct CsvFile {
-    path: PathBuf,
-    stamp: Stamp,
+    file: StoredFile,
     /// The names of its columns, where it tells them.
     names: Option<Vec<String>>,
 }
@@ -285,13 +284,13 @@ impl CsvFile {
     /// Its name, and its columns as text.
     fn columns(&self) -> Option<(String, SchemaRef)> {
         let fields: Vec<Field> = self.names.as_ref()?.iter().map(|n| text_field(n)).collect();
-        Some((file_name(&self.path), Arc::new(Schema::new(fields))))
+        Some((self.file.name(), Arc::new(Schema::new(fields))))
     }
 }
 
 #[derive(Serialize, Deserialize)]
 struct Locator {
-    file: PathBuf,
+    file: String,
 }
 
 fn text_field(name: &str) -> Field {
@@ -360,12 +359,12 @@ impl Source for CsvSource {
     fn splits(&self) -> Result<Vec<Split>> {
         let split = |file: &CsvFile| {
             Ok(Split {
-                name: file_name(&file.path),
+                name: file.file.name(),
                 locator: serde_json::to_value(Locator {
-                    file: file.path.clone(),
+                    file: file.file.location().to_owned(),
                 })?,
                 n_rows: None,
-                n_bytes: Some(file.stamp.n_bytes),
+                n_bytes: Some(file.file.n_bytes()),
             })
         };
         self.loaded()?.files.iter().map(split).collect()
@@ -382,12 +381,12 @@ impl Source for CsvSource {
         let file = loaded
             .files
             .iter()
-            .find(|f| f.path == locator.file)
+            .find(|f| f.file.location() == locator.file)
             .ok_or_else(|| has_changed(&locator.file))?;
-        file.stamp.check(&file.path)?;
+        file.file.check()?;
         let layout = self.layout(&loaded.schema, file.names.as_deref());
         let selection = Selection::new(&loaded.schema, columns)?;
-        let reader = CsvReader::open(&file.path, layout, selection, position.0, BATCH_ROWS)?;
+        let reader = CsvReader::open(&file.file, layout, selection, position.0, BATCH_ROWS)?;
         Ok(Box::new(reader))
     }
 }

@@ -3,23 +3,23 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use super::storage::StoredFile;
 use crate::error::{Error, Result};
 
 /// One file, the files of a folder, or the files that match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Files {
     place: PathBuf,
-    /// What the files of a folder end in.
-    extension: &'static str,
+    /// What the files of a folder end in, one of these; the first is named in messages.
+    extensions: &'static [&'static str],
 }
 
 impl Files {
-    pub(crate) fn new(place: impl AsRef<Path>, extension: &'static str) -> Self {
+    pub(crate) fn new(place: impl AsRef<Path>, extensions: &'static [&'static str]) -> Self {
         Self {
             place: place.as_ref().to_owned(),
-            extension,
+            extensions,
         }
     }
 
@@ -31,7 +31,11 @@ impl Files {
     /// with `_`, are passed over, unless named.
     ///
     /// A path that exists is taken as it is, even if it holds characters of a pattern.
-    pub(crate) fn list(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn list(&self) -> Result<Vec<StoredFile>> {
+        self.paths()?.into_iter().map(StoredFile::local).collect()
+    }
+
+    fn paths(&self) -> Result<Vec<PathBuf>> {
         match fs::metadata(&self.place) {
             Ok(found) if found.is_dir() => self.list_folder(),
             Ok(_) => Ok(vec![self.place.clone()]),
@@ -39,6 +43,10 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.does_not_exist()),
             Err(error) => Err(cannot_read(&self.place, error)),
         }
+    }
+
+    fn extension(&self) -> &'static str {
+        self.extensions.first().copied().unwrap_or("*")
     }
 
     fn does_not_exist(&self) -> Error {
@@ -49,7 +57,7 @@ impl Files {
             }
             _ => error.with_hint(format!(
                 "Name a file, a folder, or a pattern such as \"births/*.{}\".",
-                self.extension
+                self.extension()
             )),
         }
     }
@@ -61,12 +69,12 @@ impl Files {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let wanted = path
                 .extension()
-                .is_some_and(|e| e.eq_ignore_ascii_case(self.extension));
+                .is_some_and(|e| self.extensions.iter().any(|x| e.eq_ignore_ascii_case(x)));
             if wanted && !name.starts_with(['.', '_']) && path.is_file() {
                 files.push(path);
             }
         }
-        self.sorted(files, &self.place.join(format!("*.{}", self.extension)))
+        self.sorted(files, &self.place.join(format!("*.{}", self.extension())))
     }
 
     fn list_matches(&self) -> Result<Vec<PathBuf>> {
@@ -124,43 +132,6 @@ pub(crate) fn cannot_read(path: &Path, error: io::Error) -> Error {
     Error::environment(format!("cannot read {path:?}: {reason}")).with_source(error)
 }
 
-/// What tells that a file has changed since it was first looked at.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Stamp {
-    pub(crate) n_bytes: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Stamp {
-    pub(crate) fn of(path: &Path) -> Result<Self> {
-        let found = fs::metadata(path).map_err(|e| cannot_read(path, e))?;
-        Ok(Self {
-            n_bytes: found.len(),
-            modified: found.modified().ok(),
-        })
-    }
-
-    /// Checks that the file is still the one that was looked at.
-    pub(crate) fn check(&self, path: &Path) -> Result<()> {
-        match Self::of(path)? == *self {
-            true => Ok(()),
-            false => Err(has_changed(path)),
-        }
-    }
-}
-
-/// The error of a file that is not what it was.
-pub(crate) fn has_changed(path: &Path) -> Error {
-    let name = file_name(path);
-    Error::data(format!("{name} has changed since it was first read"))
-        .with_hint("Build the pipeline anew, and write new files beside those that are being read.")
-}
-
-/// The name of a file in messages and split names.
-pub(crate) fn file_name(path: &Path) -> String {
-    format!("file {:?}", path.display().to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,11 +139,11 @@ mod tests {
     use expect_test::expect;
 
     fn list(folder: &TestFolder, place: &str) -> String {
-        match Files::new(folder.path(place), "csv").list() {
+        match Files::new(folder.path(place), &["csv"]).list() {
             Ok(files) => folder.hide(
                 files
                     .iter()
-                    .map(|f| f.display().to_string() + "\n")
+                    .map(|f| f.location().to_owned() + "\n")
                     .collect(),
             ),
             Err(error) => folder.hide(error.to_string()),

@@ -6,7 +6,7 @@
 //!
 //! files       paths, folders, patterns      staging   a hidden folder, one rename
 //! agreement   one schema of many files      shards    a file per worker and so many rows
-//! selection   the columns that are wanted
+//! selection   the columns that are wanted        storage   files wherever they are
 //! ```
 
 mod agreement;
@@ -17,11 +17,13 @@ mod csv_source;
 mod csv_types;
 mod files;
 mod memory_source;
+mod parquet_file;
 mod parquet_sink;
 mod parquet_source;
 mod selection;
 mod shards;
 mod staging;
+mod storage;
 #[cfg(test)]
 pub(crate) mod test_folder;
 

@@ -1,8 +1,8 @@
 //! Writes Parquet files: a folder of shards, published by one rename.
 
-use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -14,6 +14,7 @@ use serde_json::json;
 use super::SPLIT_ROWS;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
 use super::staging::Existing;
+use super::storage::Writing;
 use crate::error::Result;
 use crate::sink::{Publication, Sink};
 use crate::transform::Description;
@@ -151,7 +152,11 @@ impl FileFormat for ParquetFormat {
         "parquet"
     }
 
-    fn create(&self, file: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError> {
+    fn create(
+        &self,
+        file: Box<dyn Writing>,
+        schema: &SchemaRef,
+    ) -> Result<Box<dyn Encoder>, EncodeError> {
         let compression = match self.compression {
             ParquetCompression::Snappy => Compression::SNAPPY,
             ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::try_new(3)?),
@@ -162,16 +167,44 @@ impl FileFormat for ParquetFormat {
             // What is read back as splits of this size balances over workers.
             .set_max_row_group_row_count(Some(SPLIT_ROWS as usize))
             .build();
-        let handle = file.try_clone()?;
-        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))?;
-        Ok(Box::new(ParquetEncoder { writer, handle }))
+        let file = Held(Arc::new(Mutex::new(Some(file))));
+        let writer = ArrowWriter::try_new(file.clone(), Arc::clone(schema), Some(properties))?;
+        Ok(Box::new(ParquetEncoder { writer, file }))
     }
 }
 
 struct ParquetEncoder {
-    writer: ArrowWriter<File>,
-    /// To give the file back: `into_inner` of the writer makes text of an error such as a full disk.
-    handle: File,
+    writer: ArrowWriter<Held>,
+    file: Held,
+}
+
+/// The file, held by the library and by us: the library gives a finished file back only after it has
+/// made text of an error such as a full disk.
+#[derive(Clone)]
+struct Held(Arc<Mutex<Option<Box<dyn Writing>>>>);
+
+impl Held {
+    fn with<T>(&self, act: impl FnOnce(&mut dyn Writing) -> io::Result<T>) -> io::Result<T> {
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => act(&mut **file),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn take(&self) -> io::Result<Box<dyn Writing>> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.take().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Held {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.with(|file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.with(|file| file.flush())
+    }
 }
 
 impl Encoder for ParquetEncoder {
@@ -179,9 +212,13 @@ impl Encoder for ParquetEncoder {
         Ok(self.writer.write(rows)?)
     }
 
-    fn finish(mut self: Box<Self>) -> Result<File, EncodeError> {
+    fn n_bytes(&self) -> u64 {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError> {
         self.writer.finish()?;
-        Ok(self.handle)
+        Ok(self.file.take()?)
     }
 }
 

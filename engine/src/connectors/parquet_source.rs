@@ -1,9 +1,7 @@
 //! Reads Parquet files, many at a time by a folder or a pattern.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -20,8 +18,10 @@ use serde_json::json;
 
 use super::SPLIT_ROWS;
 use super::agreement::agree;
-use super::files::{Files, Stamp, cannot_read, file_name, has_changed};
+use super::files::Files;
+use super::parquet_file::ParquetBytes;
 use super::selection::Selection;
+use super::storage::{StoredFile, has_changed};
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::output::Output;
@@ -50,7 +50,7 @@ pub struct ParquetSource {
 /// The rows of Parquet files: see [`ParquetSource`].
 pub fn parquet(place: impl AsRef<Path>) -> ParquetSource {
     ParquetSource {
-        files: Files::new(place, "parquet"),
+        files: Files::new(place, &["parquet"]),
         loaded: Arc::default(),
     }
 }
@@ -67,14 +67,13 @@ struct Loaded {
 }
 
 struct ParquetFile {
-    path: PathBuf,
-    stamp: Stamp,
+    file: StoredFile,
     footer: ArrowReaderMetadata,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Locator {
-    file: PathBuf,
+    file: String,
     first_row_group: usize,
     n_row_groups: usize,
     /// The rows of these row groups that are of the split.
@@ -96,8 +95,8 @@ impl Loaded {
     fn read(files: &Files) -> Result<Self> {
         let mut read = Vec::new();
         let mut errors = Vec::new();
-        for path in files.list()? {
-            match ParquetFile::read(path) {
+        for file in files.list()? {
+            match ParquetFile::read(file) {
                 Ok(file) => read.push(file),
                 Err(error) => errors.push(error),
             }
@@ -107,7 +106,7 @@ impl Loaded {
         }
         let schemas: Vec<(String, SchemaRef)> = read
             .iter()
-            .map(|f| (file_name(&f.path), Arc::clone(f.footer.schema())))
+            .map(|f| (f.file.name(), Arc::clone(f.footer.schema())))
             .collect();
         Ok(Self {
             schema: agree(&schemas)?,
@@ -117,17 +116,12 @@ impl Loaded {
 }
 
 impl ParquetFile {
-    fn read(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).map_err(|e| cannot_read(&path, e))?;
-        let stamp = Stamp::of(&path)?;
-        let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+    fn read(file: StoredFile) -> Result<Self> {
+        let bytes = ParquetBytes::open(&file)?;
+        let footer = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())
             .and_then(with_plain_text)
-            .map_err(|error| no_footer(&path, error))?;
-        Ok(Self {
-            path,
-            stamp,
-            footer,
-        })
+            .map_err(|error| bytes.failure().unwrap_or_else(|| no_footer(&file, error)))?;
+        Ok(Self { file, footer })
     }
 
     fn row_groups(&self) -> &[RowGroupMetaData] {
@@ -141,7 +135,7 @@ impl ParquetFile {
             let all_rows: u64 = sizes[first..first + n].iter().sum();
             for (first_row, n_rows) in pieces(all_rows, SPLIT_ROWS) {
                 splits.push(self.split(Locator {
-                    file: self.path.clone(),
+                    file: self.file.location().to_owned(),
                     first_row_group: first,
                     n_row_groups: n,
                     first_row,
@@ -157,7 +151,7 @@ impl ParquetFile {
         let groups = &self.row_groups()[first..first + n];
         let all_rows: u64 = groups.iter().map(n_rows).sum();
         let all_bytes: u64 = groups.iter().map(|g| unsigned(g.compressed_size())).sum();
-        let mut name = format!("{}, {}", file_name(&self.path), group_names(first, n));
+        let mut name = format!("{}, {}", self.file.name(), group_names(first, n));
         if locator.n_rows < all_rows {
             name.push_str(&format!(", from row {}", locator.first_row));
         }
@@ -277,9 +271,9 @@ impl Source for ParquetSource {
         let file = loaded
             .files
             .iter()
-            .find(|f| f.path == locator.file)
+            .find(|f| f.file.location() == locator.file)
             .ok_or_else(|| has_changed(&locator.file))?;
-        file.stamp.check(&file.path)?;
+        file.file.check()?;
         let selection = Selection::new(&loaded.schema, columns)?;
         let name = split.name.clone();
         let reader = ParquetReader::open(file, name, &locator, position, selection)?;
@@ -289,6 +283,7 @@ impl Source for ParquetSource {
 
 struct ParquetReader {
     name: String,
+    bytes: ParquetBytes,
     reader: ParquetRecordBatchReader,
     selection: Selection,
     /// Rows of the split that have been read, those before the position included.
@@ -309,13 +304,13 @@ impl ParquetReader {
         let groups = file
             .row_groups()
             .get(range.clone())
-            .ok_or_else(|| has_changed(&file.path))?;
+            .ok_or_else(|| has_changed(file.file.location()))?;
         let first_row = locator.first_row + position.0;
         let (ahead, offset) = skip(range.zip(groups.iter().map(n_rows)), first_row);
 
-        let opened = File::open(&file.path).map_err(|e| cannot_read(&file.path, e))?;
+        let bytes = ParquetBytes::open(&file.file)?;
         let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(opened, file.footer.clone());
+            ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), file.footer.clone());
         let wanted = selection
             .fields()
             .filter_map(|f| file.footer.schema().index_of(f.name()).ok());
@@ -331,9 +326,14 @@ impl ParquetReader {
             .with_offset(count(offset))
             .with_limit(count(n_left))
             .build()
-            .map_err(|error| cannot_decode(&name, position.0, error))?;
+            .map_err(|error| {
+                bytes
+                    .failure()
+                    .unwrap_or_else(|| cannot_decode(&name, position.0, error))
+            })?;
         Ok(Self {
             name,
+            bytes,
             reader,
             selection,
             n_read: position.0,
@@ -368,7 +368,10 @@ impl SplitReader for ParquetReader {
         let Some(rows) = self.reader.next() else {
             return Ok(None);
         };
-        let rows = rows.map_err(|error| cannot_decode(&self.name, self.n_read, error))?;
+        let rows = rows.map_err(|error| {
+            let failure = self.bytes.failure();
+            failure.unwrap_or_else(|| cannot_decode(&self.name, self.n_read, error))
+        })?;
         self.n_read += rows.num_rows() as u64;
         Ok(Some(self.selection.arrange(&rows)?))
     }
@@ -392,34 +395,16 @@ fn cannot_decode(
         .with_source(error)
 }
 
-fn no_footer(path: &Path, error: ParquetError) -> Error {
-    let error = match io_error(error) {
-        Ok(error) => return cannot_read(path, error),
-        Err(error) => error,
-    };
-    let mut magic = [0; 4];
-    let begins_well = File::open(path)
-        .and_then(|mut file| file.read_exact(&mut magic))
-        .is_ok_and(|()| &magic == b"PAR1");
-    let refused = if begins_well {
-        Error::data(format!("{} is cut short or damaged", file_name(path)))
+fn no_footer(file: &StoredFile, error: ParquetError) -> Error {
+    let magic = file.range(0..file.n_bytes().min(4));
+    let refused = if magic.is_ok_and(|magic| *magic == *b"PAR1") {
+        Error::data(format!("{} is cut short or damaged", file.name()))
             .with_hint("Write it again; a file that is still being written cannot be read.")
     } else {
-        Error::data(format!("{} is not a Parquet file", file_name(path)))
+        Error::data(format!("{} is not a Parquet file", file.name()))
             .with_hint("Name only Parquet files, for example by the pattern \"*.parquet\".")
     };
     refused.with_detail(format!("{error}.")).with_source(error)
-}
-
-/// The failure of the disk inside an error, or the error itself.
-fn io_error(error: ParquetError) -> Result<std::io::Error, ParquetError> {
-    match error {
-        ParquetError::External(inner) => inner
-            .downcast::<std::io::Error>()
-            .map(|e| *e)
-            .map_err(ParquetError::External),
-        other => Err(other),
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::agreement::column_twice;
 use super::staging::{Existing, Staging, cannot_write};
+use super::storage::{LocalFile, Writing};
 use crate::error::{Error, Result};
 use crate::sink::{Publication, Published, SinkWriter};
 
@@ -29,7 +30,11 @@ pub(crate) trait FileFormat: Send + Sync + fmt::Debug {
     fn extension(&self) -> &'static str;
 
     /// Starts a file of this schema.
-    fn create(&self, file: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError>;
+    fn create(
+        &self,
+        file: Box<dyn Writing>,
+        schema: &SchemaRef,
+    ) -> Result<Box<dyn Encoder>, EncodeError>;
 
     /// What stands once before the shards where they are put together to one file.
     fn preamble(&self, _schema: &SchemaRef) -> Result<Vec<u8>, EncodeError> {
@@ -41,8 +46,11 @@ pub(crate) trait FileFormat: Send + Sync + fmt::Debug {
 pub(crate) trait Encoder: Send {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError>;
 
+    /// How many bytes the file has so far, those still to be written included as far as they are known.
+    fn n_bytes(&self) -> u64;
+
     /// Writes what is still held and gives the file back.
-    fn finish(self: Box<Self>) -> Result<File, EncodeError>;
+    fn finish(self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError>;
 }
 
 /// The one file, while it is being put together.
@@ -57,6 +65,8 @@ pub(crate) struct ShardOptions {
     pub(crate) one_file: bool,
     /// A shard is closed when it holds so many rows.
     pub(crate) rows_per_file: Option<u64>,
+    /// A shard is closed when it has so many bytes.
+    pub(crate) max_bytes_per_file: Option<u64>,
 }
 
 impl ShardOptions {
@@ -66,6 +76,7 @@ impl ShardOptions {
             existing: Existing::default(),
             one_file: false,
             rows_per_file: None,
+            max_bytes_per_file: None,
         }
     }
 }
@@ -116,6 +127,7 @@ struct Shared {
     schema: SchemaRef,
     one_file: bool,
     rows_per_file: u64,
+    max_bytes_per_file: u64,
     finished: Mutex<Vec<Shard>>,
 }
 
@@ -139,6 +151,7 @@ impl Shards {
             schema: Arc::clone(schema),
             one_file: options.one_file,
             rows_per_file: options.rows_per_file.unwrap_or(u64::MAX).max(1),
+            max_bytes_per_file: options.max_bytes_per_file.unwrap_or(u64::MAX),
             finished: Mutex::new(Vec::new()),
         })))
     }
@@ -154,10 +167,11 @@ impl Shared {
     }
 
     fn open(&self, worker: usize, number: usize) -> Result<OpenShard> {
-        let file = File::create_new(self.path(worker, number)).map_err(|e| self.failed(e))?;
+        let path = self.path(worker, number);
+        let file = LocalFile::create_new(&path).map_err(|e| self.failed(e))?;
         let encoder = self
             .format
-            .create(file, &self.schema)
+            .create(Box::new(file), &self.schema)
             .map_err(|e| self.failed(e))?;
         Ok(OpenShard {
             encoder,
@@ -198,7 +212,7 @@ impl Shared {
 
     fn close(&self, open: OpenShard) -> Result<()> {
         let file = open.encoder.finish().map_err(|e| self.failed(e))?;
-        file.sync_all().map_err(|e| self.failed(e))?;
+        file.close().map_err(|e| self.failed(e))?;
         self.finished().push(open.shard);
         Ok(())
     }
@@ -301,7 +315,9 @@ impl SinkWriter for ShardWriter {
                 .map_err(|e| self.shared.failed(e))?;
             open.shard.n_rows += n as u64;
             start += n;
-            if open.shard.n_rows == self.shared.rows_per_file {
+            let is_full = open.shard.n_rows == self.shared.rows_per_file
+                || open.encoder.n_bytes() >= self.shared.max_bytes_per_file;
+            if is_full {
                 self.shared.close(open)?;
             } else {
                 self.open = Some(open);
@@ -335,9 +351,13 @@ mod tests {
             self.0.extension()
         }
 
-        fn create(&self, _: File, schema: &SchemaRef) -> Result<Box<dyn Encoder>, EncodeError> {
+        fn create(
+            &self,
+            _: Box<dyn Writing>,
+            schema: &SchemaRef,
+        ) -> Result<Box<dyn Encoder>, EncodeError> {
             let full = File::options().write(true).open("/dev/full")?;
-            self.0.create(full, schema)
+            self.0.create(Box::new(LocalFile::new(full)), schema)
         }
     }
 

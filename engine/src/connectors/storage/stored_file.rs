@@ -1,0 +1,142 @@
+//! A file of a source, as it was when it was listed.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::connectors::files::cannot_read;
+use crate::error::{Error, Result};
+
+/// A file of a source, wherever it is, as it was when it was listed.
+#[derive(Clone)]
+pub(crate) struct StoredFile {
+    location: String,
+    n_bytes: u64,
+    place: Place,
+}
+
+/// Where the bytes are, and what tells that they are others than those that were listed.
+#[derive(Clone)]
+enum Place {
+    Local {
+        path: PathBuf,
+        modified: Option<SystemTime>,
+    },
+}
+
+impl StoredFile {
+    /// A file of the local file system.
+    pub(crate) fn local(path: PathBuf) -> Result<Self> {
+        let found = fs::metadata(&path).map_err(|e| cannot_read(&path, e))?;
+        Ok(Self {
+            location: path.display().to_string(),
+            n_bytes: found.len(),
+            place: Place::Local {
+                path,
+                modified: found.modified().ok(),
+            },
+        })
+    }
+
+    /// The file in messages and in the names of splits: `file "births/a.csv"`.
+    pub(crate) fn name(&self) -> String {
+        file_name(&self.location)
+    }
+
+    /// Its path or URL, by which it is found again among the files that were listed.
+    pub(crate) fn location(&self) -> &str {
+        &self.location
+    }
+
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// The path of a local file, for libraries that read files by themselves.
+    pub(crate) fn local_path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Local { path, .. } => Some(path),
+        }
+    }
+
+    /// The bytes from `from` to the end, in order.
+    ///
+    /// A reader gives its failures to [`StoredFile::cannot_read`].
+    pub(crate) fn open(&self, from: u64) -> Result<Box<dyn Read + Send>> {
+        match &self.place {
+            Place::Local { path, .. } => {
+                let file = open_at(path, from).map_err(|e| self.cannot_read(e))?;
+                Ok(Box::new(file))
+            }
+        }
+    }
+
+    /// The bytes of a range, all of them.
+    pub(crate) fn range(&self, range: Range<u64>) -> Result<Bytes> {
+        match &self.place {
+            Place::Local { path, .. } => read_range(path, range).map_err(|e| self.cannot_read(e)),
+        }
+    }
+
+    /// Checks that the file is still the one that was listed.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &self.place {
+            Place::Local { path, modified } => {
+                let found = fs::metadata(path).map_err(|e| self.cannot_read(e))?;
+                match found.len() == self.n_bytes && found.modified().ok() == *modified {
+                    true => Ok(()),
+                    false => Err(has_changed(&self.location)),
+                }
+            }
+        }
+    }
+
+    /// The error of a file that is there and cannot be read.
+    pub(crate) fn cannot_read(&self, error: io::Error) -> Error {
+        match &self.place {
+            Place::Local { path, .. } => cannot_read(path, error),
+        }
+    }
+}
+
+impl fmt::Debug for StoredFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// The error of a file that is not what it was.
+pub(crate) fn has_changed(location: &str) -> Error {
+    let name = file_name(location);
+    Error::data(format!("{name} has changed since it was first read"))
+        .with_hint("Build the pipeline anew, and write new files beside those that are being read.")
+}
+
+fn file_name(location: &str) -> String {
+    format!("file {location:?}")
+}
+
+fn open_at(path: &Path, from: u64) -> io::Result<File> {
+    let mut file = File::open(path)?;
+    if from > 0 {
+        file.seek(SeekFrom::Start(from))?;
+    }
+    Ok(file)
+}
+
+fn read_range(path: &Path, range: Range<u64>) -> io::Result<Bytes> {
+    let n_bytes = range.end.saturating_sub(range.start);
+    let mut bytes = Vec::with_capacity(usize::try_from(n_bytes).unwrap_or(0));
+    open_at(path, range.start)?
+        .take(n_bytes)
+        .read_to_end(&mut bytes)?;
+    match bytes.len() as u64 == n_bytes {
+        true => Ok(bytes.into()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
