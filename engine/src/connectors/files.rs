@@ -67,9 +67,12 @@ impl Files {
         for entry in fs::read_dir(&self.place).map_err(|e| cannot_read(&self.place, e))? {
             let path = entry.map_err(|e| cannot_read(&self.place, e))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let wanted = path
-                .extension()
-                .is_some_and(|e| self.extensions.iter().any(|x| e.eq_ignore_ascii_case(x)));
+            let ends = name.to_ascii_lowercase();
+            // An extension may have two parts, as `csv.gz` has.
+            let wanted = self
+                .extensions
+                .iter()
+                .any(|x| ends.strip_suffix(x).is_some_and(|e| e.ends_with('.')));
             if wanted && !name.starts_with(['.', '_']) && path.is_file() {
                 files.push(path);
             }

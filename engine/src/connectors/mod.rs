@@ -11,6 +11,8 @@
 
 mod agreement;
 mod collect;
+mod compression;
+mod csv_dialect;
 mod csv_reader;
 mod csv_sink;
 mod csv_source;
@@ -24,8 +26,10 @@ mod selection;
 mod shards;
 mod staging;
 mod storage;
+mod tape;
 #[cfg(test)]
 pub(crate) mod test_folder;
+mod text_splits;
 
 pub use collect::{CollectSink, Collected, collect};
 pub use csv_sink::{CsvSink, csv_sink};
