@@ -37,7 +37,7 @@ pub use output::{DeadLetter, OnBadRow, Output, dead_letter_schema};
 pub use pipeline::{Collection, Pipeline};
 pub use plan::Plan;
 pub use report::{NodeReport, PhaseReport, RunReport};
-pub use runner::{Progress, RunOptions};
+pub use runner::{CancelToken, Progress, RunOptions};
 pub use sink::{Publication, Published, Sink, SinkWriter};
 pub use source::{Lines, Position, Source, SourceProperties, Split, SplitReader};
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};

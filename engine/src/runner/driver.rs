@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use tempfile::TempDir;
 
 use super::RunOptions;
+use super::cancel::{CancelToken, CtrlC};
 use super::chain::Exit;
 use super::dataflow::{self, Part, Shared};
 use super::failure::{Failure, guard};
@@ -36,12 +37,18 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
     let start = Instant::now();
     let graph = Arc::clone(&plan.graph);
     let _span = tracing::info_span!("run", pipeline = graph.name).entered();
+    let mut stops = options.cancel.clone();
+    let _ctrl_c = options.stop_on_ctrl_c.then(|| {
+        let token = CancelToken::new();
+        stops.push(token.clone());
+        CtrlC::cancels(token)
+    });
     let mut driver = Driver {
         plan,
         options,
         bars: Bars::new(options.progress),
         shared: Shared {
-            failure: Arc::default(),
+            failure: Arc::new(Failure::stopped_by(stops)),
             compute: WorkPool::new("pool", options.workers)?,
         },
         scratch: tempfile::Builder::new().prefix("mainstem-").tempdir()?,
@@ -53,6 +60,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
     let outcome = driver
         .begin()
         .and_then(|()| driver.run_phases())
+        .and_then(|()| driver.shared.failure.check())
         .and_then(|()| driver.commit());
     match outcome {
         Ok(published) => Ok(RunReport {
@@ -142,6 +150,7 @@ impl Driver<'_> {
         for (number, phase) in plan.phases.iter().enumerate() {
             let start = Instant::now();
             let _span = tracing::info_span!("phase", number = number + 1).entered();
+            self.shared.failure.check()?;
             self.run_steps(phase)?;
             let mut report = PhaseReport::default();
             if !phase.nodes.is_empty() {

@@ -19,11 +19,15 @@ fn read_some(
     credit: &Arc<Credit>,
     policy: OnBadRow,
     metrics: &NodeMetrics,
+    failure: &Failure,
 ) -> Result<ReadSome> {
     let mut out = Output::new(policy);
     let mut batches = Vec::new();
     let mut ended = false;
-    while batches.len() < READ_AHEAD && (batches.is_empty() || credit.has_room()) {
+    while batches.len() < READ_AHEAD
+        && (batches.is_empty() || credit.has_room())
+        && !failure.has_failed()
+    {
         let mut open = match reader.take() {
             Some(open) => open,
             None => match feed.next_part()? {
@@ -106,10 +110,11 @@ pub(super) fn build_feed<'s>(
                     let (feed, mut reader) = (Arc::clone(&feed), reader.take());
                     let (credit, metrics) = (Arc::clone(&credit), Arc::clone(&metrics));
                     let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
+                    let failed = Arc::clone(&failure);
                     compute.spawn(move || {
                         let read = metrics.timed(|| {
                             guard(&id, || {
-                                read_some(&*feed, reader.take(), &credit, policy, &metrics)
+                                read_some(&*feed, reader.take(), &credit, policy, &metrics, &failed)
                             })
                         });
                         drop(sender.send(read));
