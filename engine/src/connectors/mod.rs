@@ -26,6 +26,8 @@ mod selection;
 mod shards;
 mod staging;
 mod storage;
+mod stream_sink;
+mod stream_source;
 mod tape;
 #[cfg(test)]
 pub(crate) mod test_folder;
@@ -37,6 +39,8 @@ pub use csv_source::{CsvSource, csv};
 pub use memory_source::{MemorySource, from_record_batches, from_rows};
 pub use parquet_sink::{ParquetCompression, ParquetSink, parquet_sink};
 pub use parquet_source::{ParquetSource, parquet};
+pub use stream_sink::{RowStream, StreamSink, into_stream};
+pub use stream_source::{StreamSource, from_stream};
 
 /// How many rows a split should hold: enough to be worth its opening, few enough for all workers to
 /// have some. It must not depend on the number of workers, nor must anything that splits are made of.

@@ -44,6 +44,9 @@ fn read_some(
                 metrics.took_in(&batch);
                 let permit = credit.take(batch.n_bytes());
                 batches.push(batch.with_permit(Some(permit)));
+            } else {
+                // None yet: whoever waits elsewhere gets this thread in between.
+                break;
             }
         }
     }
