@@ -156,4 +156,4 @@ impl Read for Stored {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

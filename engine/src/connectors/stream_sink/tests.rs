@@ -123,10 +123,12 @@ async fn a_run_that_fails_ends_the_stream_with_an_error() {
     }
     expect![[r#"
         the rows of the stream are not all: the run has failed or did not take place
-          Hint: The run itself returns why."#]].assert_eq(&last.unwrap().unwrap_err().to_string());
+          Hint: The run itself returns why."#]]
+    .assert_eq(&last.unwrap().unwrap_err().to_string());
     expect![[r#"
         the queue is torn
-          in transform "numbers""#]].assert_eq(&run.await.unwrap_err().to_string());
+          in transform "numbers""#]]
+    .assert_eq(&run.await.unwrap_err().to_string());
     assert!(rows.next().await.is_none());
 }
 
@@ -144,7 +146,8 @@ async fn an_abandoned_stream_stops_the_run_and_leaves_nothing() {
     expect![[r#"
         nobody takes the rows: the stream that they go to was dropped
           in transform "stream_sink"
-          Hint: Keep the stream until it ends, or cancel the run by a `CancelToken`."#]].assert_eq(&run.await.unwrap_err().to_string());
+          Hint: Keep the stream until it ends, or cancel the run by a `CancelToken`."#]]
+    .assert_eq(&run.await.unwrap_err().to_string());
     assert!(folder.tree().is_empty());
 }
 
@@ -182,7 +185,8 @@ async fn a_run_without_rows_ends_the_stream_and_a_second_run_is_refused() {
     expect![[r#"
         the rows of one run alone can go to a stream
           in transform "stream_sink"
-          Hint: Make a new pipeline, with a new stream, for each run."#]].assert_eq(&again.to_string());
+          Hint: Make a new pipeline, with a new stream, for each run."#]]
+    .assert_eq(&again.to_string());
 
     let (sink, mut rows) = into_stream();
     drop(sink);

@@ -77,14 +77,16 @@ fn what_cannot_be_read_ends_the_run() {
     assert!(error.is_environment());
     expect![[r#"
         the stream failed: the tap is closed
-          in transform "stream""#]].assert_eq(&error.to_string());
+          in transform "stream""#]]
+    .assert_eq(&error.to_string());
 
     let ours = stream::iter([Err(Error::data("row 7 of the queue is torn"))]);
     let error = run(from_stream(table("x: 1").schema(), ours)).unwrap_err();
     assert!(error.is_data());
     expect![[r#"
         row 7 of the queue is torn
-          in transform "stream""#]].assert_eq(&error.to_string());
+          in transform "stream""#]]
+    .assert_eq(&error.to_string());
 
     let other = ready(vec![table("x: 1"), table("x: 1.5; z: a")]);
     expect![[r#"
@@ -98,21 +100,24 @@ fn what_cannot_be_read_ends_the_run() {
     expect![[r#"
         the schema of the stream has two columns "x"
           in transform "stream"
-          Hint: Rename one of them."#]].assert_eq(&run(twice).unwrap_err().to_string());
+          Hint: Rename one of them."#]]
+    .assert_eq(&run(twice).unwrap_err().to_string());
 
     let once = ready(vec![table("x: 1")]);
     run(once.clone()).unwrap();
     expect![[r#"
         a stream can be read only once
           in transform "stream"
-          Hint: Make a new pipeline, with a new stream, for each run."#]].assert_eq(&run(once).unwrap_err().to_string());
+          Hint: Make a new pipeline, with a new stream, for each run."#]]
+    .assert_eq(&run(once).unwrap_err().to_string());
 
     let panics = stream::once(async { panic!("no more") });
     let panics = from_stream::<_, Error>(table("x: 1").schema(), panics);
     expect![[r#"
         the stream stopped before its end
           in transform "stream"
-          It panicked, or the runtime that polls it was shut down."#]].assert_eq(&run(panics).unwrap_err().to_string());
+          It panicked, or the runtime that polls it was shut down."#]]
+    .assert_eq(&run(panics).unwrap_err().to_string());
 }
 
 #[test]
