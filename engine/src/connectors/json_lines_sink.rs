@@ -10,8 +10,8 @@ use arrow::json::writer::LineDelimited;
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
+use super::file_sink::file_sink_options;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
-use super::staging::Existing;
 use super::storage::Writing;
 use crate::error::Result;
 use crate::sink::{Publication, Sink};
@@ -21,8 +21,8 @@ use crate::transform::Description;
 /// `part-00000-of-00002.jsonl` and so on.
 ///
 /// Rows of a worker keep their order; one file holds those of worker 0 first. Nothing can be seen
-/// until the run has ended well: then the file or the whole folder appears by one rename. Where there
-/// are no rows, one file without a line is published, which does not tell the columns.
+/// until the run has ended well: then the file or the whole folder appears by one rename, or, at a URL,
+/// file after file and `_SUCCESS` at the end. Where there are no rows, one file without a line is published, which does not tell the columns.
 ///
 /// Null is written as `null`, and so are NaN and the infinities, which JSON does not have. Structs,
 /// maps and lists are nested, dates and timestamps text in ISO 8601, bytes text in hexadecimal; a
@@ -47,22 +47,7 @@ pub fn json_lines_sink(place: impl AsRef<Path>) -> JsonLinesSink {
     JsonLinesSink { options }
 }
 
-impl JsonLinesSink {
-    /// Starts a new file of the folder after so many rows, at least one; one file stays one.
-    #[must_use]
-    pub fn rows_per_file(mut self, n_rows: u64) -> Self {
-        self.options.rows_per_file = Some(n_rows.max(1));
-        self
-    }
-
-    /// Replaces what is there, once the new rows are whole; a folder that holds anything but JSON lines
-    /// is refused.
-    #[must_use]
-    pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.options.existing = Existing::when(overwrite);
-        self
-    }
-}
+file_sink_options!(JsonLinesSink);
 
 impl Sink for JsonLinesSink {
     fn describe(&self) -> Description {
@@ -71,7 +56,8 @@ impl Sink for JsonLinesSink {
     }
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
-        accept_columns(schema, "JSON lines", |field| {
+        let schema = self.options.file_schema(schema)?;
+        accept_columns(&schema, "JSON lines", |field| {
             let refused = try_column(field).err()?;
             Some(format!("{refused}."))
         })

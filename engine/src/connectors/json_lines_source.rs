@@ -14,7 +14,7 @@ use super::files::Files;
 use super::json_lines_reader::{JsonLinesReader, LineReader, check_readable};
 use super::json_types::Kind;
 use super::selection::Selection;
-use super::storage::{StoredFile, has_changed};
+use super::storage::{Storage, StoredFile, has_changed};
 use super::text_splits::{Place, RowEnds, SPLIT_BYTES, TextSplits};
 use crate::error::{Error, Result};
 use crate::expression::check_column;
@@ -25,7 +25,7 @@ use crate::transform::Description;
 const SAMPLE_ROWS: usize = 10_000;
 
 /// Rows of files with a JSON object a line: of one file, of all `*.jsonl`, `*.ndjson` and `*.json` of a
-/// folder, or of those that match a pattern.
+/// folder, or of those that match a pattern, at a path or a URL (see [`Storage`]).
 ///
 /// Files that end in `.gz` or `.zst` are decompressed as they are read, each as one split. Of others,
 /// every 16 MiB or so are a split. Empty lines are passed over.
@@ -96,6 +96,13 @@ impl JsonLinesSource {
     #[must_use]
     pub fn column_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.column_types.push((column.into(), data_type));
+        self.afresh()
+    }
+
+    /// How an object store is reached, where the place is a URL: by default as the environment says.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.files = self.files.storage(storage);
         self.afresh()
     }
 

@@ -4,9 +4,9 @@
 //! parquet, csv                 ─▶ Source ─▶ … ─▶ Sink ─▶ parquet_sink, csv_sink
 //! from_record_batches, from_rows ┘                  └─▶ collect
 //!
-//! files       paths, folders, patterns      staging   a hidden folder, one rename
-//! agreement   one schema of many files      shards    a file per worker and so many rows
-//! selection   the columns that are wanted        storage   files wherever they are
+//! files       paths, folders, patterns      storage       files wherever they are, also in object stores
+//! agreement   one schema of many files      shards        files of a worker, by rows, bytes and partitions
+//! selection   the columns that are wanted   staging       results appear whole or not at all
 //! ```
 
 mod agreement;
@@ -19,17 +19,27 @@ mod csv_source;
 mod csv_types;
 #[cfg(test)]
 mod every_type;
+mod file_sink;
 mod files;
+mod growing_dictionary;
+mod held_file;
+mod ipc_file;
+mod ipc_reader;
+mod ipc_sink;
+mod ipc_source;
 mod json_lines_reader;
 mod json_lines_sink;
 mod json_lines_source;
 mod json_types;
+mod left_behind;
 mod memory_source;
 mod parquet_file;
 mod parquet_sink;
 mod parquet_source;
+mod partitions;
 mod selection;
 mod shards;
+mod staged_folder;
 mod staging;
 mod storage;
 mod stream_sink;
@@ -42,11 +52,14 @@ mod text_splits;
 pub use collect::{CollectSink, Collected, collect};
 pub use csv_sink::{CsvSink, csv_sink};
 pub use csv_source::{CsvSource, csv};
+pub use ipc_sink::{IpcSink, ipc_sink};
+pub use ipc_source::{IpcSource, ipc};
 pub use json_lines_sink::{JsonLinesSink, json_lines_sink};
 pub use json_lines_source::{JsonLinesSource, json_lines};
 pub use memory_source::{MemorySource, from_record_batches, from_rows};
 pub use parquet_sink::{ParquetCompression, ParquetSink, parquet_sink};
 pub use parquet_source::{ParquetSource, parquet};
+pub use storage::Storage;
 pub use stream_sink::{RowStream, StreamSink, into_stream};
 pub use stream_source::{StreamSource, from_stream};
 

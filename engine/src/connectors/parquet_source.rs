@@ -21,14 +21,15 @@ use super::agreement::agree;
 use super::files::Files;
 use super::parquet_file::ParquetBytes;
 use super::selection::Selection;
-use super::storage::{StoredFile, has_changed};
+use super::storage::{Storage, StoredFile, has_changed};
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::source::{Position, Source, Split, SplitReader};
 use crate::transform::Description;
 
-/// Rows of Parquet files: of one file, of all `*.parquet` of a folder, or of those that match a pattern.
+/// Rows of Parquet files: of one file, of all `*.parquet` of a folder, or of those that match a pattern, at
+/// a path or a URL such as `s3://bucket/births/*.parquet` (see [`Storage`]).
 ///
 /// All files must have the same columns, in any order. Text is read as Utf8, however it is stored: as
 /// a dictionary, a view, or with large offsets. Nulls are nulls.
@@ -82,6 +83,15 @@ struct Locator {
 }
 
 impl ParquetSource {
+    /// How an object store is reached, where the place is a URL: by default as the environment says.
+    #[must_use]
+    pub fn storage(self, storage: Storage) -> Self {
+        Self {
+            files: self.files.storage(storage),
+            loaded: Arc::default(),
+        }
+    }
+
     fn loaded(&self) -> Result<&Loaded> {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);

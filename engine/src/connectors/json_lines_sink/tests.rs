@@ -83,9 +83,11 @@ fn what_json_cannot_hold_is_refused() {
         column "x" of type Union(Sparse, 0: ("a": Duration(s))) cannot be written to JSON lines
           Json error: Unsupported data type for JSON encoding: Union([(0, Field { name: "a", data_type: Duration(Second), nullable: true })], Sparse).
           Hint: Cast it, or leave it out with `select`."#]].assert_eq(&refused(Schema::new(vec![Field::new("x", union, true)])));
-    expect!["rows without columns cannot be written to JSON lines"].assert_eq(&refused(Schema::empty()));
+    expect!["rows without columns cannot be written to JSON lines"]
+        .assert_eq(&refused(Schema::empty()));
     let twice = table("x: 1; x: 2").schema();
     expect![[r#"
         two columns are called "x"
-          Hint: Rename one of them with `select`."#]].assert_eq(&refused(twice.as_ref().clone()));
+          Hint: Rename one of them with `select`."#]]
+    .assert_eq(&refused(twice.as_ref().clone()));
 }

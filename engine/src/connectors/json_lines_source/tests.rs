@@ -158,7 +158,8 @@ fn compressed_files_and_files_with_other_names_are_read_together() {
     let rows = check_source(&json_lines(folder.path("in"))).unwrap();
     expect![[r#"
         x: 1, null, 3
-        y: null, 2, null"#]].assert_eq(&show(&rows));
+        y: null, 2, null"#]]
+    .assert_eq(&show(&rows));
 }
 
 #[test]
@@ -168,34 +169,42 @@ fn what_cannot_be_read_is_refused() {
         |source: &JsonLinesSource| folder.hide(Source::schema(source).unwrap_err().to_string());
     expect![[r#"
         no JSON object with a name in it was found in file "FOLDER/births.jsonl"
-          Hint: Check the files, or give the columns by `.schema(…)`."#]].assert_eq(&refusal(&text(&folder, "")));
+          Hint: Check the files, or give the columns by `.schema(…)`."#]]
+    .assert_eq(&refusal(&text(&folder, "")));
     expect![[r#"
         no JSON object with a name in it was found in file "FOLDER/births.jsonl"
-          Hint: Check the files, or give the columns by `.schema(…)`."#]].assert_eq(&refusal(&text(&folder, "[1]\nx\n{}\n")));
+          Hint: Check the files, or give the columns by `.schema(…)`."#]]
+    .assert_eq(&refusal(&text(&folder, "[1]\nx\n{}\n")));
     expect![[r#"
         "FOLDER/none" does not exist
-          Hint: Name a file, a folder, or a pattern such as "births/*.jsonl"."#]].assert_eq(&refusal(&json_lines(folder.path("none"))));
+          Hint: Name a file, a folder, or a pattern such as "births/*.jsonl"."#]]
+    .assert_eq(&refusal(&json_lines(folder.path("none"))));
     let none = text(&folder, "{\"x\":1}\n");
-    expect!["the schema of JSON lines must have columns"].assert_eq(&refusal(&none.clone().schema(Arc::new(Schema::empty()))));
+    expect!["the schema of JSON lines must have columns"]
+        .assert_eq(&refusal(&none.clone().schema(Arc::new(Schema::empty()))));
     expect![[r#"
         column "y" is not there
-          The columns are "x"."#]].assert_eq(&refusal(&none.clone().column_type("y", DataType::Utf8)));
+          The columns are "x"."#]]
+    .assert_eq(&refusal(&none.clone().column_type("y", DataType::Utf8)));
     let twice = schema(&[("x", DataType::Utf8), ("x", DataType::Utf8)]);
     expect![[r#"
         the schema given has two columns "x"
-          Hint: Rename one of them."#]].assert_eq(&refusal(&none.clone().schema(twice)));
+          Hint: Rename one of them."#]]
+    .assert_eq(&refusal(&none.clone().schema(twice)));
     let interval = DataType::Interval(arrow::datatypes::IntervalUnit::DayTime);
     expect![[r#"
         column "x" of type Interval(DayTime) cannot be read from JSON
           Support for Interval(DayTime) in JSON reader.
-          Hint: Read it as Utf8 and cast it afterwards."#]].assert_eq(&refusal(&none.clone().column_type("x", interval)));
+          Hint: Read it as Utf8 and cast it afterwards."#]]
+    .assert_eq(&refusal(&none.clone().column_type("x", interval)));
     let long = text(&folder, "{\"x\":1}\n{\"x\":\"aaaaaaaaaaaaaaaaaaaa\"}\n")
         .schema(schema(&[("x", DataType::Utf8)]))
         .max_row_bytes(20);
     let error = read_source(&long, OnBadRow::Drop).unwrap_err();
     expect![[r#"
         file "FOLDER/births.jsonl", line 2: the row is longer than 20 bytes
-          Hint: Raise `max_row_bytes`, if the line is what it should be."#]].assert_eq(&folder.hide(error.to_string()));
+          Hint: Raise `max_row_bytes`, if the line is what it should be."#]]
+    .assert_eq(&folder.hide(error.to_string()));
     let broken = json_lines(folder.write(
         "a.jsonl.gz",
         &gzip("{\"x\":1}\n".repeat(9).as_bytes())[..20],
@@ -203,7 +212,8 @@ fn what_cannot_be_read_is_refused() {
     expect![[r#"
         file "FOLDER/a.jsonl.gz" ends in the middle of its compressed data, after 20 bytes
           The decompression reports: incomplete deflate stream.
-          Hint: Copy the file anew, or leave it out."#]].assert_eq(&refusal(&broken));
+          Hint: Copy the file anew, or leave it out."#]]
+    .assert_eq(&refusal(&broken));
 }
 
 proptest! {
