@@ -10,6 +10,9 @@
 //! ```
 
 mod agreement;
+mod avro_blocks;
+mod avro_sink;
+mod avro_source;
 mod collect;
 mod compression;
 mod csv_dialect;
@@ -49,6 +52,8 @@ mod tape;
 pub(crate) mod test_folder;
 mod text_splits;
 
+pub use avro_sink::{AvroSink, avro_sink};
+pub use avro_source::{AvroSource, avro};
 pub use collect::{CollectSink, Collected, collect};
 pub use csv_sink::{CsvSink, csv_sink};
 pub use csv_source::{CsvSource, csv};

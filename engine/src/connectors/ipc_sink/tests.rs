@@ -29,10 +29,12 @@ fn the_laws_of_sinks_hold_for_rows_of_every_type() {
 #[test]
 fn what_cannot_be_written_is_refused() {
     let refused = |schema: SchemaRef| ipc_sink("out").accepts(&schema).unwrap_err().to_string();
-    expect!["rows without columns cannot be written to Arrow IPC"].assert_eq(&refused(Arc::new(Schema::empty())));
+    expect!["rows without columns cannot be written to Arrow IPC"]
+        .assert_eq(&refused(Arc::new(Schema::empty())));
     expect![[r#"
         two columns are called "x"
-          Hint: Rename one of them with `select`."#]].assert_eq(&refused(table("x: 1; x: 2").schema()));
+          Hint: Rename one of them with `select`."#]]
+    .assert_eq(&refused(table("x: 1; x: 2").schema()));
     let unions = DataType::Union(
         [(0_i8, Arc::new(Field::new("a", DataType::Utf8, true)))]
             .into_iter()

@@ -65,7 +65,8 @@ fn a_large_file_is_several_splits_and_large_batches_are_cut() {
     expect![[r#"
         file "FOLDER/in/a.arrow"
         file "FOLDER/in/b.feather"
-        file "FOLDER/in/c.ipc""#]].assert_eq(&names.join("\n"));
+        file "FOLDER/in/c.ipc""#]]
+    .assert_eq(&names.join("\n"));
     assert_eq!(check_source(&source).unwrap().num_rows(), 600_029);
 }
 
@@ -90,7 +91,8 @@ fn what_cannot_be_read_is_refused() {
              Hint: Copy the file anew, or leave it out.
         4. file "FOLDER/in/e.arrow": the schema cannot be read as Arrow IPC
              Io error: failed to fill whole buffer.
-             Hint: Arrow IPC begins with "ARROW1", or with the schema of a stream."#]].assert_eq(&refusal(&ipc(folder.path("in"))));
+             Hint: Arrow IPC begins with "ARROW1", or with the schema of a stream."#]]
+    .assert_eq(&refusal(&ipc(folder.path("in"))));
     folder.write("other/a.arrow", file_of(&[table("x: 1")]));
     folder.write("other/b.arrow", stream_of(&[table("x: 1.5; y: 2")]));
     expect![[r#"
@@ -101,12 +103,14 @@ fn what_cannot_be_read_is_refused() {
     let twice = ipc(folder.write("twice.arrow", file_of(&[table("x: 1; x: 2")])));
     expect![[r#"
         file "FOLDER/twice.arrow" has two columns "x"
-          Hint: Rename one of them."#]].assert_eq(&refusal(&twice));
+          Hint: Rename one of them."#]]
+    .assert_eq(&refusal(&twice));
     let none = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
     let none = ipc(folder.write("none.arrow", file_of(&[none])));
     expect![[r#"
         file "FOLDER/none.arrow" has no columns
-          Hint: Leave the file out."#]].assert_eq(&refusal(&none));
+          Hint: Leave the file out."#]]
+    .assert_eq(&refusal(&none));
 }
 
 #[test]
@@ -122,7 +126,8 @@ fn a_stream_that_is_cut_short_and_a_damaged_batch_are_told() {
     let cut = ipc(folder.write("a.arrows", &stream[..stream.len() - 60]));
     expect![[r#"
         file "FOLDER/a.arrows": record batch 1 cannot be read as Arrow IPC
-          Io error: failed to fill whole buffer."#]].assert_eq(&error(cut));
+          Io error: failed to fill whole buffer."#]]
+    .assert_eq(&error(cut));
     // The offsets of text are no offsets any more.
     let mut file = file_of(&[table("y: aaaa, bbbb")]);
     let place = file
