@@ -97,13 +97,23 @@ impl Output {
     /// Refuses text that did not become a row, such as a malformed line, whose number is the letter's
     /// row; errors as [`Output::reject`].
     pub fn reject_text(&mut self, letter: DeadLetter) -> Result<()> {
+        self.refuse(letter, "line")
+    }
+
+    /// Refuses a record of a file that did not become a row, whose number, from 0, is the letter's row;
+    /// errors as [`Output::reject`].
+    pub fn reject_record(&mut self, letter: DeadLetter) -> Result<()> {
+        self.refuse(letter, "record")
+    }
+
+    fn refuse(&mut self, letter: DeadLetter, unit: &str) -> Result<()> {
         match self.policy {
             OnBadRow::Fail => {
                 return Err(Error::data(format!(
-                    "{}, line {}: {}",
+                    "{}, {unit} {}: {}",
                     letter.split, letter.row, letter.reason
                 ))
-                .with_hint("Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."));
+                .with_hint(format!("Correct the {unit}, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source.")));
             }
             OnBadRow::Drop => {}
             OnBadRow::DeadLetter => self.dead.push(letter),

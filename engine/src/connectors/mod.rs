@@ -51,6 +51,14 @@ mod tape;
 #[cfg(test)]
 pub(crate) mod test_folder;
 mod text_splits;
+#[cfg(feature = "tfrecord")]
+mod tfrecord_reader;
+#[cfg(feature = "tfrecord")]
+mod tfrecord_sink;
+#[cfg(feature = "tfrecord")]
+mod tfrecord_source;
+#[cfg(feature = "tfrecord")]
+mod tfrecord_types;
 
 pub use avro_sink::{AvroSink, avro_sink};
 pub use avro_source::{AvroSource, avro};
@@ -67,6 +75,10 @@ pub use parquet_source::{ParquetSource, parquet};
 pub use storage::Storage;
 pub use stream_sink::{RowStream, StreamSink, into_stream};
 pub use stream_source::{StreamSource, from_stream};
+#[cfg(feature = "tfrecord")]
+pub use tfrecord_sink::{TfRecordSink, tfrecord_sink};
+#[cfg(feature = "tfrecord")]
+pub use tfrecord_source::{TfRecordSource, tfrecord};
 
 /// How many rows a split should hold: enough to be worth its opening, few enough for all workers to
 /// have some. It must not depend on the number of workers, nor must anything that splits are made of.
