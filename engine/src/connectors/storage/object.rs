@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::address::Address;
 use super::claim::{Claim, has_come, is_other};
-use super::prefix::{PUBLISHING, writable};
+use super::prefix::{PUBLISHING, run_id, writable};
 use super::refusals::{Doing, or_else};
 use super::store::{Put, Store};
 use super::upload::{PART_BYTES, Upload};
@@ -106,7 +106,7 @@ impl OneObject {
         let mut folders: Vec<_> = self.key.parts().collect();
         folders.pop();
         let mark = Key::from_iter(folders).join(name.as_str());
-        let what = json!({ "files": [self.key.as_ref()] });
+        let what = json!({ "run": run_id(&self.key), "files": [self.key.as_ref()] });
         let claim = Claim::take(&self.store, mark, &what)?;
         let completed = match self.store.head(&self.key) {
             Ok(None) => upload.complete_now(),
@@ -114,10 +114,15 @@ impl OneObject {
             Err(error) => Err(error),
         };
         let url = claim.url();
-        let given_back = claim.give_back();
-        completed.and(given_back).map_err(|error| {
-            error.with_detail(format!("If the mark {url:?} is still there, remove it."))
-        })
+        match (completed, claim.give_back()) {
+            (completed, Ok(())) => completed,
+            (Ok(()), Err(error)) => Err(error.with_detail(format!(
+                "The file is there, and so is the mark {url:?}, which must be removed."
+            ))),
+            (Err(error), Err(_)) => {
+                Err(error.with_detail(format!("The mark {url:?} could not be removed.")))
+            }
+        }
     }
 }
 

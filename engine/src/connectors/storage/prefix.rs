@@ -143,7 +143,7 @@ impl Prefix {
 
     fn key_of(&self, shard: &Shard) -> Key {
         let folders = shard.folder.split('/').filter(|f| !f.is_empty());
-        let folder = folders.fold(self.key.clone(), |key, folder| literal(key, folder));
+        let folder = folders.fold(self.key.clone(), literal);
         let (worker, number, run) = (shard.worker, shard.number, &self.run);
         folder.join(format!("part-{worker:05}-{number:05}-{run}.{}", self.extension).as_str())
     }
@@ -167,15 +167,21 @@ impl Prefix {
             return Err(self.undo(claim, keys, old_success, error));
         }
         let old = replaced.into_iter().map(|object| object.location);
-        let old = old.filter(|key| key.filename() != Some(SUCCESS));
-        if let Err(error) = self.store.delete(old.collect()) {
+        let old: Vec<Key> = old.filter(|k| k.filename() != Some(SUCCESS)).collect();
+        let replaces = !old.is_empty();
+        if let Err(error) = self.store.delete(old) {
             return Err(half_done(&claim, error));
         }
         let success = self.child(SUCCESS);
-        match self.store.put_new(&success, what.to_string()) {
-            Ok(Put::Done) => {}
-            Ok(Put::Taken) => return Err(half_done(&claim, has_come(&self.store.url(&success)))),
-            Err(error) => return Err(half_done(&claim, error)),
+        let failed = match self.store.put_new(&success, what.to_string()) {
+            Ok(Put::Done) => None,
+            Ok(Put::Taken) => Some(has_come(&self.store.url(&success))),
+            Err(error) => Some(error),
+        };
+        match failed {
+            Some(error) if replaces => return Err(half_done(&claim, error)),
+            Some(error) => return Err(self.undo(claim, keys, None, error)),
+            None => {}
         }
         let url = claim.url();
         claim.give_back().map_err(|error| {
@@ -352,6 +358,6 @@ fn half_done(claim: &Claim, error: Error) -> Error {
 }
 
 /// A name that no other run has; it need not be secret.
-fn run_id(key: &Key) -> String {
+pub(super) fn run_id(key: &Key) -> String {
     format!("{:016x}", RandomState::new().hash_one(key.as_ref()))
 }

@@ -11,6 +11,23 @@ use super::store::Store;
 use super::stored_file::has_changed;
 use crate::error::Error;
 
+/// What servers call credentials that are no good, whatever the status.
+const REFUSED: [&str; 6] = [
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "NotSignedUp",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+];
+
+/// What servers call a bucket that is somewhere else.
+const ELSEWHERE: [&str; 3] = [
+    "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+    "TemporaryRedirect",
+];
+
 /// What was being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
@@ -94,21 +111,29 @@ fn reason(store: &Store, error: &StoreError, answer: &Answer) -> Reason {
     if no_bucket || (code == "InvalidBucketName") {
         let bucket = store.bucket();
         return Reason::new(format!("there is no bucket {bucket:?}"))
-            .hint(format!("Check its name and {}.", place_of(store)));
+            .hint(format!("Check its name, then {}.", place_of(store)));
     }
     if answer.no_credentials {
         return Reason::new("there are no credentials for it").hint(credentials_of(store));
     }
+    if REFUSED.contains(&code) {
+        return refused_credentials(store);
+    }
+    if ELSEWHERE.contains(&code) || answer.redirected {
+        return Reason::new("the bucket is in another region")
+            .hint(format!("Set {}.", place_of(store)));
+    }
+    if code == "AccessDenied" {
+        return Reason::new("permission denied").hint(format!(
+            "Ask for the right to list, read and write in {:?}, or use other credentials.",
+            store.bucket()
+        ));
+    }
     match error {
         StoreError::NotFound { .. } => Reason::new("it does not exist any more"),
-        StoreError::Unauthenticated { .. } => refused_credentials(store),
-        StoreError::PermissionDenied { .. } if code == "AccessDenied" => {
-            Reason::new("permission denied").hint(format!(
-                "Ask for the right to list, read and write in {:?}, or use other credentials.",
-                store.bucket()
-            ))
+        StoreError::Unauthenticated { .. } | StoreError::PermissionDenied { .. } => {
+            refused_credentials(store)
         }
-        StoreError::PermissionDenied { .. } => refused_credentials(store),
         StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => {
             Reason::new("the storage cannot do that").detail(format!("{error}"))
         }
@@ -126,7 +151,7 @@ fn failure(store: &Store, answer: &Answer) -> Reason {
     match answer.broken {
         Some(HttpErrorKind::Connect) => Reason::new("the storage cannot be reached")
             .detail(format!("{endpoint} was tried {tried}: {}.", answer.root))
-            .hint(format!("Check the network and {}.", place_of(store))),
+            .hint(format!("Check the network, then {}.", place_of(store))),
         Some(HttpErrorKind::Timeout) => Reason::new("the storage does not answer in time")
             .detail(format!("{endpoint} was tried {tried}."))
             .hint("Try again later, or give it more time by `.storage(Storage::new().option(\"timeout\", \"60s\"))`."),
@@ -138,8 +163,6 @@ fn failure(store: &Store, answer: &Answer) -> Reason {
                 .detail(format!("{endpoint} was tried {tried}."))
                 .hint("Try again later.")
         }
-        None if answer.redirected => Reason::new("the bucket is in another region")
-            .hint(format!("Set {}.", place_of(store))),
         None if answer.status.is_some() => Reason::new("the storage refuses it"),
         None => Reason::new(answer.root.clone()),
     }
@@ -212,7 +235,7 @@ impl Answer {
         }
         answer.code = tag(&text, "Code");
         answer.message = tag(&text, "Message");
-        answer.redirected = text.contains("redirect") || text.contains("PermanentRedirect");
+        answer.redirected = text.contains("Received redirect without LOCATION");
         answer.no_credentials = text.contains("169.254.169.254");
         if let Some((_, rest)) = text.split_once(", after ") {
             let n: Option<u64> = rest.split(' ').next().and_then(|n| n.parse().ok());

@@ -117,17 +117,22 @@ impl Store {
     }
 
     /// Puts a small object where none is.
+    ///
+    /// An answer may be lost, or be a failure though the object was put. So what is there is looked at: the
+    /// same bytes count as put.
     pub(super) fn put_new(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<Put> {
         let (this, key, bytes) = (self.clone(), key.clone(), bytes.into());
         wait(async move {
-            let put = this
-                .0
-                .store
-                .put_opts(&key, bytes.into(), PutMode::Create.into());
-            match put.await {
-                Ok(_) => Ok(Put::Done),
-                Err(StoreError::AlreadyExists { .. }) => Ok(Put::Taken),
-                Err(error) => Err(this.refusal(Doing::Write, &key, error)),
+            let create = PutMode::Create.into();
+            let put = this.0.store.put_opts(&key, bytes.clone().into(), create);
+            let Err(error) = put.await else {
+                return Ok(Put::Done);
+            };
+            let there = this.get(&key, GetOptions::default()).await;
+            match error {
+                _ if there.is_ok_and(|(_, there)| there == bytes) => Ok(Put::Done),
+                StoreError::AlreadyExists { .. } => Ok(Put::Taken),
+                error => Err(this.refusal(Doing::Write, &key, error)),
             }
         })?
     }
