@@ -49,6 +49,12 @@ pub fn json_lines_sink(place: impl AsRef<Path>) -> JsonLinesSink {
 
 file_sink_options!(JsonLinesSink);
 
+impl JsonLinesSink {
+    pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
+        Arc::new(JsonLinesFormat)
+    }
+}
+
 impl Sink for JsonLinesSink {
     fn describe(&self) -> Description {
         let place = self.options.target.display().to_string();
@@ -64,7 +70,7 @@ impl Sink for JsonLinesSink {
     }
 
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
-        let shards = Shards::begin(&self.options, Arc::new(JsonLinesFormat), schema)?;
+        let shards = Shards::begin(&self.options, self.format(), schema)?;
         Ok(Box::new(shards))
     }
 }

@@ -44,6 +44,17 @@ fn other_types_become_the_next_larger_ones() {
 }
 
 #[test]
+fn a_number_too_large_for_avro_is_an_error() {
+    let folder = TestFolder::new();
+    let rows = every_type(&["uint64"]);
+    let error = write_sink(&avro_sink(folder.path("out")), &[vec![rows]]).unwrap_err();
+    expect![[r#"
+        cannot write "FOLDER/out"
+          Invalid argument: UInt64 value 18446744073709551615 exceeds i64::MAX; enable avro_custom_types feature for full UInt64 support."#]].assert_eq(&folder.hide(error.to_string()));
+    assert!(folder.tree().is_empty());
+}
+
+#[test]
 fn what_avro_cannot_hold_is_refused() {
     let refused = |schema: Schema| {
         avro_sink("out")

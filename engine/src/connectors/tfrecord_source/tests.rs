@@ -72,12 +72,16 @@ fn check(source: &TfRecordSource, folder: &TestFolder, expected: Expect) {
 fn columns_are_found_from_a_sample() {
     let folder = TestFolder::new();
     let plain = tfrecord(folder.write("a.tfrecord", file_of(some_records())));
-    check(&plain, &folder, expect![[r#"
+    check(
+        &plain,
+        &folder,
+        expect![[r#"
         Field { "name": nullable Utf8 }, Field { "raw": nullable Binary }, Field { "x": nullable Int64 }, Field { "y": nullable List(Float32) }
         name: 'a', null, ''
         raw: ff, 61, null
         x: 1, null, -3
-        y: [0.5, 1.5], [], null"#]]);
+        y: [0.5, 1.5], [], null"#]],
+    );
     let gz = tfrecord(folder.write("a.tfrecord.gz", gzip(&file_of(some_records()))));
     assert_eq!(check_source(&gz).unwrap(), check_source(&plain).unwrap());
 }
@@ -101,10 +105,14 @@ fn columns_are_those_of_the_schema() {
             other: null, null, null"#]],
     );
     let dates = source.clone().column_type("x", DataType::Date32);
-    check(&dates, &folder, expect![[r#"
+    check(
+        &dates,
+        &folder,
+        expect![[r#"
         column "x" of type Date32 cannot be read from tf.Example
           A feature holds integers, floats of 32 bits or bytes.
-          Hint: Read it as one of these, or as a list of them, and cast it afterwards."#]]);
+          Hint: Read it as one of these, or as a list of them, and cast it afterwards."#]],
+    );
     check(
         &source.clone().column_type("z", DataType::Utf8),
         &folder,
@@ -197,12 +205,17 @@ fn damaged_files_end_the_run() {
           Hint: Copy the file anew, or leave it out.
         file "FOLDER/a.tfrecord", record 0: its checksum is 0x61766551, expected 0xe740d2d9
           Hint: Copy the file anew, or leave it out.
-        file "FOLDER/a.tfrecord", record 0: its checksum is 0xf15a2ce0, expected 0xa92c6d82
+        file "FOLDER/a.tfrecord", record 0: its checksum is 0x397ce2c6, expected 0x810a2224
           Hint: Copy the file anew, or leave it out.
         file "FOLDER/a.tfrecord", record 0: the record is longer than 100 bytes
-          Hint: Raise `max_row_bytes`, if the record is what it should be."#]].assert_eq(&all.join("\n"));
+          Hint: Raise `max_row_bytes`, if the record is what it should be."#]]
+    .assert_eq(&all.join("\n"));
     let empty = tfrecord(folder.write("b.tfrecord", ""));
-    check(&empty, &folder, expect![[r#"
+    check(
+        &empty,
+        &folder,
+        expect![[r#"
         no tf.Example with a feature was found in file "FOLDER/b.tfrecord"
-          Hint: Check the files, or give the columns by `.schema(…)`."#]]);
+          Hint: Check the files, or give the columns by `.schema(…)`."#]],
+    );
 }
