@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Cursor, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +18,7 @@ use super::compression::{Progress, read_failed};
 use super::files::Files;
 use super::selection::Selection;
 use super::storage::{Storage, StoredFile, has_changed};
+use super::unharmed::unharmed;
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::output::Output;
@@ -146,11 +146,10 @@ impl AvroFile {
                     .with_hint("Leave the file out."),
             );
         }
-        let taken = Taken {
+        let mut taken = Taken {
             bytes: BufReader::new(stored.open(0)?.take(MAX_HEADER_BYTES)),
             taken: Vec::new(),
         };
-        let mut taken = taken;
         let reader = unharmed(|| ReaderBuilder::new().build(&mut taken)).map_err(|error| {
             decode_failed(stored, error, "the header cannot be read as Avro")
                 .with_hint("An Avro file begins with \"Obj\" and its schema.")
@@ -193,15 +192,6 @@ impl<R: BufRead> BufRead for Taken<R> {
         }
         self.bytes.consume(n);
     }
-}
-
-/// A damaged file may make the library panic; that is an error of the data.
-fn unharmed<T>(decode: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
-        Err(ArrowError::AvroError(
-            "Its parts do not fit together".to_owned(),
-        ))
-    })
 }
 
 /// What the library says, unless the file itself could not be read or is cut short.

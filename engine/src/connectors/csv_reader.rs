@@ -17,7 +17,7 @@ use csv::ByteRecord;
 
 use super::compression::{PlainBytes, Progress, read_failed};
 use super::csv_dialect::Dialect;
-use super::csv_types::parse;
+use super::csv_types::{excerpt, parse};
 use super::selection::Selection;
 use super::storage::StoredFile;
 use super::tape::{RowTooLong, Tape};
@@ -281,7 +281,7 @@ impl CsvReader {
                 let name = self.layout.schema.field(i).name();
                 format!(
                     "column {name:?} must hold UTF-8, found {:?}",
-                    String::from_utf8_lossy(bytes)
+                    excerpt(&String::from_utf8_lossy(bytes))
                 )
             })?;
             let value = if dialect.trim { value.trim() } else { value };
@@ -335,7 +335,10 @@ impl CsvReader {
 /// Why a value is none of the column's; `found` is nothing for a null.
 fn misfit(column: &str, data_type: &DataType, found: Option<&str>) -> String {
     match found {
-        Some(found) => format!("column {column:?} must hold {data_type}, found {found:?}"),
+        Some(found) => {
+            let found = excerpt(found);
+            format!("column {column:?} must hold {data_type}, found {found:?}")
+        }
         None => format!("column {column:?} must not be null"),
     }
 }

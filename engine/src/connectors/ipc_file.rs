@@ -2,7 +2,6 @@
 
 use std::io::{BufReader, Read};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
@@ -13,6 +12,7 @@ use arrow::ipc::reader::{FileDecoder, StreamReader, read_footer_length};
 use arrow::ipc::{Block, MetadataVersion, root_as_footer};
 
 use super::storage::StoredFile;
+use super::unharmed::unharmed;
 use crate::error::{Error, Result};
 
 /// Ends a file, and begins it.
@@ -136,15 +136,6 @@ impl IpcFile {
     pub(crate) fn damaged(&self, part: &str, error: ArrowError) -> Error {
         damaged(&self.stored, part, error)
     }
-}
-
-/// A damaged file may make the library panic; that is an error of the data.
-pub(crate) fn unharmed<T>(decode: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
-        Err(ArrowError::IpcError(
-            "Its parts do not fit together".to_owned(),
-        ))
-    })
 }
 
 /// The rows of a stream, in order.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use arrow::ipc::reader::{FileDecoder, StreamReader};
 use arrow::record_batch::RecordBatch;
 
-use super::ipc_file::{IpcFile, stream, unharmed};
+use super::ipc_file::{IpcFile, stream};
 use super::selection::Selection;
+use super::unharmed::unharmed;
 use crate::batch::BATCH_ROWS;
 use crate::error::Result;
 use crate::output::Output;

@@ -26,7 +26,8 @@ const SPLIT_BYTES: u64 = 16 << 20;
 /// [`Storage`]).
 ///
 /// Both formats are read, that of files and that of streams, whatever the names. Of a file, so many record
-/// batches as make up about 16 MiB are a split; a stream is one split. All files must have the same
+/// batches as make up about 16 MiB are a split; a stream is one split, and whole where it ends between two
+/// record batches, with or without its mark of the end. All files must have the same
 /// columns, in any order. Types are kept as they are, dictionaries and nested columns too; nulls are nulls.
 /// Buffers compressed by LZ4 or zstd cannot be read.
 ///

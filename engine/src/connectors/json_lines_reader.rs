@@ -18,6 +18,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::compression::{PlainBytes, Progress, read_failed};
+use super::csv_types::excerpt;
 use super::json_types::{convert, read_as};
 use super::selection::Selection;
 use super::storage::StoredFile;
@@ -295,13 +296,14 @@ fn read_rows(read: &SchemaRef, lines: &[&[u8]]) -> Result<RecordBatch, String> {
 
 /// The message of the parser without its class.
 fn reason(error: &ArrowError) -> String {
-    match error {
+    let message = match error {
         ArrowError::JsonError(message)
         | ArrowError::NotYetImplemented(message)
         | ArrowError::CastError(message)
         | ArrowError::InvalidArgumentError(message) => message.clone(),
         other => other.to_string(),
-    }
+    };
+    excerpt(&message)
 }
 
 /// Why the value of a column is none of its type; of several rows, any of them.
@@ -312,7 +314,7 @@ fn misfit(field: &Field, read: &ArrayRef) -> String {
     }
     let options = FormatOptions::default().with_null("null");
     let found = match ArrayFormatter::try_new(read, &options) {
-        Ok(cells) if !read.is_empty() => cells.value(0).to_string(),
+        Ok(cells) if !read.is_empty() => excerpt(&cells.value(0).to_string()),
         _ => "something else".to_owned(),
     };
     format!("column {name:?} must hold {data_type}, found {found}")

@@ -1,12 +1,15 @@
 //! Sources and sinks, each in a file of its own.
 //!
 //! ```text
-//! parquet, csv                 ─▶ Source ─▶ … ─▶ Sink ─▶ parquet_sink, csv_sink
-//! from_record_batches, from_rows ┘                  └─▶ collect
+//! parquet, csv, json_lines, avro, ipc, tfrecord ─▶ Source ─▶ … ─▶ Sink ─▶ parquet_sink, csv_sink, …
+//! from_record_batches, from_rows, from_stream     ┘                  └─▶ collect, into_stream
 //!
 //! files       paths, folders, patterns      storage       files wherever they are, also in object stores
 //! agreement   one schema of many files      shards        files of a worker, by rows, bytes and partitions
 //! selection   the columns that are wanted   staging       results appear whole or not at all
+//! compression of whole files                held_file     a file that a library writes to
+//! text_splits of a large text file          growing_dictionary  one dictionary for all batches
+//! tape        text that is being parsed
 //! ```
 
 mod agreement;
@@ -59,6 +62,7 @@ mod tfrecord_sink;
 mod tfrecord_source;
 #[cfg(feature = "tfrecord")]
 mod tfrecord_types;
+mod unharmed;
 
 pub use avro_sink::{AvroSink, avro_sink};
 pub use avro_source::{AvroSource, avro};

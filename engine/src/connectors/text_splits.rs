@@ -178,30 +178,50 @@ impl Quotes {
         }
     }
 
-    /// Passes over bytes, eight at a time.
+    /// Passes over bytes.
     pub(crate) fn skim(&mut self, bytes: &[u8]) {
+        // So small that a count fits into a byte, which lets the compiler count many bytes at once.
         const BLOCK: usize = 128;
+        let quote = match self.ends {
+            RowEnds::Csv { quote, .. } => quote,
+            RowEnds::Lines => None,
+        };
         for block in bytes.chunks(BLOCK) {
             let count = |wanted: u8| block.iter().map(|b| u8::from(*b == wanted)).sum::<u8>();
             self.lines += u64::from(count(b'\n'));
-            if let RowEnds::Csv {
-                quote: Some(quote), ..
-            } = self.ends
+            if let Some(quote) = quote
                 && count(quote) > 0
             {
-                for (i, byte) in block.iter().enumerate() {
-                    if *byte == quote {
-                        let before = match i.checked_sub(1) {
-                            Some(i) => block[i],
-                            None => self.before,
-                        };
-                        self.quote(self.at + i as u64, before);
-                    }
-                }
+                self.quotes_of(block, quote);
             }
             self.at += block.len() as u64;
             if let Some(last) = block.last() {
                 self.before = *last;
+            }
+        }
+    }
+
+    /// Takes the quotes of a block in, eight bytes at a time.
+    fn quotes_of(&mut self, block: &[u8], quote: u8) {
+        const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+        let quotes = u64::from_le_bytes([quote; 8]);
+        let mut found = |machine: &mut Self, i: usize| {
+            let before = i.checked_sub(1).map_or(machine.before, |i| block[i]);
+            machine.quote(machine.at + i as u64, before);
+        };
+        let (words, rest) = block.as_chunks::<8>();
+        for (w, word) in words.iter().enumerate() {
+            let others = u64::from_le_bytes(*word) ^ quotes;
+            // The highest bit of each byte that is a quote.
+            let mut hits = !(((others & LOW_BITS) + LOW_BITS) | others | LOW_BITS);
+            while hits != 0 {
+                found(self, 8 * w + hits.trailing_zeros() as usize / 8);
+                hits &= hits - 1;
+            }
+        }
+        for (i, byte) in rest.iter().enumerate() {
+            if *byte == quote {
+                found(self, 8 * words.len() + i);
             }
         }
     }

@@ -57,7 +57,8 @@ fn a_record_is_what_other_writers_make_of_it() {
     let n_bytes = bytes.len() as u64 - 16;
     assert_eq!(bytes[..8], n_bytes.to_le_bytes());
     let found = &bytes[12..bytes.len() - 4];
-    expect![[r#"\n\x19\n\n\n\x01x\x12\x05\x1a\x03\n\x01\x05\n\x0b\n\x01y\x12\x06\n\x04\n\x02ab"#]].assert_eq(&found.escape_ascii().to_string());
+    expect![[r#"\n\x19\n\n\n\x01x\x12\x05\x1a\x03\n\x01\x05\n\x0b\n\x01y\x12\x06\n\x04\n\x02ab"#]]
+        .assert_eq(&found.escape_ascii().to_string());
     let features = tfrecord::Example::from_bytes(found.to_vec())
         .unwrap()
         .into_hash_map();
