@@ -205,7 +205,7 @@ impl Quotes {
     fn quotes_of(&mut self, block: &[u8], quote: u8) {
         const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
         let quotes = u64::from_le_bytes([quote; 8]);
-        let mut found = |machine: &mut Self, i: usize| {
+        let found = |machine: &mut Self, i: usize| {
             let before = i.checked_sub(1).map_or(machine.before, |i| block[i]);
             machine.quote(machine.at + i as u64, before);
         };

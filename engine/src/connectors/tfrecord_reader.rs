@@ -173,10 +173,10 @@ impl TfRecordReader {
             let read = build(column, &values);
             let converted = parse(&read, field.data_type())?;
             if converted.null_count() > read.null_count() {
-                for row in 0..n_rows {
-                    if good[row] && converted.is_null(row) && read.is_valid(row) {
-                        good[row] = false;
-                        let (name, data_type) = (field.name(), field.data_type());
+                let (name, data_type) = (field.name(), field.data_type());
+                for (row, good) in good.iter_mut().enumerate() {
+                    if *good && converted.is_null(row) && read.is_valid(row) {
+                        *good = false;
                         let reason = format!(
                             "column {name:?} must hold {data_type}, found a value out of its range"
                         );
