@@ -6,9 +6,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::runner::credit::Permit;
+use crate::source::{Lines, line_in};
 
 /// Rows per batch that sources aim at.
 pub const BATCH_ROWS: usize = 8_192;
@@ -30,21 +32,43 @@ pub struct SplitKey {
     pub branch: u64,
 }
 
+/// What the number of a row counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RowUnit {
+    /// Rows of a split, from 0.
+    #[default]
+    Row,
+    /// Lines of a text file, from 1.
+    Line,
+}
+
+impl fmt::Display for RowUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Row => "row",
+            Self::Line => "line",
+        })
+    }
+}
+
 /// The place of a row in its source, for messages and dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowPosition {
     /// The split as a person would name it, such as `file "d.parquet", row group 3`.
     pub split: Arc<str>,
-    /// The row in the split, from 0. Where an operator made other rows, the first row they came from.
+    /// The row in the split, from 0, or the line in the file, from 1. Where an operator made other rows,
+    /// that of the first row they came from.
     pub row: u64,
+    /// What `row` counts.
+    pub unit: RowUnit,
     /// False if `row` is only where the batch began.
     pub exact: bool,
 }
 
 impl fmt::Display for RowPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let about = if self.exact { "row" } else { "at or after row" };
-        write!(f, "{}, {about} {}", self.split, self.row)
+        let about = if self.exact { "" } else { "at or after " };
+        write!(f, "{}, {about}{} {}", self.split, self.unit, self.row)
     }
 }
 
@@ -58,6 +82,9 @@ pub struct Batch {
     key: SplitKey,
     split: Arc<str>,
     first_row: u64,
+    unit: RowUnit,
+    /// The lines of the rows as they were read, where they do not simply follow each other.
+    runs: Option<Arc<[(usize, u64)]>>,
     /// Masks applied since the source, outermost last; resolved only when a position is asked for.
     masks: Vec<BooleanArray>,
     exact: bool,
@@ -77,6 +104,8 @@ impl Batch {
             key,
             split,
             first_row,
+            unit: RowUnit::Row,
+            runs: None,
             masks: Vec::new(),
             exact: true,
             permit: None,
@@ -117,6 +146,8 @@ impl Batch {
         Self {
             rows,
             first_row,
+            unit: self.unit,
+            runs: None,
             masks: Vec::new(),
             exact: false,
             split: self.split.clone(),
@@ -145,10 +176,15 @@ impl Batch {
         for mask in self.masks.iter().rev() {
             at = nth_true(mask, at);
         }
-        let row = self.first_row + if self.exact { at as u64 } else { 0 };
+        let row = match &self.runs {
+            _ if !self.exact => self.first_row,
+            Some(runs) => line_in(runs, at),
+            None => self.first_row + at as u64,
+        };
         RowPosition {
             split: self.split.clone(),
             row,
+            unit: self.unit,
             exact: self.exact,
         }
     }
@@ -188,12 +224,32 @@ impl Batch {
 
     /// True if row `i` of the batch is row `position(0).row + i` of the split.
     pub(crate) fn is_contiguous(&self) -> bool {
-        self.exact && self.masks.is_empty()
+        self.exact && self.masks.is_empty() && self.runs.is_none()
+    }
+
+    /// The same rows, whose positions are lines of a file.
+    pub(crate) fn on_lines(mut self, lines: Option<Lines>) -> Self {
+        if let Some(Lines { file, runs }) = lines
+            && let Some((_, first)) = runs.first()
+        {
+            self.split = file;
+            self.first_row = *first;
+            self.unit = RowUnit::Line;
+            self.runs = (runs.len() > 1).then_some(runs);
+        }
+        self
+    }
+
+    /// The same rows, whose positions count what `unit` says.
+    pub(crate) fn counted_in(mut self, unit: RowUnit) -> Self {
+        self.unit = unit;
+        self
     }
 
     /// The same rows, whose positions are only known to be at or after the first.
     pub(crate) fn inexact(mut self) -> Self {
         self.exact = false;
+        self.runs = None;
         self
     }
 

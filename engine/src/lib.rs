@@ -26,6 +26,7 @@ mod plan;
 pub mod prometheus;
 mod report;
 mod runner;
+mod running;
 pub mod sink;
 pub mod source;
 pub mod testing;
@@ -35,7 +36,7 @@ mod windowing;
 
 pub use analyzer::{Analysis, Analyzer};
 pub use artifact::{Artifact, ArtifactId, ArtifactRef, Artifacts};
-pub use batch::{BATCH_ROWS, Batch, RowPosition, SplitKey};
+pub use batch::{BATCH_ROWS, Batch, RowPosition, RowUnit, SplitKey};
 pub use error::{Error, Result};
 pub use output::{DeadLetter, OnBadRow, Output, dead_letter_schema};
 pub use pipeline::{Collection, Pipeline};
@@ -44,8 +45,9 @@ pub use report::{
     Machine, NodeInput, NodeReport, PhaseReport, PublishedFile, Role, RunReport, Series, TimeLine,
 };
 pub use runner::{CancelToken, Progress, RunOptions};
+pub use running::Running;
 pub use sink::{Publication, Published, Sink, SinkWriter};
-pub use source::{Position, Source, SourceProperties, Split, SplitReader};
+pub use source::{Lines, Position, Source, SourceProperties, Split, SplitReader};
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
 pub use windowing::Windowing;

@@ -27,7 +27,7 @@ pub enum OnBadRow {
 pub struct DeadLetter {
     /// The split as a person would name it.
     pub split: String,
-    /// The row in the split, from 0. Of text that did not become a row, the line in the file, from 1.
+    /// The row in the split, from 0; of a text file the line in which the row begins, from 1.
     pub row: u64,
     /// Why.
     pub reason: String,
@@ -105,6 +105,16 @@ impl Output {
     /// Refuses text that did not become a row, such as a malformed line, whose number is the letter's
     /// row; errors as [`Output::reject`].
     pub fn reject_text(&mut self, letter: DeadLetter) -> Result<()> {
+        self.refuse(letter, "line")
+    }
+
+    /// Refuses a record of a file that did not become a row, whose number, from 0, is the letter's row;
+    /// errors as [`Output::reject`].
+    pub fn reject_record(&mut self, letter: DeadLetter) -> Result<()> {
+        self.refuse(letter, "record")
+    }
+
+    fn refuse(&mut self, letter: DeadLetter, unit: &str) -> Result<()> {
         let letter = DeadLetter {
             reason: shortened(letter.reason, REASON_CHARS),
             ..letter
@@ -112,10 +122,10 @@ impl Output {
         match self.policy {
             OnBadRow::Fail => {
                 return Err(Error::data(format!(
-                    "{}, line {}: {}",
+                    "{}, {unit} {}: {}",
                     letter.split, letter.row, letter.reason
                 ))
-                .with_hint("Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."));
+                .with_hint(format!("Correct the {unit}, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source.")));
             }
             OnBadRow::Drop => {}
             OnBadRow::DeadLetter => self.dead.push(letter),

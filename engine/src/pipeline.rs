@@ -13,6 +13,7 @@ use crate::output::OnBadRow;
 use crate::plan::Plan;
 use crate::report::RunReport;
 use crate::runner::RunOptions;
+use crate::running::Running;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::trainer::{Step, Trainer};
@@ -95,6 +96,16 @@ impl Pipeline {
     /// The errors of the plan, or the first failure of the run. Nothing is published then.
     pub fn run(&self, options: &RunOptions) -> Result<RunReport> {
         self.plan()?.run(options)
+    }
+
+    /// Plans and runs the pipeline on threads of its own, starting at once, without blocking the caller.
+    ///
+    /// Needs no runtime of a certain kind: the future can be awaited anywhere, and is ready with what
+    /// [`Pipeline::run`] returns. Dropping it cancels the run. Together with
+    /// [`from_stream`](crate::connectors::from_stream) and [`into_stream`](crate::connectors::into_stream)
+    /// a program embeds a pipeline in its own runtime.
+    pub fn run_async(&self, options: &RunOptions) -> Running {
+        Running::start(self.clone(), options)
     }
 }
 

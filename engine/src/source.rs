@@ -1,6 +1,7 @@
 //! The contract of a source: where rows come from, in parts that can be read alone.
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -81,15 +82,65 @@ pub trait Source: Send + Sync + fmt::Debug {
     }
 }
 
+/// The lines of a text file, from 1, in which the rows of a batch begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines {
+    pub(crate) file: Arc<str>,
+    /// The first row and its line of each run of rows that stand one line below the other.
+    pub(crate) runs: Arc<[(usize, u64)]>,
+}
+
+impl Lines {
+    /// The line of each row, in a file as a person would name it, such as `file "a.csv"`.
+    pub fn new(file: Arc<str>, lines: impl IntoIterator<Item = u64>) -> Self {
+        let mut runs: Vec<(usize, u64)> = Vec::new();
+        for (row, line) in lines.into_iter().enumerate() {
+            let goes_on = runs
+                .last()
+                .is_some_and(|(first, at)| at + (row - first) as u64 == line);
+            if !goes_on {
+                runs.push((row, line));
+            }
+        }
+        Self {
+            file,
+            runs: runs.into(),
+        }
+    }
+
+    /// The line of a row of the batch.
+    pub fn line(&self, row: usize) -> u64 {
+        line_in(&self.runs, row)
+    }
+}
+
+pub(crate) fn line_in(runs: &[(usize, u64)], row: usize) -> u64 {
+    let after = runs.partition_point(|(first, _)| *first <= row);
+    match after.checked_sub(1).and_then(|run| runs.get(run)) {
+        Some((first, line)) => line + (row - first) as u64,
+        None => 0,
+    }
+}
+
 /// An open split.
 pub trait SplitReader: Send {
     /// The next rows, at most [`BATCH_ROWS`](crate::BATCH_ROWS) or so; `None` at the end.
+    ///
+    /// A batch without rows says that there are none yet, where the source waits for another program:
+    /// the runner looks whether the run has failed, and asks again.
     ///
     /// A row that cannot be parsed goes to [`Output::reject_text`], which applies the user's policy.
     ///
     /// # Errors
     /// With the file and the line or row, wherever known.
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<RecordBatch>>;
+
+    /// The lines in which the rows of the last batch begin, where the split is a part of a text file.
+    ///
+    /// Errors and dead letters of this and of later nodes then name the line instead of the row.
+    fn lines(&self) -> Option<Lines> {
+        None
+    }
 
     /// How many bytes of storage have been read so far, for progress.
     fn bytes_read(&self) -> u64 {

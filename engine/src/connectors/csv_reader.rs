@@ -6,26 +6,31 @@
 //!          └───────────────▶ bad rows ◀─────────────┘
 //! ```
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, StringBuilder};
 use arrow::compute::filter;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use bytes::Bytes;
-use csv::{ByteRecord, Position as Place};
+use csv::ByteRecord;
 
-use super::csv_source::Dialect;
-use super::csv_types::parse;
+use super::compression::{PlainBytes, Progress, read_failed};
+use super::csv_dialect::Dialect;
+use super::csv_types::{excerpt, parse};
 use super::selection::Selection;
 use super::storage::StoredFile;
+use super::tape::{RowTooLong, Tape};
+use super::text_splits::{Place, Quotes};
 use crate::error::{Error, Result};
 use crate::output::{DeadLetter, Output};
-use crate::source::SplitReader;
+use crate::source::{Lines, SplitReader};
 
 /// Of a bad row, no more than this is kept.
 const MAX_RAW_BYTES: u64 = 64 << 10;
+
+/// Rows are given on when their text fills so much, however few they are.
+const MAX_CHUNK_BYTES: u64 = 16 << 20;
 
 /// What is known of a file before its rows are read.
 #[derive(Clone, Debug)]
@@ -39,26 +44,43 @@ pub(crate) struct Layout {
     pub(crate) dialect: Dialect,
 }
 
-/// An open file.
+/// Which rows of a file are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// All, after the lines to skip and the header.
+    Whole,
+    /// Those between two places, the first of which is the beginning of a row.
+    Bytes {
+        from: Place,
+        to: u64,
+        /// What the split says it holds, about.
+        n_bytes: u64,
+    },
+}
+
+/// An open file, or a part of one.
 pub(crate) struct CsvReader {
     file: StoredFile,
-    records: Records,
+    records: csv::Reader<Tape>,
     record: ByteRecord,
-    start: Start,
+    start: Place,
+    progress: Progress,
+    n_bytes: u64,
     layout: Layout,
     selection: Selection,
     chunk_rows: usize,
     /// Good rows that were read before the position asked for.
     to_skip: u64,
+    name: Arc<str>,
+    lines: Option<Lines>,
 }
 
-type Records = csv::Reader<Box<dyn Read + Send>>;
-
-/// Where the records begin: the bytes and lines that were passed over before.
-#[derive(Clone, Copy, Debug)]
-struct Start {
-    byte: u64,
-    line: u64,
+/// The columns that the first line of a file names.
+pub(crate) struct FirstLine {
+    pub(crate) fields: Vec<String>,
+    /// Where the line begins, and what follows it.
+    pub(crate) from: Place,
+    pub(crate) next: Place,
 }
 
 /// A row that is left out of its chunk.
@@ -67,11 +89,18 @@ struct BadRow {
     reason: String,
 }
 
+/// Where a record stands: its bytes on the tape, the line where it begins, and the last one it touches.
+struct Stretch {
+    from: u64,
+    to: u64,
+    line: u64,
+    last_line: u64,
+}
+
 /// The next records of a file, as text.
 struct Chunk {
     columns: Vec<StringBuilder>,
-    /// Where each record begins and ends.
-    places: Vec<(Place, Place)>,
+    stretches: Vec<Stretch>,
     bad: Vec<BadRow>,
 }
 
@@ -81,51 +110,82 @@ impl CsvReader {
         file: &StoredFile,
         skip_lines: u64,
         dialect: &Dialect,
-    ) -> Result<Option<Vec<String>>> {
-        let (mut records, _) = open_records(file, skip_lines, dialect)?;
+    ) -> Result<Option<FirstLine>> {
+        let (mut records, start, _) = open_whole(file, skip_lines, dialect)?;
         let mut record = ByteRecord::new();
-        if !records
-            .read_byte_record(&mut record)
-            .map_err(|e| cannot_parse(file, e))?
-        {
+        let more = records.read_byte_record(&mut record);
+        if !more.map_err(|e| cannot_parse(file, start.line + 1, dialect, e))? {
             return Ok(None);
         }
+        let end = records.position();
+        let next = Place {
+            byte: start.byte + end.byte(),
+            line: start.line + end.line() - 1,
+        };
+        let raw = records.get_ref().bytes(0, end.byte());
+        let (offset, _) = blank_start(raw, dialect.comment);
+        let marked = offset == 0 && start.byte == 0 && raw.starts_with(BYTE_ORDER_MARK);
+        let from = Place {
+            byte: start.byte + offset as u64 + if marked { 3 } else { 0 },
+            line: start.line + n_breaks(&raw[..offset]),
+        };
         let names: Result<Vec<&str>, _> = record.iter().map(std::str::from_utf8).collect();
         let names = names.map_err(|error| {
             Error::data(format!(
                 "{}, line {}: the header is not UTF-8",
                 file.name(),
-                skip_lines + 1
+                from.line + 1
             ))
             .with_source(error)
         })?;
         let trim = |name: &str| if dialect.trim { name.trim() } else { name }.to_owned();
-        Ok(Some(names.into_iter().map(trim).collect()))
+        let fields = names.into_iter().map(trim).collect();
+        Ok(Some(FirstLine { fields, from, next }))
     }
 
     pub(crate) fn open(
         file: &StoredFile,
+        part: Part,
         layout: Layout,
         selection: Selection,
         position: u64,
         chunk_rows: usize,
     ) -> Result<Self> {
-        let (mut records, start) = open_records(file, layout.skip_lines, &layout.dialect)?;
+        let dialect = &layout.dialect;
         let mut record = ByteRecord::new();
-        if layout.has_header {
-            records
-                .read_byte_record(&mut record)
-                .map_err(|e| cannot_parse(file, e))?;
-        }
+        let (records, start, progress) = match part {
+            Part::Whole => {
+                let (mut records, start, progress) = open_whole(file, layout.skip_lines, dialect)?;
+                if layout.has_header {
+                    let read = records.read_byte_record(&mut record);
+                    read.map_err(|e| cannot_parse(file, start.line + 1, dialect, e))?;
+                }
+                (records, start, progress)
+            }
+            Part::Bytes { from, to, .. } => {
+                let n_bytes = to.saturating_sub(from.byte);
+                let progress = Progress::default();
+                let bytes = progress.count(file.open(from.byte)?).take(n_bytes);
+                let tape = Tape::new(Box::new(bytes), dialect.max_row_bytes);
+                (dialect.reader().from_reader(tape), from, progress)
+            }
+        };
         Ok(Self {
+            name: Arc::from(file.name()),
             file: file.clone(),
             records,
             record,
             start,
+            progress,
+            n_bytes: match part {
+                Part::Whole => u64::MAX,
+                Part::Bytes { n_bytes, .. } => n_bytes,
+            },
             layout,
             selection,
             chunk_rows,
             to_skip: position,
+            lines: None,
         })
     }
 
@@ -134,25 +194,36 @@ impl CsvReader {
         let column = || StringBuilder::with_capacity(self.chunk_rows, self.chunk_rows * 8);
         let mut chunk = Chunk {
             columns: (0..n_columns).map(|_| column()).collect(),
-            places: Vec::with_capacity(self.chunk_rows),
+            stretches: Vec::with_capacity(self.chunk_rows),
             bad: Vec::new(),
         };
-        while chunk.places.len() < self.chunk_rows {
-            let place = self.records.position().clone();
+        let begin = self.records.position().byte();
+        self.records.get_mut().forget(begin);
+        while chunk.stretches.len() < self.chunk_rows
+            && self.records.position().byte() - begin < MAX_CHUNK_BYTES
+        {
+            let (from, line) = (
+                self.records.position().byte(),
+                self.records.position().line(),
+            );
+            self.records.get_mut().begin_row(from);
             let more = self.records.read_byte_record(&mut self.record);
-            if !more.map_err(|e| cannot_parse(&self.file, e))? {
+            let dialect = &self.layout.dialect;
+            let at = self.start.line + line;
+            if !more.map_err(|e| cannot_parse(&self.file, at, dialect, e))? {
                 break;
             }
             if self.is_blank() {
                 continue;
             }
-            let read = match self.is_open_ended(&place)? {
+            let stretch = self.stretch(from, line);
+            let read = match self.is_open_ended(&stretch) {
                 true => Err("a quote is not closed".to_owned()),
                 false => self.append(&mut chunk.columns),
             };
-            chunk.places.push((place, self.records.position().clone()));
+            chunk.stretches.push(stretch);
             if let Err(reason) = read {
-                let row = chunk.places.len() - 1;
+                let row = chunk.stretches.len() - 1;
                 // Columns that got a value already keep it; the row is filtered out.
                 for column in &mut chunk.columns {
                     if column.len() == row {
@@ -165,6 +236,19 @@ impl CsvReader {
         Ok(chunk)
     }
 
+    /// Where the record stands that was read from this place on.
+    fn stretch(&self, from: u64, line: u64) -> Stretch {
+        let end = self.records.position();
+        let raw = self.records.get_ref().bytes(from, end.byte());
+        let (offset, breaks) = blank_start(raw, self.layout.dialect.comment);
+        Stretch {
+            from: from + offset as u64,
+            to: end.byte(),
+            line: self.start.line + line + breaks,
+            last_line: self.start.line + end.line() - u64::from(raw.ends_with(b"\n")),
+        }
+    }
+
     fn is_blank(&self) -> bool {
         self.layout.dialect.trim
             && self.layout.places.len() > 1
@@ -173,14 +257,14 @@ impl CsvReader {
     }
 
     /// True for a record at the end of the file that ends inside quotes, as one that a stray quote opened.
-    fn is_open_ended(&self, place: &Place) -> Result<bool> {
-        let next = self.records.position();
-        let ends_the_file = self.start.byte + next.byte() >= self.file.n_bytes();
-        if !ends_the_file || next.line() <= place.line() + 1 {
-            return Ok(false);
+    fn is_open_ended(&self, stretch: &Stretch) -> bool {
+        let tape = self.records.get_ref();
+        if stretch.last_line == stretch.line || !tape.ends_at(stretch.to) {
+            return false;
         }
-        let raw = self.raw(place.byte(), next.byte())?;
-        Ok(raw.iter().filter(|b| **b == b'"').count() % 2 == 1)
+        let mut quotes = Quotes::new(self.layout.dialect.row_ends(), Place::default());
+        quotes.skim(tape.bytes(stretch.from, stretch.to));
+        quotes.inside()
     }
 
     /// Appends the fields of the record, or says why it is not a row.
@@ -197,7 +281,7 @@ impl CsvReader {
                 let name = self.layout.schema.field(i).name();
                 format!(
                     "column {name:?} must hold UTF-8, found {:?}",
-                    String::from_utf8_lossy(bytes)
+                    excerpt(&String::from_utf8_lossy(bytes))
                 )
             })?;
             let value = if dialect.trim { value.trim() } else { value };
@@ -251,7 +335,10 @@ impl CsvReader {
 /// Why a value is none of the column's; `found` is nothing for a null.
 fn misfit(column: &str, data_type: &DataType, found: Option<&str>) -> String {
     match found {
-        Some(found) => format!("column {column:?} must hold {data_type}, found {found:?}"),
+        Some(found) => {
+            let found = excerpt(found);
+            format!("column {column:?} must hold {data_type}, found {found:?}")
+        }
         None => format!("column {column:?} must not be null"),
     }
 }
@@ -260,11 +347,11 @@ impl SplitReader for CsvReader {
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<RecordBatch>> {
         loop {
             let mut chunk = self.read_chunk()?;
-            if chunk.places.is_empty() {
+            if chunk.stretches.is_empty() {
                 return Ok(None);
             }
-            let places = std::mem::take(&mut chunk.places);
-            let (columns, n_good, bad) = self.convert(chunk, places.len())?;
+            let stretches = std::mem::take(&mut chunk.stretches);
+            let (columns, n_good, bad) = self.convert(chunk, stretches.len())?;
             let skipped = self.to_skip.min(n_good as u64) as usize;
             // Bad rows at the end of a chunk were rejected with its good ones.
             let read_before = self.to_skip > 0 && skipped == n_good;
@@ -272,78 +359,123 @@ impl SplitReader for CsvReader {
             if read_before {
                 continue;
             }
+            let mut good = vec![true; stretches.len()];
             for (n_bad_before, bad) in bad.into_iter().enumerate() {
+                good[bad.row] = false;
                 if bad.row - n_bad_before >= skipped {
-                    let place = &places[bad.row];
-                    out.reject_text(self.dead_letter(bad, place)?)?;
+                    out.reject_text(self.dead_letter(&stretches[bad.row], bad.reason))?;
                 }
             }
             if n_good > skipped {
+                let lines = stretches.iter().zip(&good).filter(|(_, good)| **good);
+                let lines = lines.skip(skipped).map(|(s, _)| s.line);
+                self.lines = Some(Lines::new(Arc::clone(&self.name), lines));
                 let rows = self.selection.pick(&columns, n_good)?;
                 return Ok(Some(rows.slice(skipped, n_good - skipped)));
             }
         }
     }
 
+    fn lines(&self) -> Option<Lines> {
+        self.lines.clone()
+    }
+
     fn bytes_read(&self) -> u64 {
-        self.start.byte + self.records.position().byte()
+        self.progress.n_bytes().min(self.n_bytes)
     }
 }
 
 impl CsvReader {
-    fn dead_letter(&self, bad: BadRow, (from, to): &(Place, Place)) -> Result<DeadLetter> {
-        let raw = self.raw(from.byte(), to.byte().min(from.byte() + MAX_RAW_BYTES))?;
-        // The end of the line before, and empty lines, stand before the record.
-        let is_break = |b: &&u8| matches!(b, b'\n' | b'\r');
-        let before = raw.iter().take_while(is_break);
-        let line = self.start.line + from.line() + before.filter(|b| **b == b'\n').count() as u64;
-        let last_line = self.start.line + to.line() - u64::from(raw.ends_with(b"\n"));
-        let mut reason = bad.reason;
+    fn dead_letter(&self, stretch: &Stretch, mut reason: String) -> DeadLetter {
+        let &Stretch {
+            from,
+            to,
+            line,
+            last_line,
+        } = stretch;
+        let raw = self
+            .records
+            .get_ref()
+            .bytes(from, to.min(from + MAX_RAW_BYTES));
         if last_line > line {
             reason.push_str(&format!(" (the row goes on to line {last_line})"));
         }
-        let text = String::from_utf8_lossy(&raw);
-        Ok(DeadLetter {
-            split: self.file.name(),
+        let text = String::from_utf8_lossy(raw);
+        DeadLetter {
+            split: self.name.to_string(),
             row: line,
             reason,
             data: text.trim_matches(['\n', '\r']).to_owned(),
-        })
-    }
-
-    /// The bytes of a record as they stand in the file.
-    fn raw(&self, from: u64, to: u64) -> Result<Bytes> {
-        self.file
-            .range(self.start.byte + from..self.start.byte + to)
+        }
     }
 }
 
-fn open_records(file: &StoredFile, skip_lines: u64, dialect: &Dialect) -> Result<(Records, Start)> {
-    let mut start = Start {
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// How many bytes stand before a record that the parser has passed over, and how many lines end in
+/// them: the end of the line before, empty lines, and comments.
+fn blank_start(raw: &[u8], comment: Option<u8>) -> (usize, u64) {
+    let (mut offset, mut breaks, mut in_comment) = (0, 0, false);
+    for byte in raw {
+        let ends_line = matches!(byte, b'\n' | b'\r');
+        in_comment |= comment == Some(*byte);
+        if !ends_line && !in_comment {
+            break;
+        }
+        in_comment &= *byte != b'\n';
+        breaks += u64::from(*byte == b'\n');
+        offset += 1;
+    }
+    (offset, breaks)
+}
+
+fn n_breaks(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|b| **b == b'\n').count() as u64
+}
+
+/// A file from its beginning, with as many lines passed over as the user said.
+fn open_whole(
+    file: &StoredFile,
+    skip_lines: u64,
+    dialect: &Dialect,
+) -> Result<(csv::Reader<Tape>, Place, Progress)> {
+    let bytes = PlainBytes::open(file)?;
+    let progress = bytes.progress();
+    let mut bytes = BufReader::with_capacity(64 << 10, bytes);
+    let mut start = Place {
         byte: 0,
         line: skip_lines,
     };
-    if skip_lines > 0 {
-        let mut lines = BufReader::new(file.open(0)?);
-        let mut line = Vec::new();
-        for _ in 0..skip_lines {
-            line.clear();
-            let n_bytes = lines.read_until(b'\n', &mut line);
-            start.byte += n_bytes.map_err(|e| file.cannot_read(e))? as u64;
-        }
+    for _ in 0..skip_lines {
+        let line = skip_line(&mut bytes);
+        start.byte += line.map_err(|e| read_failed(file, e))?;
     }
-    let records = csv::ReaderBuilder::new()
-        .delimiter(dialect.delimiter)
-        .has_headers(false)
-        .flexible(true)
-        .buffer_capacity(64 << 10)
-        .from_reader(file.open(start.byte)?);
-    Ok((records, start))
+    let tape = Tape::new(Box::new(bytes), dialect.max_row_bytes);
+    Ok((dialect.reader().from_reader(tape), start, progress))
 }
 
-fn cannot_parse(file: &StoredFile, error: csv::Error) -> Error {
+/// Passes over one line, however long, and says how many bytes it had.
+fn skip_line(bytes: &mut impl BufRead) -> io::Result<u64> {
+    let mut n_bytes = 0;
+    loop {
+        let buffer = bytes.fill_buf()?;
+        let end = buffer.iter().position(|b| *b == b'\n');
+        let n = end.map_or(buffer.len(), |end| end + 1);
+        bytes.consume(n);
+        n_bytes += n as u64;
+        if end.is_some() || n == 0 {
+            return Ok(n_bytes);
+        }
+    }
+}
+
+fn cannot_parse(file: &StoredFile, line: u64, dialect: &Dialect, error: csv::Error) -> Error {
     match error.into_kind() {
-        csv::ErrorKind::Io(error) => file.cannot_read(error),
+        csv::ErrorKind::Io(error) if RowTooLong::is(&error) => {
+            RowTooLong::error(file, line, dialect.max_row_bytes)
+                .with_hint("Close the quotes of the row, or raise `max_row_bytes`.")
+        }
+        csv::ErrorKind::Io(error) => read_failed(file, error),
         other => Error::bug(format!("{} was refused: {other:?}", file.name())),
     }
 }

@@ -11,13 +11,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::agreement::{agree, column_twice};
-use super::csv_reader::{CsvReader, Layout};
+use super::compression::Compression;
+use super::csv_dialect::Dialect;
+use super::csv_reader::{CsvReader, FirstLine, Layout, Part};
 use super::csv_types::infer_type;
 use super::files::Files;
 use super::selection::Selection;
 use super::storage::{Storage, StoredFile, has_changed};
+use super::text_splits::{SPLIT_BYTES, TextSplits};
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
+use crate::expression::check_column;
 use crate::output::{OnBadRow, Output};
 use crate::source::{Position, Source, Split, SplitReader};
 use crate::transform::Description;
@@ -28,13 +32,21 @@ const SAMPLE_ROWS: usize = 10_000;
 /// Rows of CSV files: of one file, of all `*.csv` of a folder, or of those that match a pattern, at a
 /// path or a URL such as `s3://bucket/births/*.csv` (see [`Storage`]).
 ///
+/// Files that end in `.gz` or `.zst` are decompressed as they are read; of a folder, `*.csv.gz` and
+/// `*.csv.zst` are read too.
+///
 /// The first line names the columns, unless [`CsvSource::schema`] is given; columns without a name are
 /// called `column_1` and so on by their place. All files must have the same columns; where they have
-/// a header, in any order. Each file is one split.
+/// a header, in any order.
+///
+/// **Splits.** A file of more than 16 MiB is several splits of about that size, which all workers read at
+/// once. Quoted line breaks never divide a row: where a split begins is found by looking through the
+/// quotes before it, once per file and while earlier splits are read. A compressed file is one split.
 ///
 /// **Types.** Without a schema, the first 10,000 rows, taken evenly from all files, decide: Int64,
 /// Float64, Boolean (`true` and `false`), Date32, Timestamp in microseconds, else Utf8. Whole numbers
-/// too large for Int64 are Utf8, and so is a column of nothing but nulls.
+/// too large for Int64 are Utf8, and so is a column of nothing but nulls. What the sample gets wrong,
+/// such as postal codes with leading zeros, is set right by [`CsvSource::column_type`].
 ///
 /// **Nulls.** An empty field is null, quoted or not; so are the [`CsvSource::null_spellings`].
 ///
@@ -59,30 +71,22 @@ pub struct CsvSource {
     has_header: Option<bool>,
     skip_lines: u64,
     dialect: Dialect,
+    column_types: Vec<(String, DataType)>,
+    split_bytes: u64,
     /// Headers and samples are read once, by the first who needs them.
     loaded: OnceLock<Loaded>,
-}
-
-/// How the text of a file is cut into values.
-#[derive(Clone, Debug)]
-pub(crate) struct Dialect {
-    pub(crate) delimiter: u8,
-    pub(crate) trim: bool,
-    pub(crate) nulls: Vec<String>,
 }
 
 /// The rows of CSV files: see [`CsvSource`].
 pub fn csv(place: impl AsRef<Path>) -> CsvSource {
     CsvSource {
-        files: Files::new(place, &["csv"]),
+        files: Files::new(place, &["csv", "csv.gz", "csv.zst"]),
         declared: None,
         has_header: None,
         skip_lines: 0,
-        dialect: Dialect {
-            delimiter: b',',
-            trim: false,
-            nulls: Vec::new(),
-        },
+        dialect: Dialect::default(),
+        column_types: Vec::new(),
+        split_bytes: SPLIT_BYTES,
         loaded: OnceLock::new(),
     }
 }
@@ -122,6 +126,55 @@ impl CsvSource {
     #[must_use]
     pub fn delimiter(mut self, delimiter: u8) -> Self {
         self.dialect.delimiter = delimiter;
+        self.afresh()
+    }
+
+    /// The type of one column, whatever the sample or the schema says.
+    #[must_use]
+    pub fn column_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
+        self.column_types.push((column.into(), data_type));
+        self.afresh()
+    }
+
+    /// What quotes a field that holds delimiters or line breaks: by default `"`. Two stand for one.
+    #[must_use]
+    pub fn quote(mut self, quote: u8) -> Self {
+        self.dialect.quote = Some(quote);
+        self.afresh()
+    }
+
+    /// Whether fields can be quoted: by default yes. If not, a quote is a character like others.
+    #[must_use]
+    pub fn quoting(mut self, quoting: bool) -> Self {
+        self.dialect.quote = match quoting {
+            true => self.dialect.quote.or(Some(b'"')),
+            false => None,
+        };
+        self.afresh()
+    }
+
+    /// What begins a line that is passed over as a comment: by default nothing.
+    ///
+    /// A file with comments is one split, however large it is.
+    #[must_use]
+    pub fn comment(mut self, mark: u8) -> Self {
+        self.dialect.comment = Some(mark);
+        self.afresh()
+    }
+
+    /// How long a row may be, by default 128 MiB and at most 1 GiB: a longer one ends the run.
+    ///
+    /// It is what a quote that is never closed can cost of memory.
+    #[must_use]
+    pub fn max_row_bytes(mut self, n_bytes: u64) -> Self {
+        self.dialect.max_row_bytes = n_bytes.min(1 << 30);
+        self.afresh()
+    }
+
+    /// How many bytes of a file are one split: by default 16 MiB.
+    #[must_use]
+    pub fn split_bytes(mut self, n_bytes: u64) -> Self {
+        self.split_bytes = n_bytes.max(1);
         self.afresh()
     }
 
@@ -171,6 +224,7 @@ impl CsvSource {
     }
 
     fn load(&self) -> Result<Loaded> {
+        self.dialect.check()?;
         if let Some(declared) = &self.declared {
             check_declared(declared)?;
         }
@@ -186,16 +240,48 @@ impl CsvSource {
             return Err(Error::all(errors));
         }
         let schema = match &self.declared {
-            Some(declared) => Arc::clone(declared),
+            Some(declared) => self.with_column_types(declared)?,
             None => self.infer(&files)?,
         };
         Ok(Loaded { schema, files })
     }
 
+    fn with_column_types(&self, schema: &SchemaRef) -> Result<SchemaRef> {
+        let mut fields: Vec<Field> = schema.fields().iter().map(|f| (**f).clone()).collect();
+        for (column, data_type) in &self.column_types {
+            let place = check_column(column, schema)?;
+            fields[place].set_data_type(data_type.clone());
+        }
+        let schema = Schema::new(fields);
+        check_declared(&schema)?;
+        Ok(Arc::new(schema))
+    }
+
     fn look_at(&self, file: StoredFile) -> Result<CsvFile> {
+        let large = file.n_bytes() > self.split_bytes
+            && Compression::of(&file) == Compression::None
+            && self.dialect.comment.is_none();
+        let named = self.declared.is_none() || self.header();
+        let first = match large || named {
+            true => CsvReader::first_line(&file, self.skip_lines, &self.dialect)?,
+            false => None,
+        };
+        let from = first.as_ref().map(|line| match self.header() {
+            true => line.next,
+            false => line.from,
+        });
+        let splits = from.filter(|_| large).map(|from| {
+            let ends = self.dialect.row_ends();
+            Arc::new(TextSplits::new(&file, ends, from, self.split_bytes))
+        });
+        let names = match named {
+            true => Some(self.names(&file, first)?),
+            false => None,
+        };
         let file = CsvFile {
-            names: self.names_in(&file)?,
             file,
+            names,
+            splits,
         };
         if let (Some(declared), Some(found)) = (&self.declared, file.columns()) {
             let declared = ("the schema given".to_owned(), as_text(declared));
@@ -208,12 +294,8 @@ impl CsvSource {
         Ok(file)
     }
 
-    /// The names of the columns in one file, as far as the file tells them.
-    fn names_in(&self, file: &StoredFile) -> Result<Option<Vec<String>>> {
-        if self.declared.is_some() && !self.header() {
-            return Ok(None);
-        }
-        let first = CsvReader::first_line(file, self.skip_lines, &self.dialect)?;
+    /// The names of the columns of one file by its first line.
+    fn names(&self, file: &StoredFile, first: Option<FirstLine>) -> Result<Vec<String>> {
         let Some(first) = first else {
             let expected = if self.header() { "a header" } else { "rows" };
             return Err(
@@ -221,14 +303,14 @@ impl CsvSource {
                     .with_hint("Leave the file out, or give the columns by `.schema(…)`."),
             );
         };
-        let names = first.into_iter().enumerate().map(|(i, name)| {
+        let names = first.fields.into_iter().enumerate().map(|(i, name)| {
             if self.header() && !name.is_empty() {
                 name
             } else {
                 format!("column_{}", i + 1)
             }
         });
-        Ok(Some(names.collect()))
+        Ok(names.collect())
     }
 
     fn infer(&self, files: &[CsvFile]) -> Result<SchemaRef> {
@@ -239,7 +321,14 @@ impl CsvSource {
         let mut sample = Vec::new();
         for file in files {
             let layout = self.layout(names, file.names.as_deref());
-            let mut reader = CsvReader::open(&file.file, layout, all.clone(), 0, rows_per_file)?;
+            let mut reader = CsvReader::open(
+                &file.file,
+                Part::Whole,
+                layout,
+                all.clone(),
+                0,
+                rows_per_file,
+            )?;
             // Lines without the right fields are reported when they are read for good.
             let mut ignored = Output::new(OnBadRow::Drop);
             sample.extend(reader.next_batch(&mut ignored)?);
@@ -251,7 +340,7 @@ impl CsvSource {
             .zip(names.fields())
             .map(|(column, field)| Ok(Field::new(field.name(), infer_type(column)?, true)))
             .collect();
-        Ok(Arc::new(Schema::new(fields?)))
+        self.with_column_types(&Arc::new(Schema::new(fields?)))
     }
 
     fn layout(&self, schema: &SchemaRef, header: Option<&[String]>) -> Layout {
@@ -286,6 +375,8 @@ struct CsvFile {
     file: StoredFile,
     /// The names of its columns, where it tells them.
     names: Option<Vec<String>>,
+    /// Where its splits begin, if it is more than one.
+    splits: Option<Arc<TextSplits>>,
 }
 
 impl CsvFile {
@@ -299,6 +390,8 @@ impl CsvFile {
 #[derive(Serialize, Deserialize)]
 struct Locator {
     file: String,
+    /// The number of the split in the file.
+    part: u64,
 }
 
 fn text_field(name: &str) -> Field {
@@ -354,8 +447,15 @@ impl Source for CsvSource {
             "has_header": self.header(),
             "skip_lines": self.skip_lines,
             "delimiter": char::from(self.dialect.delimiter).to_string(),
+            "quote": self.dialect.quote.map(|q| char::from(q).to_string()),
+            "comment": self.dialect.comment.map(|c| char::from(c).to_string()),
             "trim": self.dialect.trim,
             "null_spellings": self.dialect.nulls,
+            "column_types": self
+                .column_types
+                .iter()
+                .map(|(c, t)| json!([c, t.to_string()]))
+                .collect::<Vec<_>>(),
         });
         Description::new("csv", config)
     }
@@ -365,17 +465,33 @@ impl Source for CsvSource {
     }
 
     fn splits(&self) -> Result<Vec<Split>> {
-        let split = |file: &CsvFile| {
-            Ok(Split {
-                name: file.file.name(),
-                locator: serde_json::to_value(Locator {
-                    file: file.file.location().to_owned(),
-                })?,
-                n_rows: None,
-                n_bytes: Some(file.file.n_bytes()),
-            })
-        };
-        self.loaded()?.files.iter().map(split).collect()
+        let mut splits = Vec::new();
+        for CsvFile {
+            file,
+            splits: within,
+            ..
+        } in &self.loaded()?.files
+        {
+            let n_parts = within.as_ref().map_or(1, |within| within.n_splits());
+            for part in 0..n_parts {
+                splits.push(Split {
+                    name: match n_parts {
+                        1 => file.name(),
+                        n => format!("{}, part {} of {n}", file.name(), part + 1),
+                    },
+                    locator: serde_json::to_value(Locator {
+                        file: file.location().to_owned(),
+                        part,
+                    })?,
+                    n_rows: None,
+                    n_bytes: Some(match within {
+                        Some(within) => within.n_bytes(part),
+                        None => file.n_bytes(),
+                    }),
+                });
+            }
+        }
+        Ok(splits)
     }
 
     fn open(
@@ -394,7 +510,15 @@ impl Source for CsvSource {
         file.file.check()?;
         let layout = self.layout(&loaded.schema, file.names.as_deref());
         let selection = Selection::new(&loaded.schema, columns)?;
-        let reader = CsvReader::open(&file.file, layout, selection, position.0, BATCH_ROWS)?;
+        let part = match &file.splits {
+            None => Part::Whole,
+            Some(splits) => {
+                let (from, to) = splits.range(locator.part)?;
+                let n_bytes = splits.n_bytes(locator.part);
+                Part::Bytes { from, to, n_bytes }
+            }
+        };
+        let reader = CsvReader::open(&file.file, part, layout, selection, position.0, BATCH_ROWS)?;
         Ok(Box::new(reader))
     }
 }

@@ -15,6 +15,15 @@ pub(crate) fn parse(text: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     Ok(cast_with_options(text, data_type, &options)?)
 }
 
+/// The beginning of a value, for messages.
+pub(crate) fn excerpt(value: &str) -> String {
+    const MAX_CHARACTERS: usize = 200;
+    match value.char_indices().nth(MAX_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
 /// The narrowest type that holds all values of a sample; Utf8 where there are none.
 pub(crate) fn infer_type(sample: &ArrayRef) -> Result<DataType> {
     let text = sample.as_string::<i32>();

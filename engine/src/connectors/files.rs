@@ -1,6 +1,5 @@
 //! Finds the files of a source by path, folder or pattern.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -85,8 +84,7 @@ impl Files {
                 if is_hidden(&name) {
                     continue;
                 }
-                let ends = |e: &OsStr| self.extensions.iter().any(|x| e.eq_ignore_ascii_case(x));
-                if path.extension().is_some_and(ends) && path.is_file() {
+                if ends_in(&name, self.extensions) && path.is_file() {
                     files.push(path);
                 } else if name.contains('=') && path.is_dir() {
                     // A folder of `year=2024` and the like is read with all that is below it.
@@ -130,6 +128,13 @@ impl Files {
 /// Files that are passed over where they are not named.
 pub(crate) fn is_hidden(name: &str) -> bool {
     name.starts_with(['.', '_'])
+}
+
+/// True if a name ends in one of these extensions, which may have two parts, as `csv.gz` has.
+pub(crate) fn ends_in(name: &str, extensions: &[&str]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let ends = |x: &&str| name.strip_suffix(x).is_some_and(|e| e.ends_with('.'));
+    extensions.iter().any(ends)
 }
 
 pub(crate) fn no_match(pattern: &str) -> Error {

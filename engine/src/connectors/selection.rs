@@ -63,6 +63,11 @@ impl Selection {
         self.batch(picked?, rows.num_rows())
     }
 
+    /// No rows of the columns.
+    pub(crate) fn none(&self) -> RecordBatch {
+        RecordBatch::new_empty(Arc::clone(&self.schema))
+    }
+
     fn batch(&self, columns: Vec<ArrayRef>, n_rows: usize) -> Result<RecordBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
         let schema = Arc::clone(&self.schema);

@@ -13,7 +13,7 @@ use timely::bytes::arc::Bytes;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::ContainerBytes;
 
-use crate::batch::{Batch, SplitKey};
+use crate::batch::{Batch, RowUnit, SplitKey};
 use crate::error::{Error, Result};
 
 /// At most one batch, as timely's container.
@@ -39,6 +39,7 @@ struct Origin {
     branch: u64,
     name: String,
     first_row: u64,
+    unit: RowUnit,
     exact: bool,
 }
 
@@ -75,6 +76,7 @@ impl Rows {
             branch: key.branch,
             name: position.split.to_string(),
             first_row: position.row,
+            unit: position.unit,
             exact: batch.is_contiguous(),
         })?;
         let rows = encode(batch.rows())?;
@@ -114,7 +116,8 @@ impl Rows {
             key,
             Arc::from(origin.name),
             origin.first_row,
-        );
+        )
+        .counted_in(origin.unit);
         Ok(Self(Some(if origin.exact {
             batch
         } else {

@@ -191,12 +191,8 @@ impl FeedReader for SplitFeedReader {
         };
         let first_row = self.next_row;
         self.next_row += rows.num_rows() as u64;
-        Ok(Some(Batch::read(
-            rows,
-            self.key,
-            Arc::clone(&self.name),
-            first_row,
-        )))
+        let batch = Batch::read(rows, self.key, Arc::clone(&self.name), first_row);
+        Ok(Some(batch.on_lines(self.reader.lines())))
     }
 
     fn lease(&self) -> Option<Arc<Lease>> {

@@ -13,7 +13,7 @@ use super::container::{decode, encode};
 use super::ends::EndWriter;
 use super::feed::{Feed, FeedReader};
 use super::metrics::Expected;
-use crate::batch::{Batch, SplitKey};
+use crate::batch::{Batch, RowUnit, SplitKey};
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::trainer::TrainingRows;
@@ -30,6 +30,7 @@ struct Block {
     n_rows: usize,
     split: Arc<str>,
     first_row: u64,
+    unit: RowUnit,
     contiguous: bool,
 }
 
@@ -119,6 +120,7 @@ impl EndWriter for SpoolWriter {
             n_rows: batch.n_rows(),
             split: position.split,
             first_row: position.row,
+            unit: position.unit,
             contiguous: batch.is_contiguous(),
         });
         self.offset += bytes.len() as u64;
@@ -261,7 +263,8 @@ impl FeedReader for SpoolReader {
         if let Some(wanted) = &self.wanted {
             rows = rows.project(wanted)?;
         }
-        let batch = Batch::read(rows, block.key, Arc::clone(&block.split), block.first_row);
+        let split = Arc::clone(&block.split);
+        let batch = Batch::read(rows, block.key, split, block.first_row).counted_in(block.unit);
         Ok(Some(if block.contiguous {
             batch
         } else {

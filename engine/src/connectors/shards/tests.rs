@@ -3,7 +3,9 @@
 use super::super::storage::LocalFile;
 use super::*;
 use crate::connectors::test_folder::TestFolder;
-use crate::connectors::{csv, csv_sink, parquet, parquet_sink};
+use crate::connectors::{
+    avro_sink, csv, csv_sink, ipc_sink, json_lines_sink, parquet, parquet_sink,
+};
 use crate::output::OnBadRow;
 use crate::sink::Sink;
 use crate::testing::{read_source, show, table, write_sink};
@@ -35,7 +37,13 @@ impl FileFormat for FullDisk {
 fn a_full_disk_is_told_as_such_and_leaves_nothing() {
     let folder = TestFolder::new();
     let rows = table("x: 1, 2; y: a, b");
-    for format in [parquet_sink("").format(), csv_sink(".csv").format()] {
+    for format in [
+        parquet_sink("").format(),
+        csv_sink(".csv").format(),
+        avro_sink("").format(),
+        ipc_sink("").format(),
+        json_lines_sink("").format(),
+    ] {
         let options = ShardOptions::new(folder.path("a/out"));
         let full = Arc::new(FullDisk(format));
         let shards = Shards::begin(&options, full, &rows.schema()).unwrap();

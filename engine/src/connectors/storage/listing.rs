@@ -13,7 +13,7 @@ use super::refusals::Doing;
 use super::remote_file::RemoteFile;
 use super::store::Store;
 use super::stored_file::StoredFile;
-use crate::connectors::files::{is_hidden, no_match, no_pattern};
+use crate::connectors::files::{ends_in, is_hidden, no_match, no_pattern};
 use crate::error::{Error, Result};
 
 /// The files at an address, sorted by name; never none.
@@ -83,8 +83,8 @@ impl Place<'_> {
     }
 
     fn is_wanted(&self, key: &Key) -> bool {
-        let ends = |e: &str| self.extensions.iter().any(|x| e.eq_ignore_ascii_case(x));
-        key.extension().is_some_and(ends) && !key.filename().is_some_and(is_hidden)
+        let wanted = |name: &str| ends_in(name, self.extensions) && !is_hidden(name);
+        key.filename().is_some_and(wanted)
     }
 
     fn matches(&self) -> Result<Vec<ObjectMeta>> {

@@ -43,6 +43,9 @@ fn read_some(
                 metrics.took_in(&batch);
                 let permit = credit.take(batch.n_bytes(), open.lease());
                 batches.push(batch.with_permit(Some(permit)));
+            } else {
+                // None yet: whoever waits elsewhere gets this thread in between.
+                break;
             }
             reader = Some(open);
         }

@@ -99,9 +99,10 @@ fn a_large_file_is_read_in_order_range_after_range() {
     let folder = TestFolder::new();
     let local = read_source(&csv(folder.write("large.csv", &text)), OnBadRow::Fail).unwrap();
     assert_eq!(rows, local.0);
-    // The header and the sample want the first ranges only.
+    // The header and the sample want the first ranges only; the rest is looked through for the ends of
+    // rows, and read.
     let n_requests = server.log().len();
-    assert!(n_requests < 20, "{n_requests} requests");
+    assert!(n_requests < 30, "{n_requests} requests");
 }
 
 #[test]

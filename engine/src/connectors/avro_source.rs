@@ -1,0 +1,341 @@
+//! Reads Avro files, many at a time by a folder or a pattern.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Cursor, Read};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use arrow_avro::reader::{Reader, ReaderBuilder};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::agreement::agree;
+use super::avro_blocks::AvroBlocks;
+use super::compression::{Progress, read_failed};
+use super::files::Files;
+use super::selection::Selection;
+use super::storage::{Storage, StoredFile, has_changed};
+use super::unharmed::unharmed;
+use crate::batch::BATCH_ROWS;
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::source::{Position, Source, Split, SplitReader};
+use crate::transform::Description;
+
+/// How many bytes of a file are one split; it must not depend on the number of workers.
+const SPLIT_BYTES: u64 = 16 << 20;
+
+/// No header is larger; the schema is in it.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
+
+/// Rows of Avro files (object container files): of one file, of all `*.avro` of a folder, or of those that
+/// match a pattern, at a path or a URL (see [`Storage`]).
+///
+/// Of a file, the blocks that begin in 16 MiB are a split. Blocks may be compressed by deflate, snappy or
+/// zstandard. All files must have the same columns, in any order; columns that nobody wants are not
+/// decoded. A union with null is a column with nulls; records are structs, arrays lists, enums
+/// dictionaries.
+///
+/// A file that is cut short or damaged ends the run: a block is one piece, of which no row is read if one
+/// cannot be.
+///
+/// ```no_run
+/// # use mainstem_engine::{Pipeline, connectors};
+/// let pipeline = Pipeline::new("births");
+/// let births = pipeline.read("births", connectors::avro("births/*.avro"));
+/// ```
+#[derive(Clone)]
+pub struct AvroSource {
+    files: Files,
+    split_bytes: u64,
+    /// Headers are read once, by the first who needs them.
+    loaded: OnceLock<Loaded>,
+}
+
+/// The rows of Avro files: see [`AvroSource`].
+pub fn avro(place: impl AsRef<Path>) -> AvroSource {
+    AvroSource {
+        files: Files::new(place, &["avro"]),
+        split_bytes: SPLIT_BYTES,
+        loaded: OnceLock::new(),
+    }
+}
+
+impl AvroSource {
+    /// How many bytes of a file are one split: by default 16 MiB.
+    #[must_use]
+    pub fn split_bytes(self, n_bytes: u64) -> Self {
+        Self {
+            split_bytes: n_bytes.max(1),
+            loaded: OnceLock::new(),
+            ..self
+        }
+    }
+
+    /// How an object store is reached, where the place is a URL: by default as the environment says.
+    #[must_use]
+    pub fn storage(self, storage: Storage) -> Self {
+        Self {
+            files: self.files.storage(storage),
+            loaded: OnceLock::new(),
+            ..self
+        }
+    }
+
+    fn loaded(&self) -> Result<&Loaded> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let loaded = self.load()?;
+        Ok(self.loaded.get_or_init(|| loaded))
+    }
+
+    fn load(&self) -> Result<Loaded> {
+        let (mut files, mut errors) = (Vec::new(), Vec::new());
+        for stored in self.files.list()? {
+            match AvroFile::open(&stored) {
+                Ok(file) => files.push(Arc::new(file)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Error::all(errors));
+        }
+        let schemas: Vec<(String, SchemaRef)> = files
+            .iter()
+            .map(|f| (f.stored.name(), Arc::clone(&f.schema)))
+            .collect();
+        let schema = agree(&schemas)?;
+        if schema.fields().is_empty() {
+            return Err(Error::data(format!("{} has no columns", schemas[0].0))
+                .with_hint("Leave the file out."));
+        }
+        Ok(Loaded { schema, files })
+    }
+}
+
+impl fmt::Debug for AvroSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "avro({:?})", self.files.place())
+    }
+}
+
+#[derive(Clone)]
+struct Loaded {
+    schema: SchemaRef,
+    files: Vec<Arc<AvroFile>>,
+}
+
+/// What a file tells of itself before its rows are read.
+struct AvroFile {
+    stored: StoredFile,
+    schema: SchemaRef,
+    /// The bytes before the first block.
+    header: Vec<u8>,
+    sync: [u8; 16],
+}
+
+impl AvroFile {
+    fn open(stored: &StoredFile) -> Result<Self> {
+        if stored.n_bytes() == 0 {
+            return Err(
+                Error::data(format!("{} is empty, expected Avro", stored.name()))
+                    .with_hint("Leave the file out."),
+            );
+        }
+        let mut taken = Taken {
+            bytes: BufReader::new(stored.open(0)?.take(MAX_HEADER_BYTES)),
+            taken: Vec::new(),
+        };
+        let reader = unharmed(|| ReaderBuilder::new().build(&mut taken)).map_err(|error| {
+            decode_failed(stored, error, "the header cannot be read as Avro")
+                .with_hint("An Avro file begins with \"Obj\" and its schema.")
+        })?;
+        let (schema, sync) = (reader.schema(), reader.avro_header().sync());
+        drop(reader);
+        Ok(Self {
+            stored: stored.clone(),
+            schema,
+            header: taken.taken,
+            sync,
+        })
+    }
+}
+
+/// Keeps the bytes that a parser has taken.
+struct Taken<R> {
+    bytes: R,
+    taken: Vec<u8>,
+}
+
+impl<R: BufRead> Read for Taken<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let mut there = self.fill_buf()?;
+        let n = there.read(bytes)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl<R: BufRead> BufRead for Taken<R> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        self.bytes.fill_buf()
+    }
+
+    fn consume(&mut self, n: usize) {
+        // What is consumed was filled before.
+        if let Ok(there) = self.bytes.fill_buf() {
+            self.taken.extend_from_slice(&there[..n.min(there.len())]);
+        }
+        self.bytes.consume(n);
+    }
+}
+
+/// What the library says, unless the file itself could not be read or is cut short.
+fn decode_failed(stored: &StoredFile, error: ArrowError, what: &str) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            let ours = io.get_ref().and_then(|e| e.downcast_ref::<Error>());
+            return match ours {
+                Some(ours) => ours.clone(),
+                None => {
+                    let copy = std::io::Error::new(io.kind(), io.to_string());
+                    read_failed(stored, copy)
+                }
+            };
+        }
+        cause = inner.source();
+    }
+    Error::data(format!("{}: {what}", stored.name()))
+        .with_detail(format!("{error}."))
+        .with_source(error)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Locator {
+    file: String,
+    from: u64,
+    to: u64,
+}
+
+impl Source for AvroSource {
+    fn describe(&self) -> Description {
+        Description::new("avro", json!({ "files": self.files.place() }))
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::clone(&self.loaded()?.schema))
+    }
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        let mut splits = Vec::new();
+        for file in &self.loaded()?.files {
+            let (first, end) = (file.header.len() as u64, file.stored.n_bytes());
+            let n_parts = (end - first.min(end)).div_ceil(self.split_bytes).max(1);
+            for part in 0..n_parts {
+                let from = first + part * self.split_bytes;
+                let to = from.saturating_add(self.split_bytes).min(end);
+                splits.push(Split {
+                    name: match n_parts {
+                        1 => file.stored.name(),
+                        n => format!("{}, part {} of {n}", file.stored.name(), part + 1),
+                    },
+                    locator: serde_json::to_value(Locator {
+                        file: file.stored.location().to_owned(),
+                        from,
+                        to,
+                    })?,
+                    n_rows: None,
+                    n_bytes: Some(to.saturating_sub(from)),
+                });
+            }
+        }
+        Ok(splits)
+    }
+
+    fn open(
+        &self,
+        split: &Split,
+        position: Position,
+        columns: Option<&[String]>,
+    ) -> Result<Box<dyn SplitReader>> {
+        let loaded = self.loaded()?;
+        let Locator { file, from, to } = serde_json::from_value(split.locator.clone())?;
+        let file = loaded
+            .files
+            .iter()
+            .find(|f| f.stored.location() == file)
+            .ok_or_else(|| has_changed(&file))?;
+        file.stored.check()?;
+        let selection = Selection::new(&loaded.schema, columns)?;
+        let mut wanted: Vec<usize> = selection
+            .fields()
+            .filter_map(|f| file.schema.index_of(f.name()).ok())
+            .collect();
+        wanted.sort_unstable();
+        if wanted.is_empty() {
+            // A row without a column would have no length.
+            wanted.push(0);
+        }
+        let progress = Progress::default();
+        let n_header = file.header.len() as u64;
+        let blocks = AvroBlocks::open(&file.stored, file.sync, n_header, (from, to), &progress)?;
+        let bytes = Cursor::new(file.header.clone()).chain(blocks);
+        let builder = ReaderBuilder::new()
+            .with_batch_size(BATCH_ROWS)
+            .with_projection(wanted);
+        let rows = unharmed(|| builder.build(bytes));
+        let rows = rows.map_err(|e| decode_failed(&file.stored, e, "the header cannot be used"))?;
+        Ok(Box::new(AvroReader {
+            file: Arc::clone(file),
+            rows,
+            selection,
+            to_skip: position.0,
+            progress,
+            n_bytes: to.saturating_sub(from),
+        }))
+    }
+}
+
+/// An open file, or a part of one.
+struct AvroReader {
+    file: Arc<AvroFile>,
+    rows: Reader<std::io::Chain<Cursor<Vec<u8>>, AvroBlocks>>,
+    selection: Selection,
+    to_skip: u64,
+    progress: Progress,
+    n_bytes: u64,
+}
+
+impl SplitReader for AvroReader {
+    fn next_batch(&mut self, _out: &mut Output) -> Result<Option<RecordBatch>> {
+        loop {
+            let rows = unharmed(|| self.rows.next().transpose());
+            let rows = rows.map_err(|e| {
+                let at = self.progress.n_bytes();
+                let what = format!("rows cannot be decoded, after {at} bytes were read");
+                decode_failed(&self.file.stored, e, &what)
+            })?;
+            let Some(rows) = rows else {
+                return Ok(None);
+            };
+            let rows = self.selection.arrange(&rows)?;
+            let skipped = self.to_skip.min(rows.num_rows() as u64) as usize;
+            self.to_skip -= skipped as u64;
+            if rows.num_rows() > skipped {
+                return Ok(Some(rows.slice(skipped, rows.num_rows() - skipped)));
+            }
+        }
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.progress.n_bytes().min(self.n_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Reads Arrow IPC files, many at a time by a folder or a pattern.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::agreement::agree;
+use super::files::Files;
+use super::ipc_file::IpcFile;
+use super::ipc_reader::IpcReader;
+use super::selection::Selection;
+use super::storage::{Storage, has_changed};
+use crate::error::{Error, Result};
+use crate::source::{Position, Source, Split, SplitReader};
+use crate::transform::Description;
+
+/// How many bytes of record batches are one split; it must not depend on the number of workers.
+const SPLIT_BYTES: u64 = 16 << 20;
+
+/// Rows of Arrow IPC files (also known as Feather 2): of one file, of all `*.arrow`, `*.arrows`,
+/// `*.feather` and `*.ipc` of a folder, or of those that match a pattern, at a path or a URL (see
+/// [`Storage`]).
+///
+/// Both formats are read, that of files and that of streams, whatever the names. Of a file, so many record
+/// batches as make up about 16 MiB are a split; a stream is one split, and whole where it ends between two
+/// record batches, with or without its mark of the end. All files must have the same
+/// columns, in any order. Types are kept as they are, dictionaries and nested columns too; nulls are nulls.
+/// Buffers compressed by LZ4 or zstd cannot be read.
+///
+/// ```no_run
+/// # use mainstem_engine::{Pipeline, connectors};
+/// let pipeline = Pipeline::new("births");
+/// let births = pipeline.read("births", connectors::ipc("births/*.arrow"));
+/// ```
+#[derive(Clone)]
+pub struct IpcSource {
+    files: Files,
+    /// Footers are read once, by the first who needs them.
+    loaded: OnceLock<Loaded>,
+}
+
+/// The rows of Arrow IPC files: see [`IpcSource`].
+pub fn ipc(place: impl AsRef<Path>) -> IpcSource {
+    IpcSource {
+        files: Files::new(place, &["arrow", "arrows", "feather", "ipc"]),
+        loaded: OnceLock::new(),
+    }
+}
+
+impl IpcSource {
+    /// How an object store is reached, where the place is a URL: by default as the environment says.
+    #[must_use]
+    pub fn storage(self, storage: Storage) -> Self {
+        Self {
+            files: self.files.storage(storage),
+            loaded: OnceLock::new(),
+        }
+    }
+
+    fn loaded(&self) -> Result<&Loaded> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let loaded = self.load()?;
+        Ok(self.loaded.get_or_init(|| loaded))
+    }
+
+    fn load(&self) -> Result<Loaded> {
+        let (mut files, mut errors) = (Vec::new(), Vec::new());
+        for stored in self.files.list()? {
+            match IpcFile::open(&stored) {
+                Ok(file) => files.push(Arc::new(file)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Error::all(errors));
+        }
+        let schemas: Vec<(String, SchemaRef)> = files
+            .iter()
+            .map(|f| (f.stored.name(), Arc::clone(&f.schema)))
+            .collect();
+        let schema = agree(&schemas)?;
+        if schema.fields().is_empty() {
+            return Err(Error::data(format!("{} has no columns", schemas[0].0))
+                .with_hint("Leave the file out."));
+        }
+        Ok(Loaded { schema, files })
+    }
+}
+
+impl fmt::Debug for IpcSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ipc({:?})", self.files.place())
+    }
+}
+
+#[derive(Clone)]
+struct Loaded {
+    schema: SchemaRef,
+    files: Vec<Arc<IpcFile>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Locator {
+    file: String,
+    /// The record batches, from the first to before the last; of a stream all.
+    batches: Option<(usize, usize)>,
+}
+
+impl Source for IpcSource {
+    fn describe(&self) -> Description {
+        Description::new("ipc", json!({ "files": self.files.place() }))
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::clone(&self.loaded()?.schema))
+    }
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        let mut splits = Vec::new();
+        for file in &self.loaded()?.files {
+            let name = file.stored.name();
+            let Some(sizes) = file.batch_bytes() else {
+                let locator = Locator {
+                    file: file.stored.location().to_owned(),
+                    batches: None,
+                };
+                splits.push(Split {
+                    name,
+                    locator: serde_json::to_value(locator)?,
+                    n_rows: None,
+                    n_bytes: Some(file.stored.n_bytes()),
+                });
+                continue;
+            };
+            for (from, to, n_bytes) in pieces(&sizes) {
+                splits.push(Split {
+                    name: match (from, to) {
+                        (0, to) if to == sizes.len() => name.clone(),
+                        (from, to) if from + 1 == to => format!("{name}, record batch {from}"),
+                        (from, to) => format!("{name}, record batches {from} to {}", to - 1),
+                    },
+                    locator: serde_json::to_value(Locator {
+                        file: file.stored.location().to_owned(),
+                        batches: Some((from, to)),
+                    })?,
+                    n_rows: None,
+                    n_bytes: Some(n_bytes),
+                });
+            }
+        }
+        Ok(splits)
+    }
+
+    fn open(
+        &self,
+        split: &Split,
+        position: Position,
+        columns: Option<&[String]>,
+    ) -> Result<Box<dyn SplitReader>> {
+        let loaded = self.loaded()?;
+        let locator: Locator = serde_json::from_value(split.locator.clone())?;
+        let file = loaded
+            .files
+            .iter()
+            .find(|f| f.stored.location() == locator.file)
+            .ok_or_else(|| has_changed(&locator.file))?;
+        file.stored.check()?;
+        let selection = Selection::new(&loaded.schema, columns)?;
+        let reader = IpcReader::open(file, locator.batches, selection, position.0)?;
+        Ok(Box::new(reader))
+    }
+}
+
+/// Runs of record batches that make up a split each, with their bytes.
+fn pieces(sizes: &[u64]) -> Vec<(usize, usize, u64)> {
+    let mut pieces = Vec::new();
+    let (mut from, mut n_bytes) = (0, 0);
+    for (i, size) in sizes.iter().enumerate() {
+        n_bytes += size;
+        if n_bytes >= SPLIT_BYTES || i + 1 == sizes.len() {
+            pieces.push((from, i + 1, n_bytes));
+            (from, n_bytes) = (i + 1, 0);
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests;

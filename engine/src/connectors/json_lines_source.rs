@@ -1,0 +1,298 @@
+//! Reads files of JSON lines, many at a time by a folder or a pattern.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::agreement::column_twice;
+use super::compression::Compression;
+use super::files::Files;
+use super::json_lines_reader::{JsonLinesReader, LineReader, check_readable};
+use super::json_types::Kind;
+use super::selection::Selection;
+use super::storage::{Storage, StoredFile, has_changed};
+use super::text_splits::{Place, RowEnds, SPLIT_BYTES, TextSplits};
+use crate::error::{Error, Result};
+use crate::expression::check_column;
+use crate::source::{Position, Source, Split, SplitReader};
+use crate::transform::Description;
+
+/// How many rows are looked at, over all files, to find the columns and their types.
+const SAMPLE_ROWS: usize = 10_000;
+
+/// Rows of files with a JSON object a line: of one file, of all `*.jsonl`, `*.ndjson` and `*.json` of a
+/// folder, or of those that match a pattern, at a path or a URL (see [`Storage`]).
+///
+/// Files that end in `.gz` or `.zst` are decompressed as they are read, each as one split. Of others,
+/// every 16 MiB or so are a split. Empty lines are passed over.
+///
+/// **Columns.** Without a schema, the first 10,000 rows, taken evenly from all files, decide: the names in
+/// the order in which they are met, and for each Boolean, Int64, Float64, a list, a struct, else Utf8.
+/// A name that the sample does not hold, or the schema, is passed over. Whole numbers too large for Int64
+/// make a column Utf8, and so do nulls alone. With a schema, dates and timestamps are read from text in
+/// ISO 8601, and bytes from text in hexadecimal.
+///
+/// **Values.** A name that an object lacks is null. Numbers and Booleans in a column of text are read as
+/// they are written. Whole numbers are read exactly: `1.5` is no Int64.
+///
+/// **Bad rows.** A line is a bad row if it is no JSON object, holds a value that is not of the column's
+/// type, a null where the schema has none, or text that is not UTF-8. Every column is checked, also one
+/// that nobody wants. The dead letter holds the line; its row is the number of the line, from 1.
+///
+/// ```no_run
+/// # use mainstem_engine::{Pipeline, connectors};
+/// let pipeline = Pipeline::new("events");
+/// let events = pipeline.read("events", connectors::json_lines("events/*.jsonl.gz"));
+/// ```
+#[derive(Clone)]
+pub struct JsonLinesSource {
+    files: Files,
+    declared: Option<SchemaRef>,
+    column_types: Vec<(String, DataType)>,
+    max_row_bytes: u64,
+    split_bytes: u64,
+    /// Samples are read once, by the first who needs them.
+    loaded: OnceLock<Loaded>,
+}
+
+/// The rows of files of JSON lines: see [`JsonLinesSource`].
+pub fn json_lines(place: impl AsRef<Path>) -> JsonLinesSource {
+    const EXTENSIONS: &[&str] = &[
+        "jsonl",
+        "ndjson",
+        "json",
+        "jsonl.gz",
+        "ndjson.gz",
+        "json.gz",
+        "jsonl.zst",
+        "ndjson.zst",
+        "json.zst",
+    ];
+    JsonLinesSource {
+        files: Files::new(place, EXTENSIONS),
+        declared: None,
+        column_types: Vec::new(),
+        max_row_bytes: 128 << 20,
+        split_bytes: SPLIT_BYTES,
+        loaded: OnceLock::new(),
+    }
+}
+
+impl JsonLinesSource {
+    /// The columns and their types, instead of a guess.
+    #[must_use]
+    pub fn schema(self, schema: SchemaRef) -> Self {
+        Self {
+            declared: Some(schema),
+            ..self.afresh()
+        }
+    }
+
+    /// The type of one column, whatever the sample or the schema says.
+    #[must_use]
+    pub fn column_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
+        self.column_types.push((column.into(), data_type));
+        self.afresh()
+    }
+
+    /// How an object store is reached, where the place is a URL: by default as the environment says.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.files = self.files.storage(storage);
+        self.afresh()
+    }
+
+    /// How long a line may be, by default 128 MiB and at most 1 GiB: a longer one ends the run.
+    #[must_use]
+    pub fn max_row_bytes(mut self, n_bytes: u64) -> Self {
+        self.max_row_bytes = n_bytes.min(1 << 30);
+        self.afresh()
+    }
+
+    /// How many bytes of a file are one split: by default 16 MiB.
+    #[must_use]
+    pub fn split_bytes(mut self, n_bytes: u64) -> Self {
+        self.split_bytes = n_bytes.max(1);
+        self.afresh()
+    }
+
+    fn afresh(self) -> Self {
+        Self {
+            loaded: OnceLock::new(),
+            ..self
+        }
+    }
+
+    fn loaded(&self) -> Result<&Loaded> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let loaded = self.load()?;
+        Ok(self.loaded.get_or_init(|| loaded))
+    }
+
+    fn load(&self) -> Result<Loaded> {
+        let stored = self.files.list()?;
+        let schema = match &self.declared {
+            Some(declared) => Arc::clone(declared),
+            None => self.infer(&stored)?,
+        };
+        let schema = self.with_column_types(&schema)?;
+        let files = stored.into_iter().map(|file| {
+            let large = file.n_bytes() > self.split_bytes;
+            let splits = (large && Compression::of(&file) == Compression::None).then(|| {
+                let first = Place::default();
+                let splits = TextSplits::new(&file, RowEnds::Lines, first, self.split_bytes);
+                Arc::new(splits)
+            });
+            (file, splits)
+        });
+        Ok(Loaded {
+            schema,
+            files: files.collect(),
+        })
+    }
+
+    fn with_column_types(&self, schema: &SchemaRef) -> Result<SchemaRef> {
+        let mut fields: Vec<Field> = schema.fields().iter().map(|f| (**f).clone()).collect();
+        for (column, data_type) in &self.column_types {
+            let place = check_column(column, schema)?;
+            fields[place].set_data_type(data_type.clone());
+        }
+        let schema = Schema::new(fields);
+        if schema.fields().is_empty() {
+            return Err(Error::pipeline(
+                "the schema of JSON lines must have columns",
+            ));
+        }
+        if let Some(twice) = column_twice(&schema) {
+            return Err(
+                Error::pipeline(format!("the schema given has two columns {twice:?}"))
+                    .with_hint("Rename one of them."),
+            );
+        }
+        check_readable(&schema)?;
+        Ok(Arc::new(schema))
+    }
+
+    fn infer(&self, files: &[StoredFile]) -> Result<SchemaRef> {
+        let rows_per_file = (SAMPLE_ROWS / files.len()).max(10);
+        let mut whole = Kind::Object(Vec::new());
+        for file in files {
+            let mut lines = LineReader::open(file, None, self.max_row_bytes)?;
+            let chunk = lines.read(rows_per_file)?;
+            for (_, line) in chunk.lines() {
+                // Other lines are reported when they are read for good.
+                if let Ok(kind @ Kind::Object(_)) = serde_json::from_slice(line) {
+                    whole.merge(kind);
+                }
+            }
+        }
+        let schema = whole.schema();
+        if schema.fields().is_empty() {
+            let names: Vec<String> = files.iter().take(3).map(StoredFile::name).collect();
+            let more = if files.len() > 3 { " and others" } else { "" };
+            return Err(Error::data(format!(
+                "no JSON object with a name in it was found in {}{more}",
+                names.join(", ")
+            ))
+            .with_hint("Check the files, or give the columns by `.schema(…)`."));
+        }
+        Ok(Arc::new(schema))
+    }
+}
+
+impl fmt::Debug for JsonLinesSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "json_lines({:?})", self.files.place())
+    }
+}
+
+#[derive(Clone)]
+struct Loaded {
+    schema: SchemaRef,
+    /// With where the splits of a large one begin.
+    files: Vec<(StoredFile, Option<Arc<TextSplits>>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Locator {
+    file: String,
+    /// The number of the split in the file.
+    part: u64,
+}
+
+impl Source for JsonLinesSource {
+    fn describe(&self) -> Description {
+        let types: Vec<_> = self
+            .column_types
+            .iter()
+            .map(|(c, t)| json!([c, t.to_string()]))
+            .collect();
+        Description::new(
+            "json_lines",
+            json!({ "files": self.files.place(), "column_types": types }),
+        )
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::clone(&self.loaded()?.schema))
+    }
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        let mut splits = Vec::new();
+        for (file, within) in &self.loaded()?.files {
+            let n_parts = within.as_ref().map_or(1, |within| within.n_splits());
+            for part in 0..n_parts {
+                splits.push(Split {
+                    name: match n_parts {
+                        1 => file.name(),
+                        n => format!("{}, part {} of {n}", file.name(), part + 1),
+                    },
+                    locator: serde_json::to_value(Locator {
+                        file: file.location().to_owned(),
+                        part,
+                    })?,
+                    n_rows: None,
+                    n_bytes: Some(match within {
+                        Some(within) => within.n_bytes(part),
+                        None => file.n_bytes(),
+                    }),
+                });
+            }
+        }
+        Ok(splits)
+    }
+
+    fn open(
+        &self,
+        split: &Split,
+        position: Position,
+        columns: Option<&[String]>,
+    ) -> Result<Box<dyn SplitReader>> {
+        let loaded = self.loaded()?;
+        let locator: Locator = serde_json::from_value(split.locator.clone())?;
+        let (file, splits) = loaded
+            .files
+            .iter()
+            .find(|(f, _)| f.location() == locator.file)
+            .ok_or_else(|| has_changed(&locator.file))?;
+        file.check()?;
+        let part = match splits {
+            None => None,
+            Some(splits) => Some(splits.range(locator.part)?),
+        };
+        let lines = LineReader::open(file, part, self.max_row_bytes)?;
+        let selection = Selection::new(&loaded.schema, columns)?;
+        let n_bytes = split.n_bytes.unwrap_or(u64::MAX);
+        let reader = JsonLinesReader::new(lines, &loaded.schema, selection, position.0, n_bytes);
+        Ok(Box::new(reader))
+    }
+}
+
+#[cfg(test)]
+mod tests;
