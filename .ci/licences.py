@@ -47,7 +47,7 @@ def permitted(expression, extra):
 
 metadata = json.loads(
     subprocess.run(
-        ["cargo", "metadata", "--format-version", "1", "--locked"],
+        ["cargo", "metadata", "--format-version", "1", "--locked", "--all-features"],
         check=True,
         capture_output=True,
     ).stdout

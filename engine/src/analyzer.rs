@@ -43,11 +43,26 @@ pub trait Analyzer: Send + Sync + fmt::Debug {
     /// If too little was seen to learn anything.
     fn finish(&self, accumulator: Self::Accumulator) -> Result<Self::Output>;
 
+    /// [`Analyzer::finish`] with up to `n_threads` threads, where it is work enough for several.
+    ///
+    /// # Errors
+    /// As [`Analyzer::finish`].
+    fn finish_on(&self, accumulator: Self::Accumulator, _n_threads: usize) -> Result<Self::Output> {
+        self.finish(accumulator)
+    }
+
     /// How many bytes of memory an accumulator keeps, about, beyond its own fields.
     ///
     /// The engine holds the sum of all against the memory budget of the run. It asks after every batch,
     /// so this must not walk through the state. 0, the default, is for accumulators of a fixed size.
     fn accumulator_bytes(&self, _accumulator: &Self::Accumulator) -> u64 {
+        0
+    }
+
+    /// How many bytes of memory the artifact keeps, about; 0, the default, is for small ones.
+    ///
+    /// The engine holds it against the memory budget of the run, to its end.
+    fn artifact_bytes(&self, _artifact: &Self::Output) -> u64 {
         0
     }
 
@@ -94,11 +109,13 @@ pub trait DynAnalyzer: Send + Sync + fmt::Debug {
     fn merge_with(&self, accumulator: &mut AnyAccumulator, other: AnyAccumulator) -> Result<()>;
     /// See [`Analyzer::accumulator_bytes`].
     fn bytes_of(&self, accumulator: &AnyAccumulator) -> u64;
-    /// See [`Analyzer::finish`].
+    /// See [`Analyzer::finish_on`].
     ///
     /// # Errors
     /// As [`Analyzer::finish`].
-    fn finish_any(&self, accumulator: AnyAccumulator) -> Result<AnyArtifact>;
+    fn finish_any(&self, accumulator: AnyAccumulator, n_threads: usize) -> Result<AnyArtifact>;
+    /// See [`Analyzer::artifact_bytes`].
+    fn bytes_of_artifact(&self, artifact: &AnyArtifact) -> u64;
 }
 
 fn foreign() -> Error {
@@ -125,9 +142,15 @@ impl<A: Analyzer> DynAnalyzer for A {
             .map_or(0, |a| self.accumulator_bytes(a))
     }
 
-    fn finish_any(&self, accumulator: AnyAccumulator) -> Result<AnyArtifact> {
+    fn finish_any(&self, accumulator: AnyAccumulator, n_threads: usize) -> Result<AnyArtifact> {
         let accumulator = accumulator.downcast().map_err(|_| foreign())?;
-        Ok(Arc::new(self.finish(*accumulator)?))
+        Ok(Arc::new(self.finish_on(*accumulator, n_threads)?))
+    }
+
+    fn bytes_of_artifact(&self, artifact: &AnyArtifact) -> u64 {
+        artifact
+            .downcast_ref()
+            .map_or(0, |a| self.artifact_bytes(a))
     }
 }
 
@@ -151,6 +174,12 @@ pub trait Analysis: Send + Sync + fmt::Debug {
     /// The columns it reads; `None`, the default, is all. Sources then read no others.
     fn reads(&self) -> Option<Vec<String>> {
         None
+    }
+
+    /// What it learns is of use within the run alone: it is dropped after the last phase that reads it,
+    /// and is not in the report. False by default.
+    fn is_transient(&self) -> bool {
+        false
     }
 
     /// The analyzer.

@@ -80,6 +80,11 @@ impl Artifacts {
         self.values.insert(id.into(), value);
     }
 
+    /// Drops the value of this name, if there is one.
+    pub(crate) fn remove(&mut self, id: &str) {
+        self.values.remove(id);
+    }
+
     /// True if the value of this name has been learned.
     pub fn contains(&self, id: &str) -> bool {
         self.values.contains_key(id)

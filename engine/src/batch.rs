@@ -167,6 +167,25 @@ impl Batch {
         self
     }
 
+    /// Where each row stands in its split; `None` where they only stand at or after some row.
+    pub(crate) fn row_numbers(&self) -> Option<Vec<u64>> {
+        if !self.exact {
+            return None;
+        }
+        let mut rows: Vec<usize> = (0..self.n_rows()).collect();
+        for mask in self.masks.iter().rev() {
+            let taken = (0..mask.len()).filter(|&i| mask.is_valid(i) && mask.value(i));
+            let taken: Vec<usize> = taken.collect();
+            rows.iter_mut()
+                .for_each(|row| *row = taken.get(*row).copied().unwrap_or(mask.len()));
+        }
+        Some(
+            rows.into_iter()
+                .map(|row| self.first_row + row as u64)
+                .collect(),
+        )
+    }
+
     /// True if row `i` of the batch is row `position(0).row + i` of the split.
     pub(crate) fn is_contiguous(&self) -> bool {
         self.exact && self.masks.is_empty()

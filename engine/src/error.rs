@@ -32,6 +32,7 @@ struct Inner {
     hint: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     others: Vec<Error>,
+    stopped: bool,
 }
 
 impl Error {
@@ -44,6 +45,7 @@ impl Error {
             hint: None,
             source: None,
             others: Vec::new(),
+            stopped: false,
         }))
     }
 
@@ -65,6 +67,15 @@ impl Error {
     /// A panic in user code, or an invariant of Mainstem's that did not hold.
     pub fn bug(message: impl Into<String>) -> Self {
         Self::new(Class::Bug, message)
+    }
+
+    /// The run was stopped by somebody, as this sentence says.
+    pub(crate) fn stopped(by_whom: impl Into<String>) -> Self {
+        let mut error = Self::environment("the run was stopped from outside")
+            .with_detail(by_whom)
+            .with_detail("Nothing was published.");
+        error.edit().stopped = true;
+        error
     }
 
     /// Several errors of one graph or schema, reported together.
@@ -150,6 +161,12 @@ impl Error {
         self.0.class == Class::Bug
     }
 
+    /// True if nothing failed: the run was stopped from outside, by a
+    /// [`CancelToken`](crate::CancelToken) or by Ctrl-C.
+    pub fn is_stopped(&self) -> bool {
+        self.0.stopped
+    }
+
     /// The errors that were reported together; an error on its own is its only element.
     pub fn errors(&self) -> &[Error] {
         if self.0.others.is_empty() {
@@ -162,6 +179,11 @@ impl Error {
     /// The main line: lower case, no full stop, no place and no hint.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// What was found besides, in full sentences.
+    pub(crate) fn details(&self) -> &[String] {
+        &self.0.details
     }
 
     /// This error and all its causes, one a line.

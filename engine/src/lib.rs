@@ -9,6 +9,7 @@
 //! [`Source`], [`Transform`], [`Analysis`] (an [`Analyzer`] in a graph), [`Trainer`], [`Step`], [`Sink`],
 //! and [`Operator`], a transform at work on one worker.
 
+pub mod aggregates;
 pub mod analyzer;
 pub mod artifact;
 pub mod batch;
@@ -16,10 +17,13 @@ pub mod connectors;
 mod error;
 pub mod expression;
 pub mod graph;
+mod keys;
 pub mod ops;
 mod output;
 mod pipeline;
 mod plan;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 mod report;
 mod runner;
 pub mod sink;
@@ -35,14 +39,18 @@ pub use batch::{BATCH_ROWS, Batch, RowPosition, SplitKey};
 pub use error::{Error, Result};
 pub use output::{DeadLetter, OnBadRow, Output, dead_letter_schema};
 pub use pipeline::{Collection, Pipeline};
-pub use plan::Plan;
-pub use report::{NodeReport, PhaseReport, RunReport};
-pub use runner::{Progress, RunOptions};
+pub use plan::{Learned, Lowered, Place, Plan, Size};
+pub use report::{
+    Machine, NodeInput, NodeReport, PhaseReport, PublishedFile, Role, RunReport, Series, TimeLine,
+};
+pub use runner::{CancelToken, Progress, RunOptions};
 pub use sink::{Publication, Published, Sink, SinkWriter};
 pub use source::{Position, Source, SourceProperties, Split, SplitReader};
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
 pub use windowing::Windowing;
 
+#[cfg(feature = "datafusion")]
+pub use datafusion;
 pub use datafusion_expr::{Expr, lit};
 pub use expression::col;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -42,6 +43,7 @@ pub struct Output {
     policy: OnBadRow,
     filtered: u64,
     rejected: u64,
+    more: bool,
 }
 
 impl Output {
@@ -65,6 +67,12 @@ impl Output {
         }
     }
 
+    /// Says that more rows follow from what has come in: the engine calls
+    /// [`Operator::resume`](crate::Operator::resume) before anything else, once these have gone on.
+    pub fn more_follows(&mut self) {
+        self.more = true;
+    }
+
     /// Counts rows that were left out on purpose, as a filter does.
     pub fn filtered(&mut self, n_rows: usize) {
         self.filtered += n_rows as u64;
@@ -76,7 +84,7 @@ impl Output {
     /// The row's error, where the policy is [`OnBadRow::Fail`].
     pub fn reject(&mut self, batch: &Batch, row: usize, reason: impl Into<String>) -> Result<()> {
         let position = batch.position(row);
-        let reason = reason.into();
+        let reason = shortened(reason.into(), REASON_CHARS);
         match self.policy {
             OnBadRow::Fail => {
                 return Err(Error::data(format!("{position}: {reason}"))
@@ -87,7 +95,7 @@ impl Output {
                 split: position.split.to_string(),
                 row: position.row,
                 reason,
-                data: row_as_json(batch, row)?,
+                data: row_as_json(batch.rows(), row),
             }),
         }
         self.rejected += 1;
@@ -97,6 +105,10 @@ impl Output {
     /// Refuses text that did not become a row, such as a malformed line, whose number is the letter's
     /// row; errors as [`Output::reject`].
     pub fn reject_text(&mut self, letter: DeadLetter) -> Result<()> {
+        let letter = DeadLetter {
+            reason: shortened(letter.reason, REASON_CHARS),
+            ..letter
+        };
         match self.policy {
             OnBadRow::Fail => {
                 return Err(Error::data(format!(
@@ -117,6 +129,11 @@ impl Output {
         std::mem::take(&mut self.emitted)
     }
 
+    /// Takes whether more rows follow.
+    pub fn take_more(&mut self) -> bool {
+        std::mem::take(&mut self.more)
+    }
+
     /// Takes the dead letters since the last call.
     pub fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
         std::mem::take(&mut self.dead)
@@ -131,12 +148,44 @@ impl Output {
     }
 }
 
-fn row_as_json(batch: &Batch, row: usize) -> Result<String> {
+/// The most of a reason that is kept, in characters: it may quote a value of any size.
+const REASON_CHARS: usize = 500;
+
+/// The most of a row that a message shows, in characters.
+const SHOWN_CHARS: usize = 200;
+
+fn shortened(text: String, n_chars: usize) -> String {
+    match text.char_indices().nth(n_chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// A row as a message shows it: as JSON, and cut short where it is long.
+pub(crate) fn shown_row(rows: &RecordBatch, row: usize) -> String {
+    shortened(row_as_json(rows, row), SHOWN_CHARS)
+}
+
+/// A row as a JSON object; a column of a type that JSON does not know stands there as Arrow writes it.
+fn row_as_json(rows: &RecordBatch, row: usize) -> String {
+    let one = rows.slice(row, 1);
     let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
-    writer.write(&batch.rows().slice(row, 1))?;
-    writer.finish()?;
-    let bytes = writer.into_inner();
-    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    let written = writer.write(&one).and_then(|()| writer.finish());
+    match written {
+        Ok(()) => String::from_utf8_lossy(&writer.into_inner())
+            .trim_end()
+            .to_owned(),
+        Err(_) => {
+            let text = |column: &ArrayRef| array_value_to_string(column, 0).unwrap_or_default();
+            let schema = one.schema();
+            let values = schema.fields().iter().zip(one.columns());
+            let values: serde_json::Map<String, serde_json::Value> = values
+                .filter(|(_, column)| column.is_valid(0))
+                .map(|(field, column)| (field.name().clone(), text(column).into()))
+                .collect();
+            serde_json::Value::from(values).to_string()
+        }
+    }
 }
 
 /// The columns of dead letters: `node`, `split`, `row`, `reason`, `data`; see [`DeadLetter`].

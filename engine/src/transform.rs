@@ -10,6 +10,7 @@ use crate::artifact::{ArtifactId, Artifacts};
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::output::Output;
+use crate::plan::{Lowered, Place};
 
 /// A transform as data: what it is called and how it is configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,8 +56,13 @@ pub struct Properties {
     /// How many batches are under way at once on each worker, for a `blocking` transform that waits
     /// rather than computes: it runs on a pool of its own with as many threads. 1 for one that computes.
     pub concurrency: usize,
+    /// Each output row is an input row, perhaps with other columns, and its place in its source stays known.
+    pub keeps_positions: bool,
     /// It keeps rows or results between batches.
     pub stateful: bool,
+    /// Rows leave only in the call that takes in the rows they are made from, so that once a batch has been
+    /// taken in nothing of it comes later. Always so where `row_wise`; false, the default, is always safe.
+    pub immediate: bool,
     /// It is plain data: false for what holds a closure, which cannot leave this process.
     pub portable: bool,
     /// How rows are dealt to the workers before it.
@@ -73,7 +79,9 @@ impl Default for Properties {
             row_wise: false,
             blocking: false,
             concurrency: 1,
+            keeps_positions: false,
             stateful: false,
+            immediate: false,
             portable: true,
             distribution: Distribution::Keep,
             n_inputs: Some(1),
@@ -87,8 +95,16 @@ impl Properties {
     pub fn row_wise() -> Self {
         Self {
             row_wise: true,
+            immediate: true,
             ..Self::default()
         }
+    }
+
+    /// Sets whether each output row is an input row whose place in its source stays known.
+    #[must_use]
+    pub fn keeps_positions(mut self, keeps_positions: bool) -> Self {
+        self.keeps_positions = keeps_positions;
+        self
     }
 
     /// Sets whether it holds no closure.
@@ -116,6 +132,13 @@ impl Properties {
     #[must_use]
     pub fn distribution(mut self, distribution: Distribution) -> Self {
         self.distribution = distribution;
+        self
+    }
+
+    /// Sets whether rows leave only in the call that takes in the rows they are made from.
+    #[must_use]
+    pub fn immediate(mut self, immediate: bool) -> Self {
+        self.immediate = immediate;
         self
     }
 
@@ -163,6 +186,17 @@ pub trait Transform: Send + Sync + fmt::Debug {
     fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
         None
     }
+
+    /// What takes its place in the plan, where an input must be whole before another is read.
+    ///
+    /// Called once the inputs have been accepted by [`Transform::output_schema`]. `None`, the default,
+    /// leaves the transform as it is.
+    ///
+    /// # Errors
+    /// As [`Transform::output_schema`].
+    fn lower(&self, _place: &Place<'_>) -> Result<Option<Lowered>> {
+        Ok(None)
+    }
 }
 
 /// Event time up to which all rows have arrived, in milliseconds since 1970; `i64::MAX` at the end of input.
@@ -196,6 +230,17 @@ pub trait Operator: Send {
     /// # Errors
     /// Ends the run.
     fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// Goes on with what the last call left over, as it said by [`Output::more_follows`].
+    ///
+    /// Where few rows become very many, an operator pushes some of them and keeps the rest for here: each
+    /// lot goes down the graph before the next is made. Never called without that word.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn resume(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 

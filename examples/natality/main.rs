@@ -75,7 +75,7 @@ fn run(options: &Options) -> Result<Report> {
         (backend, &folder),
         model::evaluate(),
     );
-    let learned = learn::run(&pipeline, &run, common.explain)?;
+    let learned = learn::run(&pipeline, &run, common)?;
 
     let predictor = Predictor::load(&folder, backend)?;
     let predictions = out.join("predictions");

@@ -13,6 +13,8 @@ use mainstem::ml_stages::{SavePredictor, SkewReport, TrainedModel, skew_check};
 use mainstem::prelude::*;
 use mainstem::transforms::{FEATURES_COLUMN, FittedPreprocess, features_type};
 
+use crate::options::Common;
+
 /// A model that is learned in the graph, by its name.
 pub(crate) type NamedModel = (&'static str, ArtifactRef<TrainedModel>);
 
@@ -68,14 +70,18 @@ pub(crate) fn predict(
         .sum())
 }
 
-/// Runs the learning graph; `explain` shows its plan before and the work of its nodes after.
-pub(crate) fn run(pipeline: &Pipeline, run: &RunOptions, explain: bool) -> Result<RunReport> {
+/// Runs the learning graph; `--explain` shows its plan before and the work of its nodes after, and
+/// `--report` writes a page about it.
+pub(crate) fn run(pipeline: &Pipeline, run: &RunOptions, options: &Common) -> Result<RunReport> {
     let plan = pipeline.plan()?;
-    if explain {
+    if options.explain {
         println!("{}", plan.explain());
     }
-    let report = plan.run(run)?;
-    if explain {
+    let report = match &options.report {
+        Some(file) => plan.run(&run.clone().report_html(file))?,
+        None => plan.run(run)?,
+    };
+    if options.explain {
         println!("{report}\n");
     }
     Ok(report)

@@ -38,6 +38,9 @@ pub(crate) struct Common {
     /// Prints the plan of the learning graph before it runs, and what each node did after.
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Writes what the learning graph did as an HTML page to this file, also when it failed.
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
     /// Also writes all rows with their features and predictions to this Arrow IPC file, as
     /// tests/onnx_reference.py takes it.
     #[arg(long, value_name = "FILE")]
@@ -62,7 +65,7 @@ impl Common {
     }
 
     pub(crate) fn run_options(&self) -> RunOptions {
-        let options = RunOptions::new();
+        let options = RunOptions::new().stop_on_ctrl_c(true);
         match self.workers {
             Some(workers) => options.workers(workers),
             None => options,

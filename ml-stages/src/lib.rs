@@ -4,6 +4,7 @@ pub mod evaluate;
 pub mod model;
 pub mod onnx;
 pub mod predict;
+mod predict_function;
 pub mod predictor;
 pub mod skew;
 #[cfg(test)]
@@ -13,5 +14,6 @@ pub mod train;
 pub use model::{Task, TrainedModel};
 pub use onnx::{Backend, OnnxRuntime};
 pub use predict::{Predict, PredictCollection};
+pub use predict_function::PredictFunction;
 pub use predictor::{GoldenRows, Manifest, Predictor, SavePredictor};
 pub use skew::{SkewReport, skew_check};

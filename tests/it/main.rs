@@ -1,5 +1,9 @@
 //! What must hold for the whole tree: tidiness, documents, and the graph from end to end.
 
+#[cfg(all(test, feature = "datafusion"))]
+mod datafusion;
+#[cfg(test)]
+mod errors;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -8,5 +12,7 @@ mod laws;
 mod readme;
 #[cfg(test)]
 mod sources;
+#[cfg(test)]
+mod stopping;
 #[cfg(test)]
 mod tidy;

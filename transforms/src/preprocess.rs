@@ -151,7 +151,7 @@ impl Preprocess {
                 }
                 analyzer.merge_with(&mut total, part)?;
             }
-            artifacts.insert(id.as_str(), analyzer.finish_any(total)?);
+            artifacts.insert(id.as_str(), analyzer.finish_any(total, 1)?);
         }
         let ids = phases.into_iter().map(|(id, _)| id);
         let fitted = Finish::new(self, ids).run(&artifacts)?;

@@ -15,6 +15,8 @@ mod csv_reader;
 mod csv_sink;
 mod csv_source;
 mod csv_types;
+#[cfg(feature = "datafusion")]
+mod datafusion_source;
 mod file_sink;
 mod files;
 mod left_behind;
@@ -34,6 +36,8 @@ pub(crate) mod test_folder;
 pub use collect::{CollectSink, Collected, collect};
 pub use csv_sink::{CsvSink, csv_sink};
 pub use csv_source::{CsvSource, csv};
+#[cfg(feature = "datafusion")]
+pub use datafusion_source::{DataFusionSource, datafusion};
 pub use memory_source::{MemorySource, from_record_batches, from_rows};
 pub use parquet_sink::{ParquetCompression, ParquetSink, parquet_sink};
 pub use parquet_source::{ParquetSource, parquet};

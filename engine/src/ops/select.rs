@@ -99,7 +99,7 @@ impl Transform for Select {
     }
 
     fn properties(&self) -> Properties {
-        Properties::row_wise()
+        Properties::row_wise().keeps_positions(true)
     }
 
     fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {

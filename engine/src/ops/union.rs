@@ -69,6 +69,8 @@ impl Transform for Union {
     fn properties(&self) -> Properties {
         Properties {
             n_inputs: None,
+            immediate: true,
+            keeps_positions: true,
             ..Properties::default()
         }
     }

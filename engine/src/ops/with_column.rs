@@ -71,7 +71,7 @@ impl Transform for WithColumn {
     }
 
     fn properties(&self) -> Properties {
-        Properties::row_wise()
+        Properties::row_wise().keeps_positions(true)
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

@@ -35,7 +35,7 @@ pub(super) fn check(graph: &Graph) -> Result<Vec<Option<SchemaRef>>> {
     }
 }
 
-fn check_ids(graph: &Graph, errors: &mut Vec<Error>) {
+pub(super) fn check_ids(graph: &Graph, errors: &mut Vec<Error>) {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     for node in &graph.nodes {
         *seen.entry(&node.id).or_default() += 1;
@@ -161,7 +161,7 @@ fn named_once(schema: SchemaRef) -> Result<SchemaRef> {
 }
 
 /// What learns from all rows never ends on a source that never ends.
-fn check_bounded(graph: &Graph, node: &Node) -> Result<()> {
+pub(super) fn check_bounded(graph: &Graph, node: &Node) -> Result<()> {
     let mut open: Vec<NodeIndex> = node.inputs.iter().map(|e| e.from).collect();
     while let Some(index) = open.pop() {
         let from = &graph.nodes[index];

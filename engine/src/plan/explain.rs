@@ -2,9 +2,17 @@
 
 use std::fmt::Write as _;
 
+use super::outline::{settings, shorten};
 use super::{Phase, Plan};
-use crate::graph::{NodeIndex, Port, Stage};
+use crate::graph::{Edge, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
+use crate::report::{NodeReport, Role};
+
+/// Columns of a terminal that a node's line may fill before its settings go to lines of their own.
+const WIDTH: usize = 100;
+
+/// Where settings stand that have lines of their own.
+const INDENT: &str = "              ";
 
 pub(super) fn text(plan: &Plan) -> String {
     let graph = &plan.graph;
@@ -21,97 +29,96 @@ pub(super) fn text(plan: &Plan) -> String {
             let _ = write!(text, ", from kept rows of {}", kept.join(", "));
         }
         text.push('\n');
-        for &step in &phase.steps {
-            let _ = writeln!(text, "  step      {}", line(plan, step));
-        }
-        for &node in &phase.nodes {
-            let _ = writeln!(text, "  {}", node_line(plan, phase, node));
+        for &index in phase.steps.iter().chain(&phase.nodes) {
+            push_node(&mut text, plan, phase, index);
         }
     }
     text
 }
 
-fn line(plan: &Plan, index: NodeIndex) -> String {
-    let node = &plan.graph.nodes[index];
-    let description = node.stage.describe();
-    let mut line = format!("{} [{}", node.id, description.kind);
-    match &description.config {
-        serde_json::Value::Null => {}
-        serde_json::Value::Object(map) => {
-            for (name, value) in map {
-                let value = match value {
-                    serde_json::Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                let _ = write!(line, " {name}={}", shorten(&value));
-            }
-        }
-        other => {
-            let _ = write!(line, " {}", shorten(&other.to_string()));
-        }
+/// A node on one line; where that would be too long, what is told of it stands on lines below.
+fn push_node(text: &mut String, plan: &Plan, phase: &Phase, index: NodeIndex) {
+    let NodeReport {
+        node, kind, uses, ..
+    } = plan.outline(phase, index);
+    let verb = match plan.role(phase, index) {
+        Role::Kept => "kept",
+        Role::Source => "scan",
+        Role::Transform => "transform",
+        Role::Analysis => "learn",
+        Role::Trainer => "train",
+        Role::Sink => "write",
+        Role::Step => "step",
+    };
+    let settings = settings(&plan.graph.nodes[index].stage.describe().config);
+    let inputs = inputs(plan, phase, index);
+    let mut told: Vec<String> = Vec::new();
+    if !uses.is_empty() {
+        told.push(format!("using {}", uses.join(", ")));
     }
-    line.push(']');
-    let needs = node.stage.needs();
-    if !needs.is_empty() {
-        let _ = write!(line, " using {}", needs.join(", "));
+    if !inputs.is_empty() {
+        told.push(format!("<- {}", inputs.join(", ")));
     }
-    line
+    let mut notes = notes(plan, phase, index);
+
+    let kinds: Vec<String> = std::iter::once(kind).chain(settings).collect();
+    let head = format!("  {verb:<9} {node}");
+    let whole = format!("{head} [{}]", kinds.join(" "));
+    let whole = std::iter::once(whole).chain(told.clone());
+    let line = whole.collect::<Vec<_>>().join(" ");
+    let line = std::iter::once(line).chain(notes.clone());
+    let line = line.collect::<Vec<_>>().join(", ");
+    if line.chars().count() <= WIDTH {
+        let _ = writeln!(text, "{line}");
+        return;
+    }
+    // The edges are what a reader follows, so they stay beside the name.
+    let first = format!("{head} [{}]", kinds[0]);
+    let first = std::iter::once(first).chain(told);
+    let _ = writeln!(text, "{}", first.collect::<Vec<_>>().join(" "));
+    let mut below: Vec<String> = kinds[1..].to_vec();
+    below.append(&mut notes);
+    for line in below {
+        let _ = writeln!(text, "{INDENT}{line}");
+    }
 }
 
-fn shorten(text: &str) -> String {
-    const MOST: usize = 60;
-    if text.chars().count() <= MOST {
-        return text.to_owned();
-    }
-    text.chars().take(MOST - 1).chain(['…']).collect()
+/// The nodes that rows come from, with the port where there are several.
+fn inputs(plan: &Plan, phase: &Phase, index: NodeIndex) -> Vec<String> {
+    let graph = &plan.graph;
+    let name = |edge: &Edge| {
+        let from = &graph.nodes[edge.from];
+        let ports = from.properties().ports;
+        match edge.port {
+            Port::DeadLetters => format!("{}:dead_letters", from.id),
+            Port::Out(i) if ports.len() > 1 => format!("{}:{}", from.id, ports[i]),
+            Port::Out(_) => from.id.to_string(),
+        }
+    };
+    phase.inputs(graph, index).iter().map(name).collect()
 }
 
-fn node_line(plan: &Plan, phase: &Phase, index: NodeIndex) -> String {
+/// What the planner has decided for a node.
+fn notes(plan: &Plan, phase: &Phase, index: NodeIndex) -> Vec<String> {
     let graph = &plan.graph;
     let node = &graph.nodes[index];
-    let verb = match &node.stage {
-        _ if phase.kept.contains(&index) => "kept     ",
-        Stage::Source(_) => "scan     ",
-        Stage::Transform(_) => "transform",
-        Stage::Analysis(_) => "learn    ",
-        Stage::Trainer(_) => "train    ",
-        Stage::Sink(_) => "write    ",
-        Stage::Step(_) => "step     ",
-    };
-    let mut text = format!("{verb} {}", line(plan, index));
-    let inputs: Vec<String> = phase
-        .inputs(graph, index)
-        .iter()
-        .map(|edge| {
-            let from = &graph.nodes[edge.from];
-            let ports = from.properties().ports;
-            match edge.port {
-                Port::DeadLetters => format!("{}:dead_letters", from.id),
-                Port::Out(i) if ports.len() > 1 => format!("{}:{}", from.id, ports[i]),
-                Port::Out(_) => from.id.to_string(),
-            }
-        })
-        .collect();
-    if !inputs.is_empty() {
-        let _ = write!(text, " <- {}", inputs.join(", "));
-    }
+    let mut notes = Vec::new();
     if let Some(columns) = phase.projection.columns.get(&index)
         && let Some(schema) = &plan.schemas[index]
     {
-        let _ = write!(
-            text,
-            ", columns {} of {}: {}",
+        notes.push(format!(
+            "columns {} of {}: {}",
             columns.len(),
             schema.fields().len(),
             shorten(&columns.join(", "))
-        );
+        ));
     }
     if let Some(chain) = phase
         .chains
         .iter()
         .find(|c| c.members[1..].contains(&index))
     {
-        let _ = write!(text, ", fused with {}", graph.nodes[chain.members[0]].id);
+        notes.push(format!("fused with {}", graph.nodes[chain.members[0]].id));
     }
     let properties = node.properties();
     for (said, yes) in [
@@ -124,10 +131,10 @@ fn node_line(plan: &Plan, phase: &Phase, index: NodeIndex) -> String {
         ("bad rows are dropped", node.on_bad_row == OnBadRow::Drop),
     ] {
         if yes {
-            let _ = write!(text, ", {said}");
+            notes.push(said.into());
         }
     }
-    text
+    notes
 }
 
 pub(super) fn mermaid(plan: &Plan) -> String {

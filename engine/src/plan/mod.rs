@@ -1,12 +1,14 @@
 //! A checked graph, divided into phases.
 //!
 //! ```text
-//! Graph ──check──▶ schemas of all edges ──phases──▶ 1: steps, one dataflow, trainers
-//!                  (all errors together)            2: steps, one dataflow, trainers ...
+//! Graph ──check──▶ schemas of all edges ──lower──▶ joins as two nodes ──phases──▶ 1: steps, one dataflow, trainers
+//!                  (all errors together)                                          2: steps, one dataflow, trainers ...
 //! ```
 
 mod check;
 mod explain;
+mod lower;
+mod outline;
 mod phases;
 mod projection;
 
@@ -19,6 +21,7 @@ use crate::graph::{Graph, NodeIndex};
 use crate::report::RunReport;
 use crate::runner::{self, RunOptions};
 
+pub use lower::{Learned, Lowered, Place, Size};
 pub(crate) use phases::{Chain, Phase};
 
 /// A checked graph, divided into phases, ready to run.
@@ -36,12 +39,22 @@ pub struct Plan {
 impl Plan {
     pub(crate) fn new(graph: Graph) -> Result<Self> {
         let schemas = check::check(&graph)?;
+        let narrow = Self::divide(lower::lower(&graph, &schemas, true)?);
+        // Where fewer columns do not go together in one phase, no node may leave any out.
+        let fits = |plan: &Self| plan.phases.iter().all(|p| !p.projection.all_columns);
+        if fits(&narrow) || narrow.graph.nodes.len() == graph.nodes.len() {
+            return Ok(narrow);
+        }
+        Ok(Self::divide(lower::lower(&graph, &schemas, false)?))
+    }
+
+    fn divide((graph, schemas): lower::Checked) -> Self {
         let phases = phases::divide(&graph, &schemas);
-        Ok(Self {
+        Self {
             graph: Arc::new(graph),
             schemas,
             phases,
-        })
+        }
     }
 
     /// Runs the plan.

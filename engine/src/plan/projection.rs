@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::{Schema, SchemaRef};
 use std::sync::Arc;
 
-use super::phases::Phase;
+use super::phases::{Phase, keeps_rows};
 use crate::error::Result;
-use crate::graph::{Graph, NodeIndex, Port, Stage};
+use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
 use crate::output::{OnBadRow, dead_letter_schema};
 
 /// The columns of a phase.
@@ -17,6 +17,8 @@ pub(crate) struct Projection {
     pub(crate) columns: BTreeMap<NodeIndex, Vec<String>>,
     /// The schema of the rows that leave each node in this phase.
     pub(crate) schemas: BTreeMap<NodeIndex, SchemaRef>,
+    /// Fewer columns did not go together, so all are read.
+    pub(crate) all_columns: bool,
 }
 
 /// `None` is all columns.
@@ -32,7 +34,47 @@ pub(super) fn project(graph: &Graph, phase: &Phase, schemas: &[Option<SchemaRef>
             .iter()
             .filter_map(|&i| Some((i, SchemaRef::clone(schemas[i].as_ref()?))))
             .collect(),
+        all_columns: true,
     })
+}
+
+/// The columns of each node's rows that anything reads in any phase; `None` is all.
+pub(super) fn wanted_anywhere(graph: &Graph) -> Vec<Option<Vec<String>>> {
+    let mut wanted: Vec<Wanted> = vec![Some(BTreeSet::new()); graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate().rev() {
+        if keeps_rows(node) {
+            wanted[index] = None;
+        }
+        let reads = reads_of(node, &wanted[index]);
+        for edge in node.inputs.iter().filter(|e| e.port != Port::DeadLetters) {
+            want(&mut wanted[edge.from], &reads);
+        }
+    }
+    let names = |w: Wanted| w.map(|names| names.into_iter().collect());
+    wanted.into_iter().map(names).collect()
+}
+
+/// The columns that `node` reads of its inputs where only `made` of its output is wanted.
+fn reads_of(node: &Node, made: &Wanted) -> Option<Vec<String>> {
+    match &node.stage {
+        // A dead letter shows its whole row.
+        _ if node.on_bad_row == OnBadRow::DeadLetter => None,
+        Stage::Transform(t) => {
+            let made: Option<Vec<String>> = made.clone().map(|m| m.into_iter().collect());
+            t.reads(made.as_deref())
+        }
+        Stage::Analysis(a) => a.reads(),
+        Stage::Trainer(t) => t.reads(),
+        Stage::Source(_) | Stage::Step(_) | Stage::Sink(_) => None,
+    }
+}
+
+fn want(wanted: &mut Wanted, more: &Option<Vec<String>>) {
+    match (&mut *wanted, more) {
+        (Some(all), Some(more)) => all.extend(more.iter().cloned()),
+        (wanted, None) => *wanted = None,
+        (None, Some(_)) => {}
+    }
 }
 
 fn wanted_of_sources(
@@ -48,17 +90,7 @@ fn wanted_of_sources(
             Some(made) => made.clone(),
             None => Some(BTreeSet::new()),
         };
-        let reads: Option<Vec<String>> = match &node.stage {
-            // A dead letter shows its whole row.
-            _ if node.on_bad_row == OnBadRow::DeadLetter => None,
-            Stage::Transform(t) => {
-                let made: Option<Vec<String>> = made.clone().map(|m| m.into_iter().collect());
-                t.reads(made.as_deref())
-            }
-            Stage::Analysis(a) => a.reads(),
-            Stage::Trainer(t) => t.reads(),
-            Stage::Source(_) | Stage::Step(_) | Stage::Sink(_) => None,
-        };
+        let reads = reads_of(node, &made);
         for edge in phase
             .inputs(graph, index)
             .iter()
@@ -67,11 +99,7 @@ fn wanted_of_sources(
             let slot = wanted
                 .entry(edge.from)
                 .or_insert_with(|| Some(BTreeSet::new()));
-            match (&mut *slot, &reads) {
-                (Some(all), Some(more)) => all.extend(more.iter().cloned()),
-                (slot, None) => *slot = None,
-                (None, Some(_)) => {}
-            }
+            want(slot, &reads);
         }
         wanted.insert(index, made);
     }
@@ -141,5 +169,6 @@ fn propagate(
     Ok(Projection {
         columns,
         schemas: made,
+        all_columns: false,
     })
 }

@@ -257,3 +257,51 @@ fn all_mistakes_are_reported_together_with_their_nodes() {
              Hint: References belong to the pipeline that gave them; bring a value from elsewhere with `Pipeline::provide`."#]]
     .assert_eq(&pipeline.plan().unwrap_err().to_string());
 }
+
+/// Thirty nodes: a source per region, cleaned alike, brought together, learned from and written.
+fn thirty_nodes() -> Pipeline {
+    let pipeline = Pipeline::new("regions");
+    let regions = ["north", "east", "south", "west", "islands", "abroad", "sea"].map(|region| {
+        pipeline
+            .read(&format!("{region}/people"), People)
+            .named(format!("{region}/grown_up"))
+            .filter(col("age").gt(lit(17)))
+            .named(format!("{region}/labelled"))
+            .with_column("region", lit(region))
+    });
+    let all = regions[0].named("all").union(&regions[1..]);
+    let known = all.named("known").filter(
+        ["age", "name", "city", "region"]
+            .map(|c| col(c).is_not_null())
+            .into_iter()
+            .reduce(crate::Expr::and)
+            .unwrap(),
+    );
+    let ages = known.named("ages").analyze::<i64>(Learn("age"));
+    let used = known.named("use").apply(Use(ages));
+    let parts = used
+        .named("parts")
+        .split_by_hash(col("name"), [("train", 4), ("eval", 1)]);
+    parts[0].named("train").write(Nowhere);
+    parts[1]
+        .named("eval")
+        .select([col("age"), col("city")])
+        .named("eval/out")
+        .write(Nowhere);
+    used.named("divided")
+        .with_column("q", lit(8) / col("age"))
+        .on_bad_row(OnBadRow::Drop)
+        .named("all/out")
+        .write(Nowhere);
+    pipeline
+}
+
+#[test]
+fn a_plan_of_thirty_nodes_can_be_read() {
+    let plan = thirty_nodes().plan().unwrap();
+    assert_eq!(plan.graph.nodes.len(), 31);
+    let text = plan.explain();
+    let widest = text.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(110), "{widest:?}");
+    expect![[""]].assert_eq(&text);
+}

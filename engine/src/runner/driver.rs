@@ -2,27 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use indicatif::ProgressBar;
 use tempfile::TempDir;
 
 use super::RunOptions;
+use super::cancel::{CancelToken, CtrlC};
 use super::chain::Exit;
 use super::dataflow::{self, Part, Shared};
 use super::failure::{Failure, guard};
+use super::memory::{Account, Credits, Memory, half_of_the_machine, size};
+use super::metrics::NodeMetrics;
 use super::parts::{Kit, Workshop};
 use super::pool::WorkPool;
-use super::progress::Bars;
 use super::spool::{Spool, Spooled};
 use super::time::LogicalTime;
+use super::watch::Watch;
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex, Port, Stage};
 use crate::output::dead_letter_schema;
 use crate::plan::{Phase, Plan};
-use crate::report::{PhaseReport, RunReport};
+use crate::report::RunReport;
 use crate::sink::{Publication, Published};
 use crate::trainer::{Trainer, TrainingContext};
 
@@ -33,42 +35,51 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const LOOK_UP: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
-    let start = Instant::now();
-    let graph = Arc::clone(&plan.graph);
-    let _span = tracing::info_span!("run", pipeline = graph.name).entered();
+    let _span = tracing::info_span!("run", pipeline = plan.graph.name).entered();
+    let mut stops = options.cancel.clone();
+    let _ctrl_c = options.stop_on_ctrl_c.then(|| {
+        let token = CancelToken::new();
+        stops.push(token.clone());
+        CtrlC::cancels(token)
+    });
+    let budget = options.memory_bytes.unwrap_or_else(half_of_the_machine);
+    let memory = Memory::new(&plan.graph, budget);
+    tracing::info!(
+        workers = options.workers,
+        memory = size(budget),
+        phases = plan.phases.len(),
+        "run starts"
+    );
     let mut driver = Driver {
         plan,
         options,
-        bars: Bars::new(options.progress),
+        watch: Watch::start(plan, options)?,
         shared: Shared {
-            failure: Arc::default(),
+            failure: Arc::new(Failure::stopped_by(stops)),
             compute: WorkPool::new("pool", options.workers)?,
         },
         scratch: tempfile::Builder::new().prefix("mainstem-").tempdir()?,
         artifacts: Artifacts::none(),
+        memory,
+        accounts: BTreeMap::new(),
         kept: BTreeMap::new(),
         publications: Vec::new(),
-        phases: Vec::new(),
     };
     let outcome = driver
         .begin()
         .and_then(|()| driver.run_phases())
+        .and_then(|()| driver.shared.failure.check())
         .and_then(|()| driver.commit());
     match outcome {
-        Ok(published) => Ok(RunReport {
-            pipeline: graph.name.clone(),
-            workers: options.workers,
-            wall: start.elapsed(),
-            phases: driver.phases,
-            published,
-            artifacts: driver.artifacts,
-        }),
+        Ok(published) => Ok(driver.watch.finish(published, driver.artifacts, None)),
         Err(error) => {
             // Jobs under way may still write: they go quiet, then what they wrote is removed.
             driver.shared.failure.set(error.clone());
             driver.shared.compute.wait_until_idle(PATIENCE);
             driver.abort();
-            tracing::debug!(error = error.message(), "run failed");
+            driver
+                .watch
+                .finish(Vec::new(), driver.artifacts, Some(&error));
             Err(error)
         }
     }
@@ -77,13 +88,15 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
 struct Driver<'a> {
     plan: &'a Plan,
     options: &'a RunOptions,
-    bars: Bars,
+    watch: Watch<'a>,
     shared: Shared,
     scratch: TempDir,
     artifacts: Artifacts,
+    memory: Arc<Memory>,
+    /// What artifacts keep, to the end of the run.
+    accounts: BTreeMap<NodeIndex, Account>,
     kept: BTreeMap<Exit, Spooled>,
     publications: Vec<(NodeIndex, Box<dyn Publication>)>,
-    phases: Vec<PhaseReport>,
 }
 
 impl Driver<'_> {
@@ -140,39 +153,48 @@ impl Driver<'_> {
     fn run_phases(&mut self) -> Result<()> {
         let plan = self.plan;
         for (number, phase) in plan.phases.iter().enumerate() {
-            let start = Instant::now();
             let _span = tracing::info_span!("phase", number = number + 1).entered();
+            self.shared.failure.check()?;
+            self.watch.begin_phase(phase);
             self.run_steps(phase)?;
-            let mut report = PhaseReport::default();
             if !phase.nodes.is_empty() {
                 let kit = self.run_dataflow(number, phase)?;
                 self.learn(phase, &kit)?;
                 self.train(phase, &kit)?;
                 self.keep(phase, &kit)?;
-                report.peak_credit_bytes = kit
-                    .credits
-                    .iter()
-                    .map(|c| c.peak())
-                    .max()
-                    .unwrap_or_default();
-                report.nodes = node_reports(self.graph(), &kit);
             }
-            let ends = phase.steps.iter().chain(&phase.ends);
-            report.ends_in = ends
-                .map(|&i| self.graph().nodes[i].id.to_string())
-                .collect();
-            report.wall = start.elapsed();
-            self.phases.push(report);
+            self.watch.end_phase();
+            self.forget(&plan.phases[number + 1..]);
         }
         Ok(())
     }
 
+    /// Drops what was learned for this run alone and is read in no later phase.
+    fn forget(&mut self, later: &[Phase]) {
+        let graph = &self.plan.graph;
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let transient = matches!(&node.stage, Stage::Analysis(a) if a.is_transient());
+            let mut readers = later.iter().flat_map(|p| p.steps.iter().chain(&p.nodes));
+            // A phase in which it is learned stands before all that read it.
+            let is_read = readers.any(|&i| {
+                let reader = &graph.nodes[i];
+                reader.id == node.id || reader.stage.needs().contains(&node.id)
+            });
+            if transient && !is_read {
+                self.artifacts.remove(&node.id);
+                self.accounts.remove(&index);
+            }
+        }
+    }
+
     fn run_steps(&mut self, phase: &Phase) -> Result<()> {
-        for &index in &phase.steps {
+        let metrics = phase.steps.iter().map(|&i| (i, Arc::default())).collect();
+        self.watch.nodes(phase, &metrics);
+        for (&index, metrics) in &metrics {
             let node = &self.plan.graph.nodes[index];
             if let Stage::Step(step) = &node.stage {
                 let artifacts = &self.artifacts;
-                let value = guard(&node.id, || step.run(artifacts))?;
+                let value = metrics.timed(|| guard(&node.id, || step.run(artifacts)))?;
                 self.artifacts.insert(Arc::clone(&node.id), value);
             }
         }
@@ -180,23 +202,31 @@ impl Driver<'_> {
     }
 
     fn run_dataflow(&self, number: usize, phase: &Phase) -> Result<Kit> {
+        let budget = self.memory.budget();
+        let credits = Credits::share(self.options, budget, phase.n_feeds(self.graph()))?;
+        self.memory.begin_phase(credits);
+        tracing::debug!(
+            each = size(credits.each),
+            all = size(credits.total),
+            "rows in flight"
+        );
         let workshop = Workshop {
             graph: self.graph(),
             phase,
             artifacts: &self.artifacts,
             kept: &self.kept,
             publications: &self.publications,
-            bars: &self.bars,
-            credit_bytes: self.options.credit_bytes,
+            memory: &self.memory,
+            credit_bytes: credits.each,
             n_workers: self.options.workers,
         };
-        let mut kit = workshop.kit(self.spools(number, phase)?)?;
+        let kit = workshop.kit(self.spools(number, phase)?)?;
+        self.watch.nodes(phase, &kit.metrics);
         let parts = (0..self.options.workers)
-            .map(|worker| workshop.parts(&mut kit, worker, &self.shared.compute))
+            .map(|worker| workshop.parts(&kit, worker, &self.shared.compute))
             .collect::<Result<Vec<_>>>()?;
-        let outcome = run_workers(parts, &self.shared);
-        self.bars.clear();
-        outcome.map(|()| kit)
+        run_workers(parts, &self.shared)?;
+        Ok(kit)
     }
 
     /// A spool for each edge whose rows a trainer or a later phase reads.
@@ -236,7 +266,10 @@ impl Driver<'_> {
         for &index in &phase.ends {
             if let Some(analysis) = kit.analyses.get(&index) {
                 let id = Arc::clone(&self.graph().nodes[index].id);
-                let value = guard(&id, || analysis.finish())?;
+                let (value, n_bytes) = guard(&id, || analysis.finish(self.options.workers))?;
+                let mut account = self.memory.account(index);
+                account.holds(n_bytes)?;
+                self.accounts.insert(index, account);
                 self.artifacts.insert(id, value);
             }
         }
@@ -267,18 +300,14 @@ impl Driver<'_> {
         kit: &Kit,
         index: NodeIndex,
     ) -> Result<crate::artifact::AnyArtifact> {
+        let metrics = kit.metrics.get(&index).cloned().unwrap_or_default();
         let context = Training {
             failure: Arc::clone(&self.shared.failure),
             n_threads: self.options.workers,
-            bar: self.bars.rows(id, Some(0)),
+            metrics: Arc::clone(&metrics),
         };
         let train = || trainer.train(&self.artifacts, rows, &context);
-        let value = match kit.metrics.get(&index) {
-            Some(metrics) => metrics.timed(|| guard(id, train)),
-            None => guard(id, train),
-        };
-        self.bars.clear();
-        value
+        metrics.timed(|| guard(id, train))
     }
 
     fn keep(&mut self, phase: &Phase, kit: &Kit) -> Result<()> {
@@ -313,20 +342,10 @@ fn only(schema: &SchemaRef, names: &[String]) -> SchemaRef {
     Arc::new(Schema::new(wanted.collect::<Vec<_>>()))
 }
 
-fn node_reports(graph: &Graph, kit: &Kit) -> Vec<crate::report::NodeReport> {
-    kit.metrics
-        .iter()
-        .map(|(&index, metrics)| {
-            let node = &graph.nodes[index];
-            metrics.report(&node.id, node.stage.describe().kind)
-        })
-        .collect()
-}
-
 struct Training {
     failure: Arc<Failure>,
     n_threads: usize,
-    bar: ProgressBar,
+    metrics: Arc<NodeMetrics>,
 }
 
 impl TrainingContext for Training {
@@ -339,8 +358,7 @@ impl TrainingContext for Training {
     }
 
     fn progress(&self, done: u64, total: u64) {
-        self.bar.set_length(total);
-        self.bar.set_position(done);
+        self.metrics.trained(done, total);
     }
 }
 
@@ -352,7 +370,9 @@ fn run_workers(parts: Vec<Vec<Part>>, shared: &Shared) -> Result<()> {
     };
     let parts: Vec<_> = parts.into_iter().map(|p| Mutex::new(Some(p))).collect();
     let of_workers = shared.clone();
+    let phase = tracing::Span::current();
     let guards = timely::execute(config, move |worker| {
+        let _phase = phase.enter();
         let taken = parts[worker.index()]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

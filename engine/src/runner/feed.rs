@@ -1,8 +1,10 @@
 //! Where the rows of a phase come from: the splits of a source, or rows kept by an earlier phase.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::metrics::{Expected, NodeMetrics};
 use crate::batch::{Batch, SplitKey};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
@@ -14,14 +16,61 @@ pub(crate) trait Feed: Send + Sync {
     /// Opens the next part that nobody has taken; `None` when all have been.
     fn next_part(&self) -> Result<Option<Box<dyn FeedReader>>>;
 
-    /// How many rows there are in all, where that is known.
-    fn n_rows(&self) -> Option<u64>;
+    /// What will have been read in the end, where that is known.
+    fn expected(&self) -> Expected;
+
+    /// Which of its splits are over; `None` where it does not know.
+    fn ended(&self) -> Option<Arc<Ended>> {
+        None
+    }
 }
 
 /// An open part.
 pub(crate) trait FeedReader: Send {
     /// The next rows; `None` at the end.
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<Batch>>;
+
+    /// What says that the split is over once all holders have dropped it; the rows hold it too.
+    fn lease(&self) -> Option<Arc<Lease>> {
+        None
+    }
+}
+
+/// Which splits of a source are over: read to their end, and every row of them taken in wherever it went.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    all_before: AtomicU32,
+    later: Mutex<BTreeSet<u32>>,
+}
+
+impl Ended {
+    /// All splits before this one are over.
+    pub(crate) fn all_before(&self) -> u32 {
+        self.all_before.load(SeqCst)
+    }
+
+    fn add(&self, split: u32) {
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        later.insert(split);
+        let mut next = self.all_before.load(SeqCst);
+        while later.remove(&next) {
+            next += 1;
+        }
+        self.all_before.store(next, SeqCst);
+    }
+}
+
+/// Held by the reader of a split and by all that is made of its rows.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    ended: Arc<Ended>,
+    split: u32,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.ended.add(self.split);
+    }
 }
 
 /// The splits of a source.
@@ -31,13 +80,17 @@ pub(crate) struct SourceFeed {
     splits: Vec<Split>,
     columns: Option<Vec<String>>,
     taken: AtomicUsize,
+    id: Arc<str>,
+    metrics: Arc<NodeMetrics>,
+    ended: Arc<Ended>,
 }
 
 impl SourceFeed {
     pub(crate) fn new(
-        node: NodeIndex,
+        (node, id): (NodeIndex, &Arc<str>),
         source: Arc<dyn Source>,
         columns: Option<Vec<String>>,
+        metrics: &Arc<NodeMetrics>,
     ) -> Result<Self> {
         let splits = source.splits()?;
         Ok(Self {
@@ -46,6 +99,9 @@ impl SourceFeed {
             splits,
             columns,
             taken: AtomicUsize::new(0),
+            id: Arc::clone(id),
+            metrics: Arc::clone(metrics),
+            ended: Arc::default(),
         })
     }
 }
@@ -56,39 +112,81 @@ impl Feed for SourceFeed {
         let Some(split) = self.splits.get(place) else {
             return Ok(None);
         };
+        tracing::debug!(node = &*self.id, split = split.name, "split opened");
         let reader = self
             .source
             .open(split, Position::default(), self.columns.as_deref())?;
         let number = |n: usize| {
             u32::try_from(n).map_err(|_| Error::pipeline(format!("{n} splits are too many")))
         };
+        let key = SplitKey {
+            source: number(self.node)?,
+            split: number(place)?,
+            branch: 0,
+        };
+        let lease = Arc::new(Lease {
+            ended: Arc::clone(&self.ended),
+            split: key.split,
+        });
         Ok(Some(Box::new(SplitFeedReader {
             reader,
-            key: SplitKey {
-                source: number(self.node)?,
-                split: number(place)?,
-                branch: 0,
-            },
+            key,
+            lease,
             name: Arc::from(split.name.as_str()),
             next_row: 0,
+            told: Told::default(),
+            metrics: Arc::clone(&self.metrics),
         })))
     }
 
-    fn n_rows(&self) -> Option<u64> {
-        self.splits.iter().map(|s| s.n_rows).sum()
+    fn expected(&self) -> Expected {
+        Expected {
+            n_rows: self.splits.iter().map(|s| s.n_rows).sum(),
+            n_bytes: self.splits.iter().map(|s| s.n_bytes).sum(),
+        }
+    }
+
+    fn ended(&self) -> Option<Arc<Ended>> {
+        Some(Arc::clone(&self.ended))
     }
 }
 
 struct SplitFeedReader {
     reader: Box<dyn SplitReader>,
     key: SplitKey,
+    lease: Arc<Lease>,
     name: Arc<str>,
     next_row: u64,
+    told: Told,
+    metrics: Arc<NodeMetrics>,
+}
+
+/// What of a split is in the metrics already.
+#[derive(Default)]
+struct Told {
+    bytes_read: u64,
+    rows_pruned: u64,
+}
+
+impl SplitFeedReader {
+    fn tell(&mut self) {
+        let (bytes, pruned) = (self.reader.bytes_read(), self.reader.rows_pruned());
+        let told = &mut self.told;
+        // A reader that counts backwards tells nothing new.
+        self.metrics.read_storage(
+            bytes.saturating_sub(told.bytes_read),
+            pruned.saturating_sub(told.rows_pruned),
+        );
+        told.bytes_read = told.bytes_read.max(bytes);
+        told.rows_pruned = told.rows_pruned.max(pruned);
+    }
 }
 
 impl FeedReader for SplitFeedReader {
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<Batch>> {
-        let Some(rows) = self.reader.next_batch(out)? else {
+        let rows = self.reader.next_batch(out)?;
+        self.tell();
+        let Some(rows) = rows else {
             return Ok(None);
         };
         let first_row = self.next_row;
@@ -99,5 +197,9 @@ impl FeedReader for SplitFeedReader {
             Arc::clone(&self.name),
             first_row,
         )))
+    }
+
+    fn lease(&self) -> Option<Arc<Lease>> {
+        Some(Arc::clone(&self.lease))
     }
 }

@@ -1,22 +1,46 @@
 //! What a node has done so far, counted by all workers together.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::credit::Credit;
 use crate::batch::Batch;
 use crate::output::Output;
 use crate::report::NodeReport;
 
 /// The counters of one node in one phase.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct NodeMetrics {
     rows_in: AtomicU64,
     rows_out: AtomicU64,
     filtered: AtomicU64,
     rejected: AtomicU64,
+    pruned_rows: AtomicU64,
     bytes_in: AtomicU64,
+    bytes_read: AtomicU64,
     batches: AtomicU64,
     busy_ns: AtomicU64,
+    state_bytes: AtomicU64,
+    peak_state_bytes: AtomicU64,
+    /// How far a trainer says it is, in rows of all its passes.
+    trained: AtomicU64,
+    to_train: AtomicU64,
+    expected: OnceLock<Expected>,
+    credits: std::sync::Mutex<Vec<Arc<Credit>>>,
+}
+
+/// What a source will have read in the end, where that is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) n_rows: Option<u64>,
+    pub(crate) n_bytes: Option<u64>,
+}
+
+impl std::fmt::Debug for NodeMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeMetrics").finish_non_exhaustive()
+    }
 }
 
 impl NodeMetrics {
@@ -29,6 +53,12 @@ impl NodeMetrics {
     /// Rows that a source met but could not read.
     pub(crate) fn took_in_rejected(&self, n_rows: u64) {
         self.rows_in.fetch_add(n_rows, Relaxed);
+    }
+
+    /// What a source has read of its storage, and what it found it need not read.
+    pub(crate) fn read_storage(&self, n_bytes: u64, pruned_rows: u64) {
+        self.bytes_read.fetch_add(n_bytes, Relaxed);
+        self.pruned_rows.fetch_add(pruned_rows, Relaxed);
     }
 
     pub(crate) fn gave_out(&self, n_rows: usize) {
@@ -52,18 +82,126 @@ impl NodeMetrics {
         done
     }
 
-    pub(crate) fn report(&self, node: &str, kind: &str) -> NodeReport {
-        NodeReport {
-            node: node.into(),
-            kind: kind.into(),
-            rows_in: self.rows_in.load(Relaxed),
-            rows_out: self.rows_out.load(Relaxed),
-            filtered: self.filtered.load(Relaxed),
-            rejected: self.rejected.load(Relaxed),
-            late: 0,
-            bytes_in: self.bytes_in.load(Relaxed),
-            batches: self.batches.load(Relaxed),
-            busy: Duration::from_nanos(self.busy_ns.load(Relaxed)),
+    /// One instance of the node kept `before` bytes between calls and keeps `now`.
+    pub(crate) fn state_changed(&self, before: u64, now: u64) {
+        let added = now.wrapping_sub(before);
+        let all = self
+            .state_bytes
+            .fetch_add(added, Relaxed)
+            .wrapping_add(added);
+        self.peak_state_bytes.fetch_max(all, Relaxed);
+    }
+
+    pub(crate) fn trained(&self, done: u64, total: u64) {
+        self.to_train.store(total, Relaxed);
+        self.trained.store(done, Relaxed);
+    }
+
+    /// Says, once, what will have been read in the end.
+    pub(crate) fn expect(&self, expected: Expected) {
+        let _ = self.expected.set(expected);
+    }
+
+    /// The credit of one instance of a source.
+    pub(crate) fn holds(&self, credit: &Arc<Credit>) {
+        self.lock_credits().push(Arc::clone(credit));
+    }
+
+    fn lock_credits(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Credit>>> {
+        self.credits
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The counters as they stand.
+    pub(crate) fn now(&self) -> Counts {
+        let load = |counter: &AtomicU64| counter.load(Relaxed);
+        let credits = self.lock_credits();
+        Counts {
+            rows_in: load(&self.rows_in),
+            rows_out: load(&self.rows_out),
+            filtered: load(&self.filtered),
+            rejected: load(&self.rejected),
+            pruned_rows: load(&self.pruned_rows),
+            bytes_in: load(&self.bytes_in),
+            bytes_read: load(&self.bytes_read),
+            batches: load(&self.batches),
+            busy: Duration::from_nanos(load(&self.busy_ns)),
+            state_bytes: load(&self.state_bytes),
+            peak_state_bytes: load(&self.peak_state_bytes),
+            credit_bytes: credits.iter().map(|c| c.used()).sum(),
+            peak_credit_bytes: credits.iter().map(|c| c.peak()).max().unwrap_or_default(),
+            trained: load(&self.trained),
+            to_train: load(&self.to_train),
+            expected: self.expected.get().copied().unwrap_or_default(),
         }
+    }
+}
+
+/// The counters of a node at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) rows_in: u64,
+    pub(crate) rows_out: u64,
+    pub(crate) filtered: u64,
+    pub(crate) rejected: u64,
+    pub(crate) pruned_rows: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) batches: u64,
+    pub(crate) busy: Duration,
+    pub(crate) state_bytes: u64,
+    pub(crate) peak_state_bytes: u64,
+    pub(crate) credit_bytes: u64,
+    pub(crate) peak_credit_bytes: u64,
+    pub(crate) trained: u64,
+    pub(crate) to_train: u64,
+    pub(crate) expected: Expected,
+}
+
+impl Counts {
+    /// Fills the counters into a node's report.
+    pub(crate) fn into_report(self, of: NodeReport) -> NodeReport {
+        NodeReport {
+            rows_in: self.rows_in,
+            rows_out: self.rows_out,
+            filtered: self.filtered,
+            rejected: self.rejected,
+            late: 0,
+            pruned_rows: self.pruned_rows,
+            bytes_in: self.bytes_in,
+            bytes_read: self.bytes_read,
+            batches: self.batches,
+            busy: self.busy,
+            peak_state_bytes: self.peak_state_bytes,
+            ..of
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_of_the_state_is_that_of_all_instances_together() {
+        let metrics = NodeMetrics::default();
+        metrics.state_changed(0, 70);
+        metrics.state_changed(0, 50);
+        metrics.state_changed(70, 10);
+        let counts = metrics.now();
+        assert_eq!((counts.state_bytes, counts.peak_state_bytes), (60, 120));
+    }
+
+    #[test]
+    fn credit_in_use_is_summed_and_its_peak_is_of_one_instance() {
+        let metrics = NodeMetrics::default();
+        let credits = [Credit::new(100), Credit::new(100)];
+        credits.iter().for_each(|c| metrics.holds(c));
+        let held = [credits[0].take(40, None), credits[1].take(30, None)];
+        let counts = metrics.now();
+        assert_eq!((counts.credit_bytes, counts.peak_credit_bytes), (70, 40));
+        drop(held);
+        assert_eq!(metrics.now().credit_bytes, 0);
     }
 }

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::analysis::RunningAnalysis;
 use super::chain::{Exit, Member, RunningChain};
 use super::credit::Credit;
 use super::dataflow::{ChainPart, EndPart, FeedPart, Part};
-use super::ends::{EndWriter, RunningAnalysis, SinkEnd};
+use super::ends::{EndWriter, SinkEnd};
 use super::failure::guard;
-use super::feed::{Feed, SourceFeed};
+use super::feed::{Ended, Feed, SourceFeed};
+use super::memory::Memory;
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
-use super::progress::Bars;
 use super::spool::{Spool, Spooled};
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
@@ -27,7 +28,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) artifacts: &'a Artifacts,
     pub(crate) kept: &'a BTreeMap<Exit, Spooled>,
     pub(crate) publications: &'a [(NodeIndex, Box<dyn Publication>)],
-    pub(crate) bars: &'a Bars,
+    pub(crate) memory: &'a Arc<Memory>,
     pub(crate) credit_bytes: u64,
     pub(crate) n_workers: usize,
 }
@@ -36,7 +37,6 @@ pub(crate) struct Workshop<'a> {
 #[derive(Default)]
 pub(crate) struct Kit {
     pub(crate) metrics: BTreeMap<NodeIndex, Arc<NodeMetrics>>,
-    pub(crate) credits: Vec<Arc<Credit>>,
     pub(crate) analyses: BTreeMap<NodeIndex, Arc<RunningAnalysis>>,
     pub(crate) spools: BTreeMap<Exit, Arc<Spool>>,
     feeds: BTreeMap<Exit, Arc<dyn Feed>>,
@@ -67,12 +67,17 @@ impl Workshop<'_> {
                 }
                 Stage::Source(source) => {
                     let source = Arc::clone(source);
-                    let feed = guard(&node.id, || SourceFeed::new(index, source, columns))?;
+                    let feed = guard(&node.id, || {
+                        SourceFeed::new((index, &node.id), source, columns, &kit.metrics[&index])
+                    })?;
                     kit.feeds.insert((index, Port::Out(0)), Arc::new(feed));
                 }
                 Stage::Analysis(analysis) => {
                     let analyzer = guard(&node.id, || analysis.build(self.artifacts))?;
-                    kit.analyses.insert(index, RunningAnalysis::new(analyzer));
+                    let account = self.memory.account(index).telling(&kit.metrics[&index]);
+                    let ended = self.ended(&kit, index).unwrap_or_default();
+                    let running = RunningAnalysis::new(analyzer, account, ended);
+                    kit.analyses.insert(index, running);
                 }
                 Stage::Transform(transform) => {
                     let properties = transform.properties();
@@ -91,7 +96,7 @@ impl Workshop<'_> {
     /// The parts of one worker, in the order of the graph.
     pub(crate) fn parts(
         &self,
-        kit: &mut Kit,
+        kit: &Kit,
         worker: usize,
         compute: &Arc<WorkPool>,
     ) -> Result<Vec<Part>> {
@@ -100,7 +105,7 @@ impl Workshop<'_> {
             let node = &self.graph.nodes[index];
             let feeds: Vec<Exit> = kit.feeds.keys().filter(|e| e.0 == index).copied().collect();
             for exit in feeds {
-                parts.push(Part::Feed(self.feed_part(kit, exit, worker)));
+                parts.push(Part::Feed(self.feed_part(kit, exit)));
             }
             if let Some(chain) = self.phase.chains.iter().find(|c| c.members[0] == index) {
                 parts.push(Part::Chain(self.chain_part(kit, chain, compute)?));
@@ -129,17 +134,14 @@ impl Workshop<'_> {
         Ok(parts)
     }
 
-    fn feed_part(&self, kit: &mut Kit, exit: Exit, worker: usize) -> FeedPart {
+    fn feed_part(&self, kit: &Kit, exit: Exit) -> FeedPart {
         let (index, port) = exit;
         let node = &self.graph.nodes[index];
         let credit = Credit::new(self.credit_bytes);
-        kit.credits.push(Arc::clone(&credit));
         let feed = Arc::clone(&kit.feeds[&exit]);
-        // One bar for all workers, so that it shows the whole source.
-        let bar = match worker {
-            0 => self.bars.rows(&node.id, feed.n_rows()),
-            _ => self.bars.same(&node.id),
-        };
+        let metrics = &kit.metrics[&index];
+        metrics.holds(&credit);
+        metrics.expect(feed.expected());
         FeedPart {
             node: index,
             id: Arc::clone(&node.id),
@@ -148,7 +150,6 @@ impl Workshop<'_> {
             policy: self.policy(index),
             metrics: Arc::clone(&kit.metrics[&index]),
             credit,
-            bar,
             exits: self
                 .read_exits(&[index], kit)
                 .into_iter()
@@ -201,12 +202,14 @@ impl Workshop<'_> {
             };
             let operator = guard(&node.id, || transform.build(self.artifacts))?;
             let metrics = Arc::clone(&kit.metrics[&index]);
+            let account = self.memory.account(index).telling(&metrics);
             Ok(Member::new(
                 index,
                 Arc::clone(&node.id),
                 operator,
                 self.policy(index),
                 metrics,
+                account,
             ))
         };
         Ok(RunningChain::new(
@@ -243,10 +246,36 @@ impl Workshop<'_> {
                     .find(|(of, _)| *of == index)
                     .ok_or_else(|| Error::bug("a sink has no publication").at_node(&node.id))?;
                 let writer = guard(&node.id, || publication.writer(worker))?;
-                Ok(Some(Box::new(SinkEnd(writer))))
+                let account = self.memory.account(index).telling(&kit.metrics[&index]);
+                Ok(Some(Box::new(SinkEnd::new(writer, account))))
             }
             Stage::Source(_) | Stage::Transform(_) | Stage::Trainer(_) | Stage::Step(_) => Ok(None),
         }
+    }
+
+    /// What says which splits are over, by source, where the rows that reach `end` come straight from
+    /// sources: no operator before it holds rows back, or makes rows whose split is not known.
+    fn ended(&self, kit: &Kit, end: NodeIndex) -> Option<BTreeMap<u32, Arc<Ended>>> {
+        let mut all = BTreeMap::new();
+        let mut open = vec![end];
+        while let Some(index) = open.pop() {
+            for edge in self.phase.inputs(self.graph, index) {
+                let node = &self.graph.nodes[edge.from];
+                match (&node.stage, edge.port) {
+                    (Stage::Source(_), Port::Out(_)) => {
+                        let feed = kit.feeds.get(&(edge.from, edge.port))?;
+                        all.insert(u32::try_from(edge.from).ok()?, feed.ended()?);
+                    }
+                    (Stage::Transform(_), Port::Out(_))
+                        if node.properties().immediate && !self.phase.kept.contains(&edge.from) =>
+                    {
+                        open.push(edge.from);
+                    }
+                    _ => return None,
+                }
+            }
+        }
+        Some(all)
     }
 
     fn read_edges(&self) -> impl Iterator<Item = Exit> + '_ {

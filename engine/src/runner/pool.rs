@@ -44,8 +44,10 @@ impl WorkPool {
     pub(crate) fn spawn(&self, job: impl FnOnce() + Send + 'static) {
         let unfinished = Arc::clone(&self.unfinished);
         unfinished.count.fetch_add(1, SeqCst);
+        // What a job traces belongs to where it was asked for.
+        let span = tracing::Span::current();
         let counted = move || {
-            job();
+            span.in_scope(job);
             let _lock = unfinished
                 .lock
                 .lock()

@@ -12,6 +12,7 @@ use arrow::record_batch::RecordBatch;
 use super::container::{decode, encode};
 use super::ends::EndWriter;
 use super::feed::{Feed, FeedReader};
+use super::metrics::Expected;
 use crate::batch::{Batch, SplitKey};
 use crate::error::{Error, Result};
 use crate::output::Output;
@@ -236,8 +237,11 @@ impl Feed for SpoolFeed {
         })))
     }
 
-    fn n_rows(&self) -> Option<u64> {
-        Some(TrainingRows::n_rows(&self.rows))
+    fn expected(&self) -> Expected {
+        Expected {
+            n_rows: Some(TrainingRows::n_rows(&self.rows)),
+            n_bytes: None,
+        }
     }
 }
 

@@ -23,6 +23,11 @@ use crate::{
     SplitReader, Trainer, TrainingContext, TrainingRows, Transform, Watermark,
 };
 
+mod counters;
+mod faults;
+mod memory;
+mod stopping;
+
 /// Splits of batches; a split may fail or panic after its last batch.
 #[derive(Clone, Debug)]
 struct Script {

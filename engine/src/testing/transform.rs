@@ -9,7 +9,7 @@ use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::output::{OnBadRow, Output};
-use crate::transform::{Transform, Watermark};
+use crate::transform::{Operator, Transform, Watermark};
 
 /// The rows that leave the first port of `transform`, and its output with counts and dead letters.
 ///
@@ -35,8 +35,10 @@ fn run_in_batches(
     for start in (0..rows.num_rows()).step_by(batch_rows) {
         let part = rows.slice(start, batch_rows.min(rows.num_rows() - start));
         operator.on_batch(0, Batch::new(part), &mut out)?;
+        go_on(&mut *operator, &mut out)?;
     }
     operator.on_watermark(Watermark::END, &mut out)?;
+    go_on(&mut *operator, &mut out)?;
     let made: Vec<RecordBatch> = out
         .take()
         .into_iter()
@@ -51,6 +53,13 @@ fn run_in_batches(
         );
     }
     Ok((concat_batches(&schema, &made)?, out))
+}
+
+fn go_on(operator: &mut dyn Operator, out: &mut Output) -> Result<()> {
+    while out.take_more() {
+        operator.resume(out)?;
+    }
+    Ok(())
 }
 
 /// Checks the rows that leave `transform` for the rows in `input`, both as [`table`] reads them, and

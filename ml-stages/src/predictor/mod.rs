@@ -147,6 +147,11 @@ impl Predictor {
         self.file(FUSED_FILE)
     }
 
+    /// True if both have one preprocessing and one model.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core) || self.core.files == other.core.files
+    }
+
     fn file(&self, name: &str) -> Option<&[u8]> {
         self.core.files.get(name).map(Vec::as_slice)
     }

@@ -51,9 +51,11 @@ pub(super) fn build_end<'s>(
                 let batches = std::mem::take(&mut waiting);
                 let (id, metrics) = (Arc::clone(&id), Arc::clone(&metrics));
                 let (sender, waker) = (sender.clone(), Arc::clone(&waker));
+                let failed = Arc::clone(&failure);
                 compute.spawn(move || {
                     let work = || {
                         for batch in batches {
+                            failed.check()?;
                             metrics.took_in(&batch);
                             open.write(&batch)?;
                         }

@@ -19,11 +19,15 @@ fn read_some(
     credit: &Arc<Credit>,
     policy: OnBadRow,
     metrics: &NodeMetrics,
+    failure: &Failure,
 ) -> Result<ReadSome> {
     let mut out = Output::new(policy);
     let mut batches = Vec::new();
     let mut ended = false;
-    while batches.len() < READ_AHEAD && (batches.is_empty() || credit.has_room()) {
+    while batches.len() < READ_AHEAD
+        && (batches.is_empty() || credit.has_room())
+        && !failure.has_failed()
+    {
         let mut open = match reader.take() {
             Some(open) => open,
             None => match feed.next_part()? {
@@ -35,12 +39,12 @@ fn read_some(
             },
         };
         if let Some(batch) = open.next_batch(&mut out)? {
-            reader = Some(open);
             if batch.n_rows() > 0 {
                 metrics.took_in(&batch);
-                let permit = credit.take(batch.n_bytes());
+                let permit = credit.take(batch.n_bytes(), open.lease());
                 batches.push(batch.with_permit(Some(permit)));
             }
+            reader = Some(open);
         }
     }
     let rejected = metrics.count(&mut out);
@@ -67,7 +71,6 @@ pub(super) fn build_feed<'s>(
         policy,
         metrics,
         credit,
-        bar,
         exits,
     } = part;
     let mut builder = OperatorBuilder::new(id.to_string(), scope);
@@ -106,10 +109,11 @@ pub(super) fn build_feed<'s>(
                     let (feed, mut reader) = (Arc::clone(&feed), reader.take());
                     let (credit, metrics) = (Arc::clone(&credit), Arc::clone(&metrics));
                     let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
+                    let failed = Arc::clone(&failure);
                     compute.spawn(move || {
                         let read = metrics.timed(|| {
                             guard(&id, || {
-                                read_some(&*feed, reader.take(), &credit, policy, &metrics)
+                                read_some(&*feed, reader.take(), &credit, policy, &metrics, &failed)
                             })
                         });
                         drop(sender.send(read));
@@ -124,7 +128,6 @@ pub(super) fn build_feed<'s>(
                 }
                 for batch in read.batches {
                     metrics.gave_out(batch.n_rows());
-                    bar.inc(batch.n_rows() as u64);
                     emitted.push(((node, port), batch));
                 }
                 let mut sessions: Vec<_> =

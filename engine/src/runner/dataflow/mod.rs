@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
-use indicatif::ProgressBar;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::CapabilityTrait;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -66,7 +65,6 @@ pub(crate) struct FeedPart {
     pub(crate) policy: OnBadRow,
     pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) credit: Arc<Credit>,
-    pub(crate) bar: ProgressBar,
     pub(crate) exits: Vec<Exit>,
 }
 

@@ -81,8 +81,10 @@ pub(super) fn build_pooled<'s>(
                     },
                 );
                 let (id, sender, waker) = (Arc::clone(&id), sender.clone(), Arc::clone(&waker));
+                let failed = Arc::clone(&failure);
                 pool.spawn(move || {
                     let all = batches.into_iter().map(|(port, batch)| {
+                        failed.check()?;
                         let mut emitted = Emitted::new();
                         guard(&id, || chain.on_batch(port, batch, &mut emitted))?;
                         Ok(emitted)

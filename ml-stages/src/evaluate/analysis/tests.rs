@@ -10,7 +10,7 @@ fn evaluate(spec: &Evaluate, rows: &RecordBatch) -> Result<Evaluation> {
     let analyzer = spec.build(&Artifacts::none())?;
     let mut accumulator = analyzer.create();
     analyzer.add_rows(&mut accumulator, rows)?;
-    let found = analyzer.finish_any(accumulator)?;
+    let found = analyzer.finish_any(accumulator, 1)?;
     match found.downcast::<Evaluation>() {
         Ok(found) => Ok((*found).clone()),
         Err(_) => Err(Error::bug("not an evaluation")),

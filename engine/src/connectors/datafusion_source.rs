@@ -1,0 +1,354 @@
+//! The rows of a DataFusion query, a split per partition.
+//!
+//! ```text
+//!  SQL, DataFrame ─▶ physical plan ─▶ partition 0 ─▶ task ─▶ 2 batches ─▶ SplitReader of a worker
+//!                                     partition 1 ─▶ task ─▶ 2 batches ─▶ SplitReader of another
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::DataFusionError;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::StreamExt;
+use futures::executor::block_on;
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+
+use super::agreement::column_twice;
+use super::selection::Selection;
+use crate::batch::BATCH_ROWS;
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
+use crate::transform::Description;
+
+/// How many batches a partition may be ahead of its reader.
+const BATCHES_AHEAD: usize = 2;
+
+/// The rows of a DataFusion query: see [`datafusion`].
+#[derive(Clone)]
+pub struct DataFusionSource {
+    frame: DataFrame,
+    schema: SchemaRef,
+    repeatable: bool,
+    n_partitions: OnceLock<usize>,
+    execution: Arc<Mutex<Option<Execution>>>,
+}
+
+/// The rows of a DataFusion query, be it SQL or composed; each partition of its plan is a split.
+///
+/// What a query engine does better is left to it so: SQL, big sorts, joins that spill, tables of Delta
+/// or Iceberg. The query runs on threads of its own, as fast as the pipeline takes its rows.
+/// How many partitions there are is the session's setting `target_partitions`; give it the number of
+/// workers, or more.
+///
+/// Text and bytes that DataFusion holds as views arrive as plain `Utf8` and `Binary`. Nulls are nulls.
+/// The planner asks the query for no more columns than the pipeline reads.
+///
+/// A query may deal rows to its partitions differently each time it runs, so by default later phases do
+/// not run it again: the engine keeps its rows on disk. See [`DataFusionSource::repeatable`].
+///
+/// ```
+/// # use datafusion::prelude::SessionContext;
+/// # use mainstem_engine::{Error, Pipeline, RunOptions, connectors, testing::show};
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let context = SessionContext::new();
+/// let frame = context.sql("SELECT 1 + 1 AS two").await?;
+/// let pipeline = Pipeline::new("sums");
+/// let (sink, rows) = connectors::collect();
+/// pipeline.read("sums", connectors::datafusion(frame)).write(sink);
+/// pipeline.run(&RunOptions::new().workers(1))?;
+/// assert_eq!(show(&rows.take()[0]), "two: 2");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// # Ok::<(), Error>(())
+/// ```
+pub fn datafusion(frame: DataFrame) -> DataFusionSource {
+    let schema = plain(frame.schema().as_arrow());
+    DataFusionSource {
+        frame,
+        schema,
+        repeatable: false,
+        n_partitions: OnceLock::new(),
+        execution: Arc::default(),
+    }
+}
+
+impl DataFusionSource {
+    /// Whether the query gives the same rows in the same partitions whenever it runs, so that later
+    /// phases may run it again instead of reading rows kept on disk: by default no.
+    #[must_use]
+    pub fn repeatable(mut self, repeatable: bool) -> Self {
+        self.repeatable = repeatable;
+        self
+    }
+
+    fn execution(&self) -> MutexGuard<'_, Option<Execution>> {
+        self.execution
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plan that makes `columns` of `partition`, shared by the partitions of one pass.
+    fn plan_for(
+        &self,
+        partition: usize,
+        columns: Option<&[String]>,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+        let mut current = self.execution();
+        let serves =
+            |e: &Execution| e.columns.as_deref() == columns && !e.taken.contains(&partition);
+        if !current.as_ref().is_some_and(serves) {
+            *current = Some(Execution::plan(self.frame.clone(), columns)?);
+        }
+        let Some(execution) = current.as_mut() else {
+            return Err(Error::bug("a query has no plan"));
+        };
+        execution.taken.insert(partition);
+        Ok((Arc::clone(&execution.plan), Arc::clone(&execution.context)))
+    }
+}
+
+/// One run of the query. A plan gives each partition once: a second reader needs a new plan.
+struct Execution {
+    columns: Option<Vec<String>>,
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    taken: BTreeSet<usize>,
+}
+
+impl Execution {
+    fn plan(frame: DataFrame, columns: Option<&[String]>) -> Result<Self> {
+        let context = Arc::new(frame.task_ctx());
+        let wanted = columns.map(<[String]>::to_vec);
+        let plan = wait_for(async move {
+            let frame = match wanted {
+                // Without a column DataFusion would lose the number of rows on the way.
+                Some(names) if !names.is_empty() => {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    frame.select_columns(&names)?
+                }
+                _ => frame,
+            };
+            frame.create_physical_plan().await
+        })??;
+        Ok(Self {
+            columns: columns.map(<[String]>::to_vec),
+            plan,
+            context,
+            taken: BTreeSet::new(),
+        })
+    }
+}
+
+/// Queries run on threads of their own, never on a worker.
+static RUNTIME: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .thread_name("mainstem-datafusion")
+        .enable_all()
+        .build()
+});
+
+fn runtime() -> Result<&'static Runtime> {
+    RUNTIME.as_ref().map_err(|error| {
+        Error::environment("the threads of DataFusion cannot be started")
+            .with_detail(format!("{error}."))
+    })
+}
+
+/// Waits for `work` on the threads of queries; may be called from inside of any other runtime.
+fn wait_for<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    block_on(runtime()?.spawn(work)).map_err(|error| {
+        Error::bug("DataFusion panicked while it planned a query").with_detail(format!("{error}."))
+    })
+}
+
+/// The schema with views as plain columns, and no metadata of the query.
+fn plain(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let data_type = match field.data_type() {
+            DataType::Utf8View => DataType::Utf8,
+            DataType::BinaryView => DataType::Binary,
+            other => other.clone(),
+        };
+        Field::new(field.name(), data_type, field.is_nullable())
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+impl fmt::Debug for DataFusionSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "datafusion({} columns)", self.schema.fields().len())
+    }
+}
+
+impl Source for DataFusionSource {
+    fn describe(&self) -> Description {
+        let query = self.frame.logical_plan().display_indent().to_string();
+        Description::new("datafusion", json!({ "query": query }))
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        if let Some(twice) = column_twice(&self.schema) {
+            return Err(
+                Error::pipeline(format!("the query gives two columns called {twice:?}"))
+                    .with_hint("Rename one of them in the query, such as by `AS`."),
+            );
+        }
+        Ok(Arc::clone(&self.schema))
+    }
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        let n_partitions = match self.n_partitions.get() {
+            Some(n) => *n,
+            None => {
+                let execution = Execution::plan(self.frame.clone(), None)?;
+                let n = execution.plan.output_partitioning().partition_count();
+                *self.n_partitions.get_or_init(|| n)
+            }
+        };
+        let split = |partition: usize| Split {
+            name: format!("partition {partition} of the query"),
+            locator: json!(partition),
+            n_rows: None,
+            n_bytes: None,
+        };
+        Ok((0..n_partitions).map(split).collect())
+    }
+
+    fn open(
+        &self,
+        split: &Split,
+        position: Position,
+        columns: Option<&[String]>,
+    ) -> Result<Box<dyn SplitReader>> {
+        let partition: usize = serde_json::from_value(split.locator.clone())?;
+        let (plan, context) = self.plan_for(partition, columns)?;
+        if partition >= plan.output_partitioning().partition_count() {
+            return Err(Error::environment(format!(
+                "{} is gone: the query has been planned anew with fewer",
+                split.name
+            ))
+            .with_hint("Fix the session's `target_partitions`."));
+        }
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        runtime()?.spawn(async move {
+            match plan.execute(partition, context) {
+                Ok(mut rows) => {
+                    while let Some(batch) = rows.next().await {
+                        // The reader has gone: the query stops.
+                        if sender.send(batch).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+                Err(error) => {
+                    let _ = sender.send(Err(error)).await;
+                }
+            }
+        });
+        Ok(Box::new(QueryReader {
+            split: split.name.clone(),
+            selection: Selection::new(&self.schema, columns)?,
+            batches,
+            skip: position.0,
+            rest: None,
+        }))
+    }
+
+    fn properties(&self) -> SourceProperties {
+        SourceProperties {
+            bounded: true,
+            repeatable: self.repeatable,
+        }
+    }
+}
+
+struct QueryReader {
+    split: String,
+    selection: Selection,
+    batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
+    /// Rows that have been read before.
+    skip: u64,
+    /// What is left of a batch larger than the engine's.
+    rest: Option<RecordBatch>,
+}
+
+impl QueryReader {
+    fn arrange(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let schema = plain(&rows.schema());
+        let columns: std::result::Result<Vec<_>, _> = rows
+            .columns()
+            .iter()
+            .zip(schema.fields())
+            .map(
+                |(column, field)| match column.data_type() == field.data_type() {
+                    true => Ok(Arc::clone(column)),
+                    false => cast(column, field.data_type()),
+                },
+            )
+            .collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(schema, columns?, &options)?;
+        self.selection.arrange(&rows)
+    }
+
+    /// The first rows of `rows`; the others wait.
+    fn cut(&mut self, rows: RecordBatch) -> RecordBatch {
+        let n = rows.num_rows();
+        if n <= BATCH_ROWS {
+            return rows;
+        }
+        self.rest = Some(rows.slice(BATCH_ROWS, n - BATCH_ROWS));
+        rows.slice(0, BATCH_ROWS)
+    }
+}
+
+impl SplitReader for QueryReader {
+    fn next_batch(&mut self, _out: &mut Output) -> Result<Option<RecordBatch>> {
+        if let Some(rest) = self.rest.take() {
+            return Ok(Some(self.cut(rest)));
+        }
+        while let Some(batch) = block_on(self.batches.recv()) {
+            let rows = batch.map_err(|error| query_failed(&self.split, error))?;
+            let n_rows = rows.num_rows() as u64;
+            let skipped = self.skip.min(n_rows);
+            self.skip -= skipped;
+            if skipped < n_rows {
+                let from = skipped as usize;
+                let rows = self.arrange(&rows.slice(from, rows.num_rows() - from))?;
+                return Ok(Some(self.cut(rows)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn query_failed(split: &str, error: DataFusionError) -> Error {
+    let message = format!("{split}: the query failed");
+    let refused = match error.find_root() {
+        DataFusionError::Plan(_) | DataFusionError::SchemaError(..) | DataFusionError::SQL(..) => {
+            Error::pipeline(message)
+        }
+        DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => {
+            Error::environment(message).with_hint("Check that what the query reads is there.")
+        }
+        DataFusionError::ResourcesExhausted(_) => Error::environment(message)
+            .with_hint("Give the session's memory pool more, or let it spill to disk."),
+        _ => Error::data(message),
+    };
+    refused
+        .with_detail(format!("{}.", error.strip_backtrace()))
+        .with_source(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Keys of any type and number, compared as arrow-row bytes.
+
+use std::ops::Range;
+
+use arrow::array::ArrayRef;
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, SortField};
+
+use super::Keys;
+use super::bytes::DistinctBytes;
+use crate::error::Result;
+
+/// The distinct rows of some columns.
+pub(super) struct RowKeys {
+    types: Vec<DataType>,
+    converter: RowConverter,
+    rows: DistinctBytes,
+}
+
+impl RowKeys {
+    pub(super) fn new(types: &[DataType]) -> Result<Self> {
+        let fields = types.iter().map(|t| SortField::new(t.clone())).collect();
+        Ok(Self {
+            types: types.to_vec(),
+            converter: RowConverter::new(fields)?,
+            rows: DistinctBytes::default(),
+        })
+    }
+}
+
+impl Keys for RowKeys {
+    fn number(
+        &mut self,
+        columns: &[ArrayRef],
+        n_rows: usize,
+        groups: &mut Vec<usize>,
+    ) -> Result<()> {
+        self.rows.check_room(n_rows)?;
+        let plain = columns.iter().zip(&self.types).map(|(column, data_type)| {
+            if column.data_type() == data_type {
+                Ok(ArrayRef::clone(column))
+            } else {
+                cast(column, data_type)
+            }
+        });
+        let rows = self
+            .converter
+            .convert_columns(&plain.collect::<Result<Vec<_>, _>>()?)?;
+        groups.clear();
+        groups.extend(rows.iter().map(|row| self.rows.find(row.as_ref())));
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn columns(&self, range: Range<usize>) -> Result<Vec<ArrayRef>> {
+        let parser = self.converter.parser();
+        let rows = range.map(|n| parser.parse(self.rows.value(n)));
+        Ok(self.converter.convert_rows(rows)?)
+    }
+
+    fn forget(&mut self) {
+        self.rows.forget();
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.rows.n_bytes() + self.converter.size()
+    }
+}

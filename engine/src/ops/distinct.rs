@@ -1,0 +1,210 @@
+//! Keeps one of the rows that are equal.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, BooleanArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion_expr::Expr;
+use serde_json::Value;
+
+use super::row_key::{RowKey, with_bytes};
+use super::top_k::{Stage, TopK};
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::expression::col;
+use crate::keys::{Keys, keys_of, normal};
+use crate::output::Output;
+use crate::pipeline::Collection;
+use crate::transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
+
+/// The bytes by which rows are compared, on their way to the worker of their key.
+const KEY: &str = "$key";
+/// Before the exchange as many distinct rows are remembered at most.
+const MAX_REMEMBERED: usize = 1 << 17;
+
+/// Keeps one of the rows that are equal in all columns; null is equal to null.
+///
+/// -0.0 leaves as 0.0 and every NaN as the same NaN. Rows leave as soon as they are first seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Distinct {
+    stage: Stage,
+}
+
+impl Collection {
+    /// The distinct rows. Their order is not promised.
+    #[must_use]
+    pub fn distinct(&self) -> Collection {
+        let name = self.next_name("distinct");
+        self.named(format!("{name}/partial"))
+            .apply(Distinct {
+                stage: Stage::Partial,
+            })
+            .named(name)
+            .apply(Distinct {
+                stage: Stage::Final,
+            })
+    }
+
+    /// Of the rows with equal `keys` the one that stands first in the source; null is equal to null.
+    ///
+    /// Sources come in the order of the graph, splits in that of their source. Rows that no longer have a
+    /// place of their own in a source, such as those of a `group_by`, are ordered by their values instead.
+    /// The order in which rows leave is not promised. At most one row a key is kept in memory.
+    #[must_use]
+    pub fn distinct_by(&self, keys: impl IntoIterator<Item = Expr>) -> Collection {
+        TopK::new(1, Vec::new())
+            .by(keys.into_iter().collect())
+            .called("distinct_by")
+            .add_to(self)
+    }
+}
+
+impl Transform for Distinct {
+    fn describe(&self) -> Description {
+        let kind = match self.stage {
+            Stage::Partial => "partial_distinct",
+            Stage::Final => "distinct",
+        };
+        Description::new(kind, Value::Null)
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        match self.stage {
+            Stage::Partial => {
+                RowKey::of(&all_columns(&inputs[0]), &inputs[0])?;
+                with_bytes(&inputs[0], &[KEY])
+            }
+            Stage::Final => {
+                let columns: Vec<usize> = (0..inputs[0].fields().len().saturating_sub(1)).collect();
+                Ok(Arc::new(inputs[0].project(&columns)?))
+            }
+        }
+    }
+
+    fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(DistinctOperator {
+            stage: self.stage,
+            key: None,
+            seen: keys_of(&[DataType::Binary])?,
+            groups: Vec::new(),
+        }))
+    }
+
+    fn properties(&self) -> Properties {
+        Properties {
+            stateful: true,
+            distribution: match self.stage {
+                Stage::Partial => Distribution::Keep,
+                Stage::Final => Distribution::ByKey(vec![KEY.into()]),
+            },
+            ..Properties::default()
+        }
+    }
+}
+
+fn all_columns(schema: &SchemaRef) -> Vec<Expr> {
+    schema.fields().iter().map(|f| col(f.name())).collect()
+}
+
+struct DistinctOperator {
+    stage: Stage,
+    key: Option<RowKey>,
+    seen: Box<dyn Keys>,
+    groups: Vec<usize>,
+}
+
+impl DistinctOperator {
+    /// The rows with their bytes, and with one value for all that are equal.
+    fn with_key(&mut self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let schema = rows.schema();
+        let key = match &mut self.key {
+            Some(key) => key,
+            slot => slot.insert(RowKey::of(&all_columns(&schema), &schema)?),
+        };
+        let bytes: BinaryArray = key.bytes(rows)?;
+        let mut columns = rows
+            .columns()
+            .iter()
+            .map(normal)
+            .collect::<Result<Vec<_>>>()?;
+        columns.push(Arc::new(bytes) as ArrayRef);
+        Ok(RecordBatch::try_new(with_bytes(&schema, &[KEY])?, columns)?)
+    }
+}
+
+impl Operator for DistinctOperator {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let rows = match self.stage {
+            Stage::Partial => self.with_key(batch.rows())?,
+            Stage::Final => batch.rows().clone(),
+        };
+        let last = rows.num_columns() - 1;
+        let mut n_seen = self.seen.len();
+        let bytes = [Arc::clone(rows.column(last))];
+        self.seen
+            .number(&bytes, rows.num_rows(), &mut self.groups)?;
+        // Numbers are given in the order of first sight, so a new one is one higher than all before.
+        let first_seen = self.groups.iter().map(|&group| {
+            let is_new = group == n_seen;
+            n_seen += usize::from(is_new);
+            Some(is_new)
+        });
+        let mask: BooleanArray = first_seen.collect();
+        let n_kept = mask.true_count();
+        out.filtered(rows.num_rows() - n_kept);
+        let mut kept = filter_record_batch(&rows, &mask)?;
+        if self.stage == Stage::Final {
+            kept.remove_column(last);
+        } else if self.seen.len() > MAX_REMEMBERED {
+            // What is forgotten is told apart again on the worker of its key.
+            self.seen = keys_of(&[DataType::Binary])?;
+        }
+        out.push(batch.derive(kept));
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<()> {
+        if watermark.is_end() {
+            self.seen.forget();
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> u64 {
+        (self.seen.n_bytes() + self.groups.capacity() * size_of::<usize>()) as u64
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+        let columns = self.seen.columns(0..self.seen.len())?;
+        let named = columns.into_iter().map(|c| (KEY, c));
+        Ok(vec![RecordBatch::try_from_iter(named)?])
+    }
+
+    fn restore(&mut self, state: &[RecordBatch]) -> Result<()> {
+        for rows in state {
+            self.seen
+                .number(rows.columns(), rows.num_rows(), &mut self.groups)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::AsArray;
+
+    #[test]
+    fn the_key_is_bytes() {
+        let rows = crate::testing::table("a: 1, 1");
+        let key = RowKey::of(&all_columns(&rows.schema()), &rows.schema()).unwrap();
+        let bytes: ArrayRef = Arc::new(key.bytes(&rows).unwrap());
+        assert_eq!(
+            bytes.as_binary::<i32>().value(0),
+            bytes.as_binary::<i32>().value(1)
+        );
+    }
+}

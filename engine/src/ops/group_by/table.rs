@@ -1,0 +1,222 @@
+//! Groups and the state of their aggregates, on one worker.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion_common::DataFusionError;
+use datafusion_expr::{EmitTo, GroupsAccumulator};
+
+use super::exact_sum::SumOverflow;
+use super::planned::{Inputs, Planned};
+use crate::batch::BATCH_ROWS;
+use crate::error::{Error, Result};
+use crate::keys::{Keys, keys_of};
+
+/// A hash table of groups.
+pub(super) struct GroupTable {
+    planned: Arc<Planned>,
+    keys: Box<dyn Keys>,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// The group of each row of the batch at hand.
+    groups: Vec<usize>,
+}
+
+impl GroupTable {
+    pub(super) fn new(planned: &Arc<Planned>) -> Result<Self> {
+        let fields = &planned.key_fields;
+        let types: Vec<_> = fields.iter().map(|f| f.data_type().clone()).collect();
+        Ok(Self {
+            planned: Arc::clone(planned),
+            keys: keys_of(&types)?,
+            accumulators: accumulators(planned)?,
+            groups: Vec::new(),
+        })
+    }
+
+    pub(super) fn n_groups(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// How many bytes of memory it keeps, about.
+    pub(super) fn n_bytes(&self) -> usize {
+        let states: usize = self.accumulators.iter().map(|a| a.size()).sum();
+        self.keys.n_bytes() + states + self.groups.capacity() * size_of::<usize>()
+    }
+
+    /// Takes in rows.
+    pub(super) fn update(&mut self, inputs: &Inputs, n_rows: usize) -> Result<()> {
+        self.keys.number(&inputs.keys, n_rows, &mut self.groups)?;
+        let n_groups = self.keys.len();
+        let all = self.accumulators.iter_mut().zip(&inputs.arguments);
+        for (n, (accumulator, (values, filter))) in all.enumerate() {
+            accumulator
+                .update_batch(values, &self.groups, filter.as_ref(), n_groups)
+                .map_err(|e| failed(&self.planned, n, e))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in keys and states, as [`GroupTable::take_states`] gives them.
+    pub(super) fn merge(&mut self, rows: &RecordBatch) -> Result<()> {
+        let (keys, mut states) = rows.columns().split_at(self.planned.key_fields.len());
+        self.keys.number(keys, rows.num_rows(), &mut self.groups)?;
+        let n_groups = self.keys.len();
+        for (n, accumulator) in self.accumulators.iter_mut().enumerate() {
+            let (own, others) = states.split_at(self.planned.aggregates[n].states.len());
+            states = others;
+            accumulator
+                .merge_batch(own, &self.groups, n_groups)
+                .map_err(|e| failed(&self.planned, n, e))?;
+        }
+        Ok(())
+    }
+
+    /// The keys and states of all groups, in batches; the table is empty afterwards.
+    pub(super) fn take_states(&mut self) -> Result<Vec<RecordBatch>> {
+        let mut columns = Vec::new();
+        self.make_room_for_all()?;
+        for (n, accumulator) in self.accumulators.iter_mut().enumerate() {
+            let states = accumulator
+                .state(EmitTo::All)
+                .map_err(|e| failed(&self.planned, n, e))?;
+            columns.extend(states);
+        }
+        let planned = Arc::clone(&self.planned);
+        self.take_batches(&columns, |columns| {
+            Ok(RecordBatch::try_new(Arc::clone(&planned.states), columns)?)
+        })
+    }
+
+    /// The outputs of all groups, in batches; the table is empty afterwards.
+    ///
+    /// The hash table is freed before, so that the results take the place of what led to them.
+    pub(super) fn take_results(&mut self) -> Result<Vec<RecordBatch>> {
+        self.keys.forget();
+        self.make_room_for_all()?;
+        let mut columns = Vec::new();
+        for n in 0..self.accumulators.len() {
+            match self.accumulators[n].evaluate(EmitTo::All) {
+                Ok(values) => columns.push(values),
+                Err(error) => return Err(self.failed_in_group(n, error)),
+            }
+        }
+        let planned = Arc::clone(&self.planned);
+        self.take_batches(&columns, |columns| planned.project(columns))
+    }
+
+    /// A group without rows, as of an `agg` over nothing, is there in the accumulators as well.
+    fn make_room_for_all(&mut self) -> Result<()> {
+        let n_groups = self.keys.len();
+        for (n, accumulator) in self.accumulators.iter_mut().enumerate() {
+            let states = self.planned.aggregates[n].states.iter();
+            let none: Vec<ArrayRef> = states
+                .map(|f| arrow::array::new_empty_array(f.data_type()))
+                .collect();
+            accumulator
+                .merge_batch(&none, &[], n_groups)
+                .map_err(|e| failed(&self.planned, n, e))?;
+        }
+        Ok(())
+    }
+
+    fn take_batches(
+        &mut self,
+        columns: &[ArrayRef],
+        make: impl Fn(Vec<ArrayRef>) -> Result<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>> {
+        let n_groups = self.keys.len();
+        let mut batches = Vec::with_capacity(n_groups.div_ceil(BATCH_ROWS));
+        for start in (0..n_groups).step_by(BATCH_ROWS) {
+            let range: Range<usize> = start..n_groups.min(start + BATCH_ROWS);
+            let mut part = self.keys.columns(range.clone())?;
+            part.extend(columns.iter().map(|c| c.slice(start, range.len())));
+            batches.push(make(part)?);
+        }
+        *self = Self::new(&self.planned)?;
+        Ok(batches)
+    }
+
+    fn failed_in_group(&self, aggregate: usize, error: DataFusionError) -> Error {
+        let group = match &error {
+            DataFusionError::External(cause) => cause.downcast_ref().map(|o: &SumOverflow| o.group),
+            _ => None,
+        };
+        let place = group.and_then(|group| self.show_group(group));
+        let error = failed(&self.planned, aggregate, error);
+        match place {
+            Some(place) => error
+                .with_detail(place)
+                .with_hint("Cast the values to Float64 or to a decimal before they are summed."),
+            None => error,
+        }
+    }
+
+    fn show_group(&self, group: usize) -> Option<String> {
+        let keys = self.keys.columns(group..group + 1).ok()?;
+        if keys.is_empty() {
+            return Some("It is the sum of all rows.".to_owned());
+        }
+        let options = FormatOptions::default().with_null("null");
+        let shown = self
+            .planned
+            .key_fields
+            .iter()
+            .zip(&keys)
+            .map(|(field, key)| {
+                let value = ArrayFormatter::try_new(key.as_ref(), &options).ok()?;
+                Some(format!("{} = {}", field.name(), value.value(0)))
+            });
+        let shown: Option<Vec<String>> = shown.collect();
+        Some(format!("The group is {}.", shown?.join(", ")))
+    }
+}
+
+fn accumulators(planned: &Planned) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
+    let all = planned.aggregates.iter().enumerate();
+    all.map(|(n, a)| {
+        a.kind
+            .create(&a.function)
+            .map_err(|e| failed(planned, n, e))
+    })
+    .collect()
+}
+
+/// Rows as states, one of each, without a table.
+pub(super) fn states_of_rows(
+    planned: &Planned,
+    accumulators: &[Box<dyn GroupsAccumulator>],
+    inputs: Inputs,
+) -> Result<RecordBatch> {
+    let mut columns = Vec::with_capacity(planned.states.fields().len());
+    for (key, field) in inputs.keys.into_iter().zip(&planned.key_fields) {
+        columns.push(match key.data_type() == field.data_type() {
+            true => key,
+            false => arrow::compute::cast(&key, field.data_type())?,
+        });
+    }
+    for (n, (values, filter)) in inputs.arguments.iter().enumerate() {
+        let states = accumulators[n]
+            .convert_to_state(values, filter.as_ref())
+            .map_err(|e| failed(planned, n, e))?;
+        columns.extend(states);
+    }
+    Ok(RecordBatch::try_new(Arc::clone(&planned.states), columns)?)
+}
+
+/// Accumulators that only convert rows.
+pub(super) fn converters(planned: &Planned) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
+    accumulators(planned)
+}
+
+fn failed(planned: &Planned, aggregate: usize, error: DataFusionError) -> Error {
+    let detail = match &error {
+        DataFusionError::ArrowError(cause, _) => cause.to_string(),
+        DataFusionError::External(cause) => cause.to_string(),
+        other => other.strip_backtrace(),
+    };
+    let text = &planned.aggregates[aggregate].text;
+    Error::data(format!("aggregate `{text}` failed: {detail}")).with_source(error)
+}

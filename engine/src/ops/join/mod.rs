@@ -1,0 +1,317 @@
+//! Brings the rows of two collections together where their keys are equal.
+//!
+//! ```text
+//! plan   Join ──▶ JoinBuild over the smaller side, Probe on the other
+//!
+//! phase 1   smaller side ──▶ JoinBuild ──▶ JoinTable (rows, and an index of their keys)
+//! phase 2   other side ──▶ Probe: encode keys ─▶ look up ─▶ pairs ─▶ residual filter ─▶ take both sides ──▶
+//! ```
+//!
+//! - `layout`: which column of the result comes from which side.
+//! - `keys`: common types, and key columns as integers of a fixed size.
+//! - `table`: the index; `build`: the table of one side; `probe`: the other side; `marks`: what was matched.
+
+mod build;
+mod keys;
+mod layout;
+mod marks;
+mod probe;
+mod table;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion_expr::Expr;
+use serde_json::json;
+
+use crate::artifact::{ArtifactRef, Artifacts};
+use crate::error::{Error, Result};
+use crate::pipeline::Collection;
+use crate::plan::{Learned, Lowered, Place, Size};
+use crate::transform::{Description, Operator, Properties, Transform};
+
+use build::JoinBuild;
+use layout::Layout;
+use probe::Probe;
+
+/// Which rows a join gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JoinKind {
+    /// Each pair of a left and a right row that match.
+    Inner,
+    /// The pairs, and each left row that matches none, with nulls for the right columns.
+    Left,
+    /// The pairs, and each right row that matches none, with nulls for the left columns.
+    Right,
+    /// The pairs, and each row of either side that matches none.
+    Full,
+    /// Each left row that matches, once, with the left columns alone.
+    LeftSemi,
+    /// Each left row that matches none, with the left columns alone; a row with a null key is one.
+    LeftAnti,
+    /// Each right row that matches, once, with the right columns alone.
+    RightSemi,
+    /// Each right row that matches none, with the right columns alone; a row with a null key is one.
+    RightAnti,
+}
+
+impl JoinKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Inner => "inner",
+            Self::Left => "left",
+            Self::Right => "right",
+            Self::Full => "full",
+            Self::LeftSemi => "left semi",
+            Self::LeftAnti => "left anti",
+            Self::RightSemi => "right semi",
+            Self::RightAnti => "right anti",
+        }
+    }
+
+    /// True if rows of `side` that match none are in the result.
+    fn keeps_unmatched(self, side: Side) -> bool {
+        match self {
+            Self::Full => true,
+            Self::Left | Self::LeftAnti => side == Side::Left,
+            Self::Right | Self::RightAnti => side == Side::Right,
+            Self::Inner | Self::LeftSemi | Self::RightSemi => false,
+        }
+    }
+
+    /// The side whose rows alone are given.
+    fn only(self) -> Option<Side> {
+        match self {
+            Self::LeftSemi | Self::LeftAnti => Some(Side::Left),
+            Self::RightSemi | Self::RightAnti => Some(Side::Right),
+            Self::Inner | Self::Left | Self::Right | Self::Full => None,
+        }
+    }
+}
+
+/// A side of a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The collection that is joined.
+    Left,
+    /// The collection it is joined with.
+    Right,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Right => "right",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Left => Self::Right,
+            Self::Right => Self::Left,
+        }
+    }
+
+    /// The number of the side's input.
+    fn input(self) -> usize {
+        match self {
+            Self::Left => 0,
+            Self::Right => 1,
+        }
+    }
+}
+
+/// Brings the rows of two collections together where their keys are equal.
+///
+/// **Keys** are pairs of expressions, the first over the left columns and the second over the right.
+/// Rows match where all keys are equal and the filter, if any, is true. A null key matches nothing, not
+/// even null; 0.0 and -0.0 are equal, and so are all NaN. Numbers of two types are compared in the wider
+/// one, and so are texts, times and dates; numbers with text are refused.
+///
+/// **Columns** are the left ones, then the right ones. Key columns of one name appear once, where the
+/// left one stands, with the value of the side that has a row: the left one, in a right join the right one.
+/// Other columns of one name are refused unless there is a [`Join::suffix`] for the right one.
+///
+/// **Rows.** The smaller side is held in memory as a table, the other is read past it: it keeps its order,
+/// and the matches of one row come in the order of the splits of the table's side. Rows of the table that
+/// match none come last. Which side is held does not change which rows there are.
+///
+/// A key or a filter that has no value for a row, such as a division by zero, ends the run: compute what
+/// can fail with `with_column` before, where [`OnBadRow`](crate::OnBadRow) can be chosen.
+#[derive(Clone, Debug)]
+pub struct Join {
+    kind: JoinKind,
+    on: Vec<(Expr, Expr)>,
+    filter: Option<Expr>,
+    suffix: Option<String>,
+    build_side: Option<Side>,
+}
+
+impl Join {
+    /// A join on pairs of keys, the first of the left side and the second of the right.
+    pub fn new(kind: JoinKind, on: impl IntoIterator<Item = (Expr, Expr)>) -> Self {
+        Self {
+            kind,
+            on: on.into_iter().collect(),
+            filter: None,
+            suffix: None,
+            build_side: None,
+        }
+    }
+
+    /// Rows match only where this is true too; it reads the columns of both sides by their names in
+    /// the result. Null counts as false.
+    #[must_use]
+    pub fn filter(mut self, filter: Expr) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// What is added to the name of a right column where a left one has the same name.
+    #[must_use]
+    pub fn suffix(mut self, suffix: impl Into<String>) -> Self {
+        self.suffix = Some(suffix.into());
+        self
+    }
+
+    /// The side that is held in memory. By default the one whose sources hold fewer rows, or fewer
+    /// bytes where rows are not known; the right one where neither is.
+    #[must_use]
+    pub fn build_side(mut self, side: Side) -> Self {
+        self.build_side = Some(side);
+        self
+    }
+
+    /// The side to hold, and why.
+    fn choose(&self, place: &Place<'_>) -> (Side, String) {
+        if let Some(side) = self.build_side {
+            return (side, "as asked".into());
+        }
+        let (left, right) = (place.size(0), place.size(1));
+        let smaller = |a: fn(&Size) -> Option<u64>, unit: &str| {
+            let (l, r) = (a(&left)?, a(&right)?);
+            let side = if l < r { Side::Left } else { Side::Right };
+            let (least, most) = (l.min(r), l.max(r));
+            Some((side, format!("{least} {unit} against {most}")))
+        };
+        smaller(|s| s.n_rows, "rows")
+            .or_else(|| smaller(|s| s.n_bytes, "bytes"))
+            .unwrap_or_else(|| (Side::Right, "sizes are not known".into()))
+    }
+}
+
+impl Collection {
+    /// These rows with those of `right` where all pairs of keys are equal; see [`Join`] for the rules, and
+    /// [`Collection::join_with`] for a filter, a suffix and more.
+    ///
+    /// ```
+    /// # use mainstem_engine::{Pipeline, RunOptions, col, connectors, ops::JoinKind, testing::{show, table}};
+    /// let pipeline = Pipeline::new("flights");
+    /// let read = |name, rows| pipeline.read(name, connectors::from_record_batches(vec![table(rows)]));
+    /// let flights = read("flights", "carrier: AA, UA, null; delay: 5, 7, 9");
+    /// let carriers = read("carriers", "code: AA, DL; name: American, Delta");
+    /// let (sink, named) = connectors::collect();
+    /// flights.join(&carriers, JoinKind::Left, [(col("carrier"), col("code"))]).write(sink);
+    /// pipeline.run(&RunOptions::new().workers(1))?;
+    /// assert_eq!(show(&named.take()[0]), "\
+    /// carrier: 'AA', 'UA', null
+    /// delay: 5, 7, 9
+    /// code: 'AA', null, null
+    /// name: 'American', null, null");
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn join(
+        &self,
+        right: &Collection,
+        kind: JoinKind,
+        on: impl IntoIterator<Item = (Expr, Expr)>,
+    ) -> Collection {
+        self.join_with(right, Join::new(kind, on))
+    }
+
+    /// These rows with those of `right`, as `join` says.
+    #[must_use]
+    pub fn join_with(&self, right: &Collection, join: Join) -> Collection {
+        self.apply_with(std::slice::from_ref(right), join)
+    }
+}
+
+impl Transform for Join {
+    fn describe(&self) -> Description {
+        let on: Vec<String> = self.on.iter().map(|(l, r)| format!("{l} = {r}")).collect();
+        let mut config = json!({ "kind": self.kind.name(), "on": on });
+        if let Some(filter) = &self.filter {
+            config["filter"] = filter.to_string().into();
+        }
+        if let Some(suffix) = &self.suffix {
+            config["suffix"] = suffix.as_str().into();
+        }
+        if let Some(side) = self.build_side {
+            config["build_side"] = side.name().into();
+        }
+        Description::new("join", config)
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        let layout = Layout::new(self, &inputs[0], &inputs[1], None)?;
+        Ok(layout.schema())
+    }
+
+    fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        Err(Error::bug(
+            "a join runs as the two nodes that the planner makes of it",
+        ))
+    }
+
+    fn properties(&self) -> Properties {
+        Properties {
+            n_inputs: Some(2),
+            stateful: true,
+            ..Properties::default()
+        }
+    }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let mut columns: Vec<String> = wanted?.to_vec();
+        if let Some(suffix) = &self.suffix {
+            let plain = columns
+                .iter()
+                .filter_map(|name| name.strip_suffix(suffix.as_str()));
+            columns.extend(plain.map(str::to_owned).collect::<Vec<_>>());
+        }
+        for expr in self.on.iter().flat_map(|(l, r)| [l, r]).chain(&self.filter) {
+            for column in expr.column_refs() {
+                columns.push(column.name.clone());
+                let plain = self
+                    .suffix
+                    .as_deref()
+                    .and_then(|s| column.name.strip_suffix(s));
+                columns.extend(plain.map(str::to_owned));
+            }
+        }
+        Some(columns)
+    }
+
+    fn lower(&self, place: &Place<'_>) -> Result<Option<Lowered>> {
+        let [left, right] = place.inputs() else {
+            return Err(Error::bug("a join has two inputs"));
+        };
+        let layout = Arc::new(Layout::new(self, left, right, place.wanted())?);
+        let (side, because) = self.choose(place);
+        let table = ArtifactRef::new(format!("{}/build", place.id()));
+        Ok(Some(Lowered {
+            learns: vec![Learned {
+                name: "build",
+                input: side.input(),
+                analysis: Arc::new(JoinBuild::new(Arc::clone(&layout), side, because)),
+            }],
+            transform: Arc::new(Probe::new(self.describe(), layout, side.other(), table)),
+            inputs: vec![side.other().input()],
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,609 @@
+//! Joins against references: DuckDB's results, and pairs found by comparing every row with every other.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion_expr::Expr;
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+use crate::expression::{col, lit};
+use crate::testing::{show, table};
+use crate::{Pipeline, Plan, RunOptions, connectors};
+
+const KINDS: [JoinKind; 8] = [
+    JoinKind::Inner,
+    JoinKind::Left,
+    JoinKind::Right,
+    JoinKind::Full,
+    JoinKind::LeftSemi,
+    JoinKind::LeftAnti,
+    JoinKind::RightSemi,
+    JoinKind::RightAnti,
+];
+
+/// The rows as text, a line each, in order of the text.
+fn lines(rows: &RecordBatch) -> Vec<String> {
+    let options = FormatOptions::default().with_null("null");
+    let cells: Vec<ArrayFormatter<'_>> = rows
+        .columns()
+        .iter()
+        .map(|c| ArrayFormatter::try_new(c, &options).unwrap())
+        .collect();
+    let line = |row| {
+        let cells = cells.iter().map(|c| c.value(row).to_string());
+        cells.collect::<Vec<_>>().join(" ")
+    };
+    let mut lines: Vec<String> = (0..rows.num_rows()).map(line).collect();
+    lines.sort();
+    lines
+}
+
+/// `rows` in batches of at most `size` rows: each is a split of its own.
+fn cut(rows: &RecordBatch, size: usize) -> Vec<RecordBatch> {
+    let mut parts: Vec<RecordBatch> = (0..rows.num_rows())
+        .step_by(size)
+        .map(|start| rows.slice(start, size.min(rows.num_rows() - start)))
+        .collect();
+    if parts.is_empty() {
+        parts.push(rows.clone());
+    }
+    parts
+}
+
+fn run_cut(
+    join: &Join,
+    left: &RecordBatch,
+    right: &RecordBatch,
+    size: usize,
+    workers: usize,
+) -> RecordBatch {
+    let pipeline = Pipeline::new("join");
+    let read =
+        |name: &str, rows| pipeline.read(name, connectors::from_record_batches(cut(rows, size)));
+    let (sink, made) = connectors::collect();
+    read("left", left)
+        .join_with(&read("right", right), join.clone())
+        .write(sink);
+    pipeline.run(&RunOptions::new().workers(workers)).unwrap();
+    made.take().remove(0)
+}
+
+fn run(join: &Join, left: &RecordBatch, right: &RecordBatch) -> RecordBatch {
+    run_cut(join, left, right, 1000, 1)
+}
+
+fn plan(join: Join, left: &RecordBatch, right: &RecordBatch) -> Result<Plan> {
+    let pipeline = Pipeline::new("join");
+    let read = |name: &str, rows: &RecordBatch| {
+        pipeline.read(name, connectors::from_record_batches(vec![rows.clone()]))
+    };
+    let (sink, _) = connectors::collect();
+    read("left", left)
+        .join_with(&read("right", right), join)
+        .write(sink);
+    pipeline.plan()
+}
+
+fn refuse(join: Join, left: &RecordBatch, right: &RecordBatch, expected: Expect) {
+    let message = match plan(join, left, right) {
+        Ok(plan) => format!("accepted: {}", plan.schema_of("join").unwrap()),
+        Err(error) => error.to_string(),
+    };
+    expected.assert_eq(&message);
+}
+
+fn on(name: &str) -> [(Expr, Expr); 1] {
+    [(col(name), col(name))]
+}
+
+/// ```text
+/// pip install duckdb==1.4.2
+/// create table l(k bigint, v varchar); insert into l values (1,'a'),(2,'b'),(2,'c'),(null,'d'),(4,'e');
+/// create table r(k bigint, w varchar); insert into r values (2,'x'),(2,'y'),(1,'z'),(null,'u'),(5,'t');
+/// select l.k, v, r.k, w from l <KIND> join r on l.k = r.k;     -- inner, left, right, full
+/// select * from l <semi|anti> join r on l.k = r.k;             -- left semi and anti; right ones from r join l
+/// ```
+#[test]
+fn all_kinds_are_those_of_duckdb() {
+    let left = table("k: 1, 2, 2, null, 4; v: a, b, c, d, e");
+    let right = table("j: 2, 2, 1, null, 5; w: x, y, z, u, t");
+    let mut text = String::new();
+    for kind in KINDS {
+        let mut sides = Vec::new();
+        for side in [Side::Left, Side::Right] {
+            let join = Join::new(kind, [(col("k"), col("j"))]).build_side(side);
+            sides.push(lines(&run(&join, &left, &right)));
+        }
+        assert_eq!(sides[0], sides[1], "{kind:?}");
+        text.push_str(&format!("{}: {}\n", kind.name(), sides[0].join(", ")));
+    }
+    expect![[r#"
+        inner: 1 a 1 z, 2 b 2 x, 2 b 2 y, 2 c 2 x, 2 c 2 y
+        left: 1 a 1 z, 2 b 2 x, 2 b 2 y, 2 c 2 x, 2 c 2 y, 4 e null null, null d null null
+        right: 1 a 1 z, 2 b 2 x, 2 b 2 y, 2 c 2 x, 2 c 2 y, null null 5 t, null null null u
+        full: 1 a 1 z, 2 b 2 x, 2 b 2 y, 2 c 2 x, 2 c 2 y, 4 e null null, null d null null, null null 5 t, null null null u
+        left semi: 1 a, 2 b, 2 c
+        left anti: 4 e, null d
+        right semi: 1 z, 2 x, 2 y
+        right anti: 5 t, null u
+    "#]].assert_eq(&text);
+}
+
+#[test]
+fn keys_of_one_name_appear_once() {
+    let left = table("k: 1, 2; v: a, b");
+    let right = table("k: 2, 3; w: x, y");
+    let mut text = String::new();
+    for kind in &KINDS[..4] {
+        for side in [Side::Left, Side::Right] {
+            let made = run(&Join::new(*kind, on("k")).build_side(side), &left, &right);
+            let names: Vec<String> = made
+                .schema()
+                .fields()
+                .iter()
+                .map(|f| f.name().clone())
+                .collect();
+            text.push_str(&format!(
+                "{} ({}): {}\n",
+                kind.name(),
+                names.join(" "),
+                lines(&made).join(", ")
+            ));
+        }
+    }
+    expect![[r#"
+        inner (k v w): 2 b x
+        inner (k v w): 2 b x
+        left (k v w): 1 a null, 2 b x
+        left (k v w): 1 a null, 2 b x
+        right (k v w): 2 b x, 3 null y
+        right (k v w): 2 b x, 3 null y
+        full (k v w): 1 a null, 2 b x, 3 null y
+        full (k v w): 1 a null, 2 b x, 3 null y
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn other_columns_of_one_name_need_a_suffix() {
+    let rows = table("k: 1; v: a; v_right: b");
+    refuse(
+        Join::new(JoinKind::Left, on("k")),
+        &rows,
+        &rows,
+        expect![[r#"
+            columns "v", "v_right" are on both sides of the join
+              in transform "join"
+              Hint: Rename with `select`, or tell the right one apart with `Join::suffix("_right")`."#]],
+    );
+    refuse(
+        Join::new(JoinKind::Left, on("k")).suffix("_right"),
+        &rows,
+        &rows,
+        expect![[r#"
+            column "v_right" is on both sides of the join
+              in transform "join"
+              Hint: Rename with `select`, or tell the right one apart with `Join::suffix("_2")`."#]],
+    );
+    refuse(
+        Join::new(JoinKind::Left, on("k")).suffix("_2"),
+        &rows,
+        &rows,
+        expect![[
+            r#"accepted: Field { "k": nullable Int64 }, Field { "v": nullable Utf8 }, Field { "v_right": nullable Utf8 }, Field { "v_2": nullable Utf8 }, Field { "v_right_2": nullable Utf8 }"#
+        ]],
+    );
+    refuse(
+        Join::new(JoinKind::LeftSemi, on("k")),
+        &rows,
+        &rows,
+        expect![[
+            r#"accepted: Field { "k": nullable Int64 }, Field { "v": nullable Utf8 }, Field { "v_right": nullable Utf8 }"#
+        ]],
+    );
+    let made = run(
+        &Join::new(JoinKind::Left, on("k")).suffix("_2"),
+        &rows,
+        &rows,
+    );
+    expect![[r#"
+        k: 1
+        v: 'a'
+        v_right: 'b'
+        v_2: 'a'
+        v_right_2: 'b'"#]]
+    .assert_eq(&show(&made));
+}
+
+#[test]
+fn keys_must_go_together() {
+    let left = table("a: 1; t: x; f: 1.5");
+    let right = table("b: 1; u: y; g: true");
+    let join = |l: &str, r: &str| Join::new(JoinKind::Inner, [(col(l), col(r))]);
+    refuse(
+        join("t", "b"),
+        &left,
+        &right,
+        expect![[r#"
+        key `t` is Utf8, key `b` is Int64
+          in transform "join"
+          Hint: Bring both to one type, such as `cast(col("key"), DataType::Utf8)`."#]],
+    );
+    refuse(
+        join("a", "g"),
+        &left,
+        &right,
+        expect![[r#"
+        key `a` is Int64, key `g` is Boolean
+          in transform "join"
+          Hint: Bring both to one type, such as `cast(col("key"), DataType::Int64)`."#]],
+    );
+    refuse(
+        join("A", "c"),
+        &left,
+        &right,
+        expect![[r#"
+        2 errors
+        1. column "A" is not there
+             in transform "join"
+             The columns are "a", "t", "f".
+             Key `A` is of the left side.
+             Hint: Names are case-sensitive: did you mean "a"?
+        2. column "c" is not there
+             in transform "join"
+             The columns are "b", "u", "g".
+             Key `c` is of the right side."#]],
+    );
+    refuse(
+        Join::new(JoinKind::Inner, []),
+        &left,
+        &right,
+        expect![[r#"
+        a join needs at least one pair of keys
+          in transform "join"
+          Hint: For all pairs of rows, join on `lit(1)` of both sides."#]],
+    );
+    refuse(
+        join("a", "b").filter(col("a") + col("b")),
+        &left,
+        &right,
+        expect![[r#"
+            a predicate must be Boolean, `a + b` is Int64
+              in transform "join"
+              Hint: Compare it with something, such as `.gt(lit(0))`."#]],
+    );
+    refuse(
+        join("a", "b").filter(col("c").gt(lit(1))),
+        &left,
+        &right,
+        expect![[r#"
+            column "c" is not there
+              in transform "join"
+              The columns are "a", "t", "f", "b", "u", "g"."#]],
+    );
+    refuse(
+        join("f", "b"),
+        &left,
+        &right,
+        expect![[
+            r#"accepted: Field { "a": nullable Int64 }, Field { "t": nullable Utf8 }, Field { "f": nullable Float64 }, Field { "b": nullable Int64 }, Field { "u": nullable Utf8 }, Field { "g": nullable Boolean }"#
+        ]],
+    );
+}
+
+#[test]
+fn a_map_cannot_be_a_key() {
+    let entries = arrow::array::MapBuilder::new(
+        None,
+        arrow::array::StringBuilder::new(),
+        arrow::array::Int32Builder::new(),
+    );
+    let mut entries = entries;
+    entries.append(true).unwrap();
+    let column: ArrayRef = Arc::new(entries.finish());
+    let rows = RecordBatch::try_from_iter([("m", column)]).unwrap();
+    refuse(
+        Join::new(JoinKind::Inner, on("m")),
+        &rows,
+        &rows,
+        expect![[r#"
+            key `m` is Map("entries": non-null Struct("keys": non-null Utf8, "values": Int32), unsorted), key `m` is Map("entries": non-null Struct("keys": non-null Utf8, "values": Int32), unsorted)
+              in transform "join"
+              Hint: Keys of type Map("entries": non-null Struct("keys": non-null Utf8, "values": Int32), unsorted) cannot be hashed: join on a field, or on a text form of it."#]],
+    );
+}
+
+#[test]
+fn the_plan_says_which_side_is_held_and_why() {
+    let left = table("k: 1, 2, 3; v: a, b, c; x: 1, 2, 3");
+    let right = table("k: 1, 2; w: a, b; y: 1, 2");
+    let pipeline = Pipeline::new("join");
+    let read = |name: &str, rows: &RecordBatch| {
+        pipeline.read(name, connectors::from_record_batches(vec![rows.clone()]))
+    };
+    let (sink, _) = connectors::collect();
+    read("left", &left)
+        .filter(col("x").gt(lit(1)))
+        .join(&read("right", &right), JoinKind::Left, on("k"))
+        .select([col("v"), col("w")])
+        .write(sink);
+    expect![[r#"
+        pipeline "join": 2 phases
+
+        phase 1 of 2
+          scan      right [record_batches n_rows=2], columns 2 of 3: k, w
+          learn     join/build [join_build because=2 rows against 3 side=right] <- right
+
+        phase 2 of 2
+          scan      left [record_batches n_rows=3], columns 3 of 3: k, v, x
+          transform filter [filter predicate=x > Int32(1)] <- left
+          transform join [join kind=left on=["k = k"]] using join/build <- filter, fused with filter
+          transform select [select columns=["v","w"]] <- join, fused with filter
+          write     collect [collect] <- select
+    "#]]
+    .assert_eq(&pipeline.plan().unwrap().explain());
+}
+
+#[test]
+fn a_part_of_a_join_cannot_have_the_name_of_another_node() {
+    let pipeline = Pipeline::new("join");
+    let rows = table("k: 1");
+    let left = pipeline.read(
+        "j/build",
+        connectors::from_record_batches(vec![rows.clone()]),
+    );
+    let right = pipeline.read("right", connectors::from_record_batches(vec![rows]));
+    let (sink, _) = connectors::collect();
+    left.named("j")
+        .join(&right, JoinKind::Inner, on("k"))
+        .write(sink);
+    expect![[r#"
+        2 nodes are named "j/build"
+          Hint: Give each a name of its own with `named`."#]]
+    .assert_eq(&pipeline.plan().unwrap_err().to_string());
+}
+
+/// Zeros of both signs are one key, and so are NaN of all kinds, alone and as a part of a key.
+#[test]
+fn floats_have_one_zero_and_one_nan() {
+    let other_nan = f64::from_bits(f64::NAN.to_bits() ^ 1 ^ (1 << 63));
+    let rows = |values: Vec<f64>| -> RecordBatch {
+        let n: Int64Array = (0..values.len() as i64).collect();
+        let columns: [(&str, ArrayRef); 2] = [
+            ("x", Arc::new(Float64Array::from(values))),
+            ("n", Arc::new(n)),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let left = rows(vec![0.0, -0.0, f64::NAN, other_nan, 1.0]);
+    let right = rows(vec![-0.0, other_nan]);
+    let one = Join::new(JoinKind::LeftSemi, on("x"));
+    let two = Join::new(JoinKind::LeftSemi, [(col("x"), col("x")), (lit(1), lit(1))]);
+    for join in [one, two] {
+        let n = run(&join, &left, &right).column(1).clone();
+        assert_eq!(&*n, &Int64Array::from(vec![0, 1, 2, 3]) as &dyn Array);
+    }
+}
+
+#[test]
+fn keys_of_two_types_are_compared_in_the_wider() {
+    let narrow: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), Some(-2), None]));
+    let left = RecordBatch::try_from_iter([("k", narrow)]).unwrap();
+    let right = table("k: -2, 5000000000");
+    for kind in &KINDS[..4] {
+        for side in [Side::Left, Side::Right] {
+            let made = run(&Join::new(*kind, on("k")).build_side(side), &left, &right);
+            let n = lines(&made);
+            let expected: &[&str] = match kind {
+                JoinKind::Inner => &["-2"],
+                JoinKind::Left => &["-2", "1", "null"],
+                JoinKind::Right => &["-2", "5000000000"],
+                _ => &["-2", "1", "5000000000", "null"],
+            };
+            assert_eq!(n, expected, "{kind:?}");
+        }
+    }
+}
+
+/// Keys of bytes up to 12 are their code, longer ones share prefixes.
+#[test]
+fn texts_of_all_lengths_are_keys() {
+    let texts: Vec<String> = (0..40)
+        .flat_map(|n| ["a".repeat(n), format!("{}b", "a".repeat(n))])
+        .collect();
+    let rows = |texts: Vec<&str>, name: &str| {
+        let column: ArrayRef = Arc::new(StringArray::from(texts));
+        RecordBatch::try_from_iter([(name, column)]).unwrap()
+    };
+    let left = rows(texts.iter().map(String::as_str).collect(), "l");
+    let right = rows(texts.iter().rev().map(String::as_str).collect(), "r");
+    let join = Join::new(JoinKind::Inner, [(col("l"), col("r"))]);
+    let made = run(&join, &left, &right);
+    assert_eq!(made.num_rows(), texts.len());
+    assert_eq!(made.column(0), made.column(1));
+}
+
+#[test]
+fn a_filter_decides_which_pairs_match() {
+    let left = table("k: 1, 1, 2; a: 5, 1, 5");
+    let right = table("j: 1, 1, 2; b: 3, 4, 9");
+    let mut text = String::new();
+    for kind in KINDS {
+        let mut sides = Vec::new();
+        for side in [Side::Left, Side::Right] {
+            let join = Join::new(kind, [(col("k"), col("j"))])
+                .filter(col("a").gt(col("b")))
+                .build_side(side);
+            sides.push(lines(&run(&join, &left, &right)));
+        }
+        assert_eq!(sides[0], sides[1], "{kind:?}");
+        text.push_str(&format!("{}: {}\n", kind.name(), sides[0].join(", ")));
+    }
+    expect![[r#"
+        inner: 1 5 1 3, 1 5 1 4
+        left: 1 1 null null, 1 5 1 3, 1 5 1 4, 2 5 null null
+        right: 1 5 1 3, 1 5 1 4, null null 2 9
+        full: 1 1 null null, 1 5 1 3, 1 5 1 4, 2 5 null null, null null 2 9
+        left semi: 1 5
+        left anti: 1 1, 2 5
+        right semi: 1 3, 1 4
+        right anti: 2 9
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn rows_keep_their_order_and_matches_that_of_the_table() {
+    let left = table("k: 2, 1, 3, 2; n: 0, 1, 2, 3");
+    let right = table("j: 1, 2, 1, 2; m: 0, 1, 2, 3");
+    let join = Join::new(JoinKind::Left, [(col("k"), col("j"))]);
+    let made = run_cut(&join, &left, &right, 2, 1);
+    expect![[r#"
+        k: 2, 2, 1, 1, 3, 2, 2
+        n: 0, 0, 1, 1, 2, 3, 3
+        j: 2, 2, 1, 1, null, 2, 2
+        m: 1, 3, 0, 2, null, 1, 3"#]]
+    .assert_eq(&show(&made));
+}
+
+#[test]
+fn a_row_of_very_many_matches_leaves_in_lots() {
+    let many: Int64Array = std::iter::repeat_n(7, 100_000).collect();
+    let columns: [(&str, ArrayRef); 1] = [("j", Arc::new(many))];
+    let right = RecordBatch::try_from_iter(columns).unwrap();
+    let left = table("k: 7, 8, 7");
+    let join = Join::new(JoinKind::Left, [(col("k"), col("j"))]).build_side(Side::Right);
+    let layout = Arc::new(Layout::new(&join, &left.schema(), &right.schema(), None).unwrap());
+    let build = JoinBuild::new(Arc::clone(&layout), Side::Right, String::new());
+    let mut rows = crate::Analyzer::create_accumulator(&build);
+    crate::Analyzer::add(&build, &mut rows, &right).unwrap();
+    let mut artifacts = Artifacts::none();
+    let built = crate::Analyzer::finish(&build, rows).unwrap();
+    artifacts.insert("t", Arc::new(built));
+    let probe = Probe::new(join.describe(), layout, Side::Left, ArtifactRef::new("t"));
+    let mut operator = probe.build(&artifacts).unwrap();
+    let mut out = crate::Output::default();
+    operator
+        .on_batch(0, crate::Batch::new(left), &mut out)
+        .unwrap();
+    let mut n_rows = 0;
+    loop {
+        let lot: usize = out.take().iter().map(|(_, b)| b.n_rows()).sum();
+        assert!(lot <= 8193, "{lot}");
+        n_rows += lot;
+        if !out.take_more() {
+            break;
+        }
+        operator.resume(&mut out).unwrap();
+    }
+    assert_eq!(n_rows, 200_001);
+}
+
+/// What a join gives, by comparing each row with every other: lines in order.
+fn naive(
+    kind: JoinKind,
+    left: &[(Option<i64>, i64)],
+    right: &[(Option<i64>, i64)],
+    passes: impl Fn(i64, i64) -> bool,
+) -> Vec<String> {
+    let matches = |l: &(Option<i64>, i64), r: &(Option<i64>, i64)| {
+        l.0.is_some() && l.0 == r.0 && passes(l.1, r.1)
+    };
+    let cell = |k: Option<i64>| k.map_or("null".into(), |k| k.to_string());
+    let text = |row: &(Option<i64>, i64)| format!("{} {}", cell(row.0), row.1);
+    let mut made = Vec::new();
+    if kind.only().is_none() {
+        for l in left {
+            let pairs = right.iter().filter(|r| matches(l, r));
+            made.extend(pairs.map(|r| format!("{} {}", text(l), text(r))));
+        }
+    }
+    for l in left {
+        let matched = right.iter().any(|r| matches(l, r));
+        match kind {
+            JoinKind::Left | JoinKind::Full if !matched => {
+                made.push(format!("{} null null", text(l)))
+            }
+            JoinKind::LeftSemi if matched => made.push(text(l)),
+            JoinKind::LeftAnti if !matched => made.push(text(l)),
+            _ => {}
+        }
+    }
+    for r in right {
+        let matched = left.iter().any(|l| matches(l, r));
+        match kind {
+            JoinKind::Right | JoinKind::Full if !matched => {
+                made.push(format!("null null {}", text(r)))
+            }
+            JoinKind::RightSemi if matched => made.push(text(r)),
+            JoinKind::RightAnti if !matched => made.push(text(r)),
+            _ => {}
+        }
+    }
+    made.sort();
+    made
+}
+
+fn side(names: [&str; 2], rows: &[(Option<i64>, i64)]) -> RecordBatch {
+    let k: Int64Array = rows.iter().map(|r| r.0).collect();
+    let v: Int64Array = rows.iter().map(|r| Some(r.1)).collect();
+    let columns: [(&str, ArrayRef, bool); 2] = [
+        (names[0], Arc::new(k), true),
+        (names[1], Arc::new(v), false),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+/// Integers near each other, far from each other, as text, and as two columns: each has a table of its own.
+fn keys_of(form: usize, name: &str) -> Vec<Expr> {
+    let key = || col(name);
+    match form {
+        0 => vec![key()],
+        1 => vec![key() * lit(1_000_000_007_i64)],
+        2 => vec![crate::expression::cast(
+            key(),
+            arrow::datatypes::DataType::Utf8,
+        )],
+        3 => vec![
+            crate::expression::functions::string::concat().call(vec![
+                lit("a text that is longer than twelve bytes "),
+                crate::expression::cast(key(), arrow::datatypes::DataType::Utf8),
+            ]),
+            key(),
+        ],
+        _ => vec![key() / lit(3), key() % lit(3)],
+    }
+}
+
+fn some_rows(n: usize) -> impl Strategy<Value = Vec<(Option<i64>, i64)>> {
+    prop::collection::vec((prop::option::weighted(0.8, 0i64..12), -5i64..5), 0..n)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_join_is_that_of_every_row_with_every_other(
+        left in some_rows(40),
+        right in some_rows(40),
+        kind in prop::sample::select(KINDS.to_vec()),
+        form in 0usize..5,
+        has_filter in any::<bool>(),
+        size in 1usize..20,
+        workers in 1usize..5,
+        left_is_held in any::<bool>(),
+    ) {
+        let on = keys_of(form, "k").into_iter().zip(keys_of(form, "j"));
+        let held = if left_is_held { Side::Left } else { Side::Right };
+        let mut join = Join::new(kind, on).build_side(held);
+        if has_filter {
+            join = join.filter(col("v").lt(col("w")));
+        }
+        let made = run_cut(&join, &side(["k", "v"], &left), &side(["j", "w"], &right), size, workers);
+        prop_assert_eq!(lines(&made), naive(kind, &left, &right, |v, w| !has_filter || v < w));
+    }
+}

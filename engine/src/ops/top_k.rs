@@ -1,0 +1,353 @@
+//! The first rows under an order, of all rows or of each key.
+//!
+//! ```text
+//! rows ──▶ top_k/partial ──▶ by key, or to one worker ──▶ top_k
+//!           at most n a key on every worker                the n of them that come first
+//! ```
+
+mod best_rows;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion_expr::{Expr, SortExpr};
+use serde_json::json;
+
+use self::best_rows::BestRows;
+use super::group_by::GroupedRows;
+use super::row_key::{RowKey, located, with_bytes};
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::expression::{col, with_columns_of};
+use crate::output::Output;
+use crate::pipeline::Collection;
+use crate::transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
+
+/// The bytes of a row's key, and of its place in the order, on the way to the worker of the key.
+const KEY: &str = "$key";
+const ORDER: &str = "$order";
+/// Before the exchange as many rows are kept at most; then they are sent on.
+const MAX_ROWS: usize = 1 << 17;
+
+/// Before or after the exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Partial,
+    Final,
+}
+
+/// Keeps the first `n_rows` rows under an order, of all rows or of each key.
+#[derive(Clone, Debug)]
+pub struct TopK {
+    kind: &'static str,
+    n_rows: usize,
+    keys: Vec<Expr>,
+    order: Vec<SortExpr>,
+    stage: Stage,
+}
+
+impl Collection {
+    /// The first `n_rows` rows under `order`, in that order: `top_k(10, [col("x").sort(false, false)])`.
+    ///
+    /// Rows equal under `order` are taken as they stand in the source: sources in the order of the graph,
+    /// splits in that of their source. Rows that no longer have a place of their own in a source, such as
+    /// those of a `group_by`, are then ordered by their values. So the result is the same in every run.
+    /// Nulls come where `sort` says, NaN is the greatest float, -0.0 equals 0.0.
+    #[must_use]
+    pub fn top_k(&self, n_rows: usize, order: impl IntoIterator<Item = SortExpr>) -> Collection {
+        TopK::new(n_rows, order.into_iter().collect()).add_to(self)
+    }
+}
+
+impl GroupedRows {
+    /// The first `n_rows` rows of each group under `order`, as [`Collection::top_k`] takes them.
+    ///
+    /// Rows of one group leave in order; the order of the groups is not promised.
+    #[must_use]
+    pub fn top_k(&self, n_rows: usize, order: impl IntoIterator<Item = SortExpr>) -> Collection {
+        TopK::new(n_rows, order.into_iter().collect())
+            .by(self.keys().to_vec())
+            .add_to(self.rows())
+    }
+}
+
+impl TopK {
+    pub(super) fn new(n_rows: usize, order: Vec<SortExpr>) -> Self {
+        Self {
+            kind: "top_k",
+            n_rows,
+            keys: Vec::new(),
+            order,
+            stage: Stage::Partial,
+        }
+    }
+
+    pub(super) fn by(self, keys: Vec<Expr>) -> Self {
+        Self { keys, ..self }
+    }
+
+    pub(super) fn called(self, kind: &'static str) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Both halves, applied to rows.
+    pub(super) fn add_to(self, rows: &Collection) -> Collection {
+        let name = rows.next_name(self.kind);
+        let last = Self {
+            stage: Stage::Final,
+            ..self.clone()
+        };
+        rows.named(format!("{name}/partial"))
+            .apply(self)
+            .named(name)
+            .apply(last)
+    }
+
+    fn order_key(&self, schema: &SchemaRef) -> Result<RowKey> {
+        let option = |s: &SortExpr| SortOptions {
+            descending: !s.asc,
+            nulls_first: s.nulls_first,
+        };
+        let keys: Vec<_> = self.order.iter().map(|s| (&s.expr, option(s))).collect();
+        RowKey::ordered(&keys, schema, "has no order")
+    }
+
+    fn check(&self, schema: &SchemaRef) -> Result<()> {
+        if self.n_rows == 0 {
+            return Err(
+                Error::pipeline(format!("{} of 0 rows has no rows", self.kind))
+                    .with_hint("Ask for at least one."),
+            );
+        }
+        let errors = [
+            RowKey::of(&self.keys, schema).err(),
+            self.order_key(schema).err(),
+        ];
+        let errors: Vec<Error> = errors.into_iter().flatten().collect();
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::all(errors))
+        }
+    }
+}
+
+impl Transform for TopK {
+    fn describe(&self) -> Description {
+        if self.stage == Stage::Partial {
+            return Description::new("partial_top_k", json!({ "n_rows": self.n_rows }));
+        }
+        let keys: Vec<String> = self.keys.iter().map(ToString::to_string).collect();
+        let order: Vec<String> = self.order.iter().map(ToString::to_string).collect();
+        let config = json!({ "n_rows": self.n_rows, "keys": keys, "order": order });
+        Description::new(self.kind, config)
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        match self.stage {
+            Stage::Partial => {
+                self.check(&inputs[0])?;
+                with_bytes(&inputs[0], &[KEY, ORDER])
+            }
+            Stage::Final => {
+                let columns: Vec<usize> = (0..inputs[0].fields().len().saturating_sub(2)).collect();
+                Ok(Arc::new(inputs[0].project(&columns)?))
+            }
+        }
+    }
+
+    fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        let best = BestRows::new(self.n_rows)?;
+        Ok(match self.stage {
+            Stage::Partial => Box::new(PartialTopK {
+                spec: self.clone(),
+                keys: None,
+                best,
+            }),
+            Stage::Final => Box::new(FinalTopK { best }),
+        })
+    }
+
+    fn properties(&self) -> Properties {
+        Properties {
+            stateful: true,
+            distribution: match self.stage {
+                Stage::Partial => Distribution::Keep,
+                Stage::Final if self.keys.is_empty() => Distribution::One,
+                Stage::Final => Distribution::ByKey(vec![KEY.into()]),
+            },
+            ..Properties::default()
+        }
+    }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let order = self.order.iter().map(|s| &s.expr);
+        match self.stage {
+            Stage::Partial => {
+                let wanted: Vec<String> = wanted?
+                    .iter()
+                    .filter(|name| *name != KEY && *name != ORDER)
+                    .cloned()
+                    .collect();
+                with_columns_of(Some(&wanted), self.keys.iter().chain(order))
+            }
+            Stage::Final => {
+                let mut columns = wanted?.to_vec();
+                columns.extend([KEY.to_owned(), ORDER.to_owned()]);
+                Some(columns)
+            }
+        }
+    }
+}
+
+/// What keys and order become for the columns that arrive.
+struct Compiled {
+    key: RowKey,
+    order: RowKey,
+    all: RowKey,
+    schema: SchemaRef,
+}
+
+struct PartialTopK {
+    spec: TopK,
+    keys: Option<Compiled>,
+    best: BestRows,
+}
+
+impl PartialTopK {
+    fn compile(&mut self, schema: &SchemaRef) -> Result<&Compiled> {
+        match &mut self.keys {
+            Some(compiled) => Ok(compiled),
+            slot => {
+                let columns = schema.fields().iter();
+                let comparable: Vec<Expr> = columns
+                    .map(|f| col(f.name()))
+                    .filter(|c| RowKey::of(std::slice::from_ref(c), schema).is_ok())
+                    .collect();
+                Ok(slot.insert(Compiled {
+                    key: RowKey::of(&self.spec.keys, schema)?,
+                    order: self.spec.order_key(schema)?,
+                    all: RowKey::of(&comparable, schema)?,
+                    schema: with_bytes(schema, &[KEY, ORDER])?,
+                }))
+            }
+        }
+    }
+
+    /// The rows with their key and their order, that of the source last.
+    fn with_order(&mut self, batch: &Batch) -> Result<RecordBatch> {
+        let compiled = self.compile(&batch.rows().schema())?;
+        let keys = located(batch, |rows| compiled.key.bytes(rows))?;
+        let order = located(batch, |rows| compiled.order.bytes(rows))?;
+        let places = match batch.row_numbers() {
+            Some(_) => None,
+            None => Some(compiled.all.bytes(batch.rows())?),
+        };
+        let numbers = batch.row_numbers().unwrap_or_default();
+        let split = batch.split_key();
+        let mut prefix = Vec::with_capacity(17);
+        prefix.extend(split.source.to_be_bytes());
+        prefix.extend(split.split.to_be_bytes());
+        prefix.extend(split.branch.to_be_bytes());
+        prefix.push(u8::from(places.is_some()));
+        let mut bytes =
+            arrow::array::BinaryBuilder::with_capacity(batch.n_rows(), batch.n_rows() * 34);
+        let mut one = Vec::new();
+        for row in 0..batch.n_rows() {
+            one.clear();
+            one.extend_from_slice(order.value(row));
+            one.extend_from_slice(&prefix);
+            match &places {
+                Some(places) => one.extend_from_slice(places.value(row)),
+                None => one.extend(numbers[row].to_be_bytes()),
+            }
+            bytes.append_value(&one);
+        }
+        let mut columns = batch.rows().columns().to_vec();
+        columns.push(Arc::new(keys) as ArrayRef);
+        columns.push(Arc::new(bytes.finish()) as ArrayRef);
+        Ok(RecordBatch::try_new(Arc::clone(&compiled.schema), columns)?)
+    }
+}
+
+impl Operator for PartialTopK {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let rows = self.with_order(&batch)?;
+        self.best.add(&rows)?;
+        if self.best.n_rows() > MAX_ROWS {
+            for rows in self.best.take()? {
+                out.push(batch.derive(rows));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        if watermark.is_end() {
+            for rows in self.best.take()? {
+                out.push(Batch::new(rows).inexact());
+            }
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> u64 {
+        self.best.n_bytes()
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+        self.best.snapshot()
+    }
+
+    fn restore(&mut self, state: &[RecordBatch]) -> Result<()> {
+        state.iter().try_for_each(|rows| self.best.add(rows))
+    }
+}
+
+struct FinalTopK {
+    best: BestRows,
+}
+
+impl Operator for FinalTopK {
+    fn on_batch(&mut self, _port: usize, batch: Batch, _out: &mut Output) -> Result<()> {
+        self.best.add(batch.rows())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        if watermark.is_end() {
+            for mut rows in self.best.take()? {
+                rows.remove_column(rows.num_columns() - 1);
+                rows.remove_column(rows.num_columns() - 1);
+                out.push(Batch::new(rows).inexact());
+            }
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> u64 {
+        self.best.n_bytes()
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+        self.best.snapshot()
+    }
+
+    fn restore(&mut self, state: &[RecordBatch]) -> Result<()> {
+        state.iter().try_for_each(|rows| self.best.add(rows))
+    }
+}
+
+/// The bytes of key and order of rows as they travel.
+fn bytes_of(rows: &RecordBatch) -> (&arrow::array::BinaryArray, &arrow::array::BinaryArray) {
+    let n = rows.num_columns();
+    (
+        rows.column(n - 2).as_binary(),
+        rows.column(n - 1).as_binary(),
+    )
+}
