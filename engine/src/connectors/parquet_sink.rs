@@ -202,6 +202,10 @@ impl Encoder for ParquetEncoder {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
     }
 
+    fn held_bytes(&self) -> u64 {
+        self.writer.memory_size() as u64
+    }
+
     fn finish(mut self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError> {
         self.writer.finish()?;
         Ok(self.file.take()?)

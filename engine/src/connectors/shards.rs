@@ -50,6 +50,11 @@ pub(crate) trait Encoder: Send {
     /// How many bytes the file has so far, those still to be written included as far as they are known.
     fn n_bytes(&self) -> u64;
 
+    /// How many bytes of memory are held until they can be written, about, such as a row group.
+    fn held_bytes(&self) -> u64 {
+        0
+    }
+
     /// Writes what is still held and gives the file back.
     fn finish(self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError>;
 }
@@ -379,6 +384,13 @@ impl SinkWriter for ShardWriter {
             self.write_to(&folder, &part)?;
         }
         Ok(())
+    }
+
+    fn buffered_bytes(&self) -> u64 {
+        self.open
+            .values()
+            .map(|open| open.encoder.held_bytes())
+            .sum()
     }
 
     fn finish(&mut self) -> Result<()> {

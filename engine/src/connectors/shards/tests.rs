@@ -189,3 +189,21 @@ fn what_cannot_be_divided_is_refused_before_the_first_row() {
         "x: 1; y: 2",
     ));
 }
+
+#[test]
+fn what_is_held_for_all_open_files_is_told() {
+    let folder = TestFolder::new();
+    let rows = table("k: a, b; x: 1, 2");
+    let publication = parquet_sink(folder.path("out"))
+        .partition_by(["k"])
+        .begin(&rows.schema())
+        .unwrap();
+    let mut writer = publication.writer(0).unwrap();
+    assert_eq!(writer.buffered_bytes(), 0);
+    writer.write(&rows.slice(0, 1)).unwrap();
+    let one = writer.buffered_bytes();
+    writer.write(&rows.slice(1, 1)).unwrap();
+    assert!(one > 0 && writer.buffered_bytes() == 2 * one);
+    writer.finish().unwrap();
+    assert_eq!(writer.buffered_bytes(), 0);
+}
