@@ -10,10 +10,10 @@ use arrow::compute::cast;
 use arrow::datatypes::{
     BinaryType, ByteArrayType, DataType, LargeBinaryType, LargeUtf8Type, Utf8Type,
 };
-use hashbrown::hash_table::Entry;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
-use crate::error::{Error, Result};
+use super::slots::Slots;
+use crate::error::Result;
 
 pub(super) fn is_bytes(data_type: &DataType) -> bool {
     matches!(
@@ -27,80 +27,108 @@ pub(super) fn is_bytes(data_type: &DataType) -> bool {
     )
 }
 
+/// Strings shorter than this are told apart by their `short` alone.
+const SHORT: usize = 16;
+
 /// Distinct byte strings with a number each.
-#[derive(Default)]
 pub(super) struct DistinctBytes {
     hasher: DefaultHashBuilder,
-    /// Part of the hash, and the number.
-    table: HashTable<(u32, u32)>,
+    slots: Slots<u128>,
+    strings: Strings,
+    shorts: Vec<u128>,
+}
+
+#[derive(Default)]
+struct Strings {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl DistinctBytes {
-    pub(super) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub(super) fn value(&self, number: usize) -> &[u8] {
+impl Strings {
+    fn value(&self, number: usize) -> &[u8] {
         &self.bytes[start(&self.ends, number)..self.ends[number]]
     }
 
-    /// The number of this string, which is added where it is new.
-    #[inline]
-    pub(super) fn find(&mut self, value: &[u8]) -> usize {
-        let Self {
-            hasher,
-            table,
-            bytes,
-            ends,
-        } = self;
-        let hash = hasher.hash_one(value);
-        let part = part_of(hash);
-        let next = ends.len();
-        let stored = |number: u32| {
-            let number = number as usize;
-            &bytes[start(ends, number)..ends[number]]
-        };
-        let same = |&(seen, number): &(u32, u32)| seen == part && stored(number) == value;
-        match table.entry(hash, same, |&(_, number)| hasher.hash_one(stored(number))) {
-            Entry::Occupied(entry) => entry.get().1 as usize,
-            Entry::Vacant(entry) => {
-                entry.insert((part, u32::try_from(next).unwrap_or(u32::MAX)));
-                self.push(value);
-                next
-            }
+    fn push(&mut self, value: &[u8]) -> u32 {
+        self.bytes.extend_from_slice(value);
+        self.ends.push(self.bytes.len());
+        u32::try_from(self.ends.len() - 1).unwrap_or(u32::MAX)
+    }
+}
+
+impl Default for DistinctBytes {
+    fn default() -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            slots: Slots::new(),
+            strings: Strings::default(),
+            shorts: Vec::new(),
         }
+    }
+}
+
+impl DistinctBytes {
+    pub(super) fn len(&self) -> usize {
+        self.strings.ends.len()
+    }
+
+    pub(super) fn value(&self, number: usize) -> &[u8] {
+        self.strings.value(number)
+    }
+
+    /// The number of each of `n` strings, to `groups`; those that are new are added.
+    pub(super) fn find_all<'a>(
+        &mut self,
+        n: usize,
+        string: impl Fn(usize) -> &'a [u8],
+        groups: &mut Vec<usize>,
+    ) {
+        self.shorts.clear();
+        self.shorts
+            .extend((0..n).map(|row| short(&self.hasher, string(row))));
+        self.slots.find_all(
+            &self.shorts,
+            &mut self.strings,
+            |strings, row, number| {
+                let value = string(row);
+                value.len() < SHORT || strings.value(number as usize) == value
+            },
+            |strings, row| strings.push(string(row)),
+            |number| groups.push(number),
+        );
     }
 
     /// A number that no string has, with the empty string in its place.
     pub(super) fn push_empty(&mut self) -> usize {
-        self.push(&[]);
+        self.strings.push(&[]);
         self.len() - 1
     }
 
-    fn push(&mut self, value: &[u8]) {
-        self.bytes.extend_from_slice(value);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// An error if `n_more` strings might not get a number.
-    pub(super) fn check_room(&self, n_more: usize) -> Result<()> {
-        if self.len() + n_more < u32::MAX as usize {
-            return Ok(());
-        }
-        Err(Error::data("one worker has more than 4 billion groups")
-            .with_hint("Run with more workers."))
-    }
-
     pub(super) fn forget(&mut self) {
-        self.table = HashTable::new();
+        self.slots = Slots::new();
+        self.shorts = Vec::new();
     }
 
     pub(super) fn n_bytes(&self) -> usize {
-        self.table.allocation_size()
-            + self.bytes.capacity()
-            + self.ends.capacity() * size_of::<usize>()
+        let Strings { bytes, ends } = &self.strings;
+        let shorts = self.shorts.capacity() * size_of::<u128>();
+        self.slots.n_bytes() + shorts + bytes.capacity() + ends.capacity() * size_of::<usize>()
+    }
+
+    /// The strings with these numbers, in any order, as [`DistinctBytes::array`].
+    pub(super) fn array_of(
+        &self,
+        numbers: &[usize],
+        null: Option<usize>,
+        data_type: &DataType,
+    ) -> Result<ArrayRef> {
+        let mut picked = Self::default();
+        for &number in numbers {
+            picked.strings.push(self.value(number));
+        }
+        let all = 0..numbers.len();
+        let nulls = null.map(|null| NullBuffer::from_iter(numbers.iter().map(|n| *n != null)));
+        picked.typed(all, nulls, data_type)
     }
 
     /// The strings with these numbers as an array of a type that [`is_bytes`].
@@ -113,6 +141,15 @@ impl DistinctBytes {
         let nulls = null
             .filter(|n| range.contains(n))
             .map(|null| NullBuffer::from_iter(range.clone().map(|number| number != null)));
+        self.typed(range, nulls, data_type)
+    }
+
+    fn typed(
+        &self,
+        range: Range<usize>,
+        nulls: Option<NullBuffer>,
+        data_type: &DataType,
+    ) -> Result<ArrayRef> {
         match data_type {
             DataType::Utf8 => self.offsets::<Utf8Type>(range, nulls),
             DataType::Binary => self.offsets::<BinaryType>(range, nulls),
@@ -134,10 +171,11 @@ impl DistinctBytes {
         range: Range<usize>,
         nulls: Option<NullBuffer>,
     ) -> Result<ArrayRef> {
-        let first = start(&self.ends, range.start);
-        let lengths = range.clone().map(|n| self.ends[n] - start(&self.ends, n));
-        let last = range.clone().last().map_or(first, |n| self.ends[n]);
-        let values = Buffer::from(&self.bytes[first..last]);
+        let Strings { bytes, ends } = &self.strings;
+        let first = start(ends, range.start);
+        let lengths = range.clone().map(|n| ends[n] - start(ends, n));
+        let last = range.clone().last().map_or(first, |n| ends[n]);
+        let values = Buffer::from(&bytes[first..last]);
         let offsets = OffsetBuffer::from_lengths(lengths);
         Ok(Arc::new(GenericByteArray::<T>::try_new(
             offsets, values, nulls,
@@ -152,7 +190,18 @@ fn start(ends: &[usize], number: usize) -> usize {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a part of a hash")]
-fn part_of(hash: u64) -> u32 {
-    (hash >> 16) as u32
+/// A short string with its length, or the hash and the first bytes of a long one.
+#[inline]
+fn short(hasher: &DefaultHashBuilder, value: &[u8]) -> u128 {
+    let mut bytes = [0; SHORT];
+    if value.len() < SHORT {
+        bytes[..value.len()].copy_from_slice(value);
+        // At most 15; a long string has 255 here.
+        bytes[SHORT - 1] = value.len().to_le_bytes()[0];
+    } else {
+        bytes[..8].copy_from_slice(&hasher.hash_one(value).to_le_bytes());
+        bytes[8..15].copy_from_slice(&value[..7]);
+        bytes[SHORT - 1] = u8::MAX;
+    }
+    u128::from_le_bytes(bytes)
 }

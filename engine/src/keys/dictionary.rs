@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, GenericByteArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, GenericByteArray, GenericByteViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{ByteArrayType, ByteViewType, DataType, UInt64Type};
 
-use super::Keys;
 use super::bytes::DistinctBytes;
+use super::{Keys, check_room};
 use crate::error::Result;
 
 /// The distinct values of one column of text or bytes.
@@ -31,10 +31,34 @@ impl TextKeys {
         }
     }
 
-    fn find(&mut self, value: Option<&[u8]>) -> usize {
-        match value {
-            Some(value) => self.values.find(value),
-            None => *self.null.get_or_insert_with(|| self.values.push_empty()),
+    fn null(&mut self) -> usize {
+        *self.null.get_or_insert_with(|| self.values.push_empty())
+    }
+
+    /// The numbers of values by row, in runs between nulls.
+    fn number_all<'a>(
+        &mut self,
+        column: &dyn Array,
+        value: impl Fn(usize) -> &'a [u8],
+        groups: &mut Vec<usize>,
+    ) {
+        let Some(nulls) = column.nulls().filter(|n| n.null_count() > 0) else {
+            return self.values.find_all(column.len(), value, groups);
+        };
+        let mut row = 0;
+        for (start, end) in nulls.valid_slices() {
+            self.number_nulls(start - row, groups);
+            self.values
+                .find_all(end - start, |n| value(start + n), groups);
+            row = end;
+        }
+        self.number_nulls(column.len() - row, groups);
+    }
+
+    fn number_nulls(&mut self, n: usize, groups: &mut Vec<usize>) {
+        if n > 0 {
+            let null = self.null();
+            groups.resize(groups.len() + n, null);
         }
     }
 
@@ -45,27 +69,17 @@ impl TextKeys {
     ) where
         T::Native: AsRef<[u8]>,
     {
-        if column.null_count() == 0 {
-            for row in 0..column.len() {
-                groups.push(self.values.find(column.value(row).as_ref()));
-            }
-        } else {
-            for value in column {
-                groups.push(self.find(value.map(AsRef::as_ref)));
-            }
-        }
+        self.number_all(column, |row| column.value(row).as_ref(), groups);
     }
 
     fn number_views<T: ByteViewType>(
         &mut self,
-        column: &arrow::array::GenericByteViewArray<T>,
+        column: &GenericByteViewArray<T>,
         groups: &mut Vec<usize>,
     ) where
         T::Native: AsRef<[u8]>,
     {
-        for value in column {
-            groups.push(self.find(value.map(AsRef::as_ref)));
-        }
+        self.number_all(column, |row| column.value(row).as_ref(), groups);
     }
 
     fn number_plain(&mut self, column: &ArrayRef, groups: &mut Vec<usize>) -> Result<()> {
@@ -101,7 +115,7 @@ impl TextKeys {
         for code in codes {
             let code = code.and_then(|c| usize::try_from(c).ok());
             let Some(code) = code else {
-                groups.push(self.find(None));
+                groups.push(self.null());
                 continue;
             };
             if numbers[code] == NOT_MET {
@@ -123,7 +137,7 @@ impl Keys for TextKeys {
         n_rows: usize,
         groups: &mut Vec<usize>,
     ) -> Result<()> {
-        self.values.check_room(n_rows)?;
+        check_room(self.values.len() + n_rows)?;
         groups.clear();
         groups.reserve(n_rows);
         match columns[0].data_type() {
@@ -139,6 +153,14 @@ impl Keys for TextKeys {
     fn columns(&self, range: Range<usize>) -> Result<Vec<ArrayRef>> {
         Ok(vec![self.values.array(
             range,
+            self.null,
+            &self.data_type,
+        )?])
+    }
+
+    fn columns_of(&self, numbers: &[usize]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![self.values.array_of(
+            numbers,
             self.null,
             &self.data_type,
         )?])

@@ -5,6 +5,8 @@ mod dictionary;
 mod fixed;
 mod normal;
 mod rows;
+mod several;
+mod slots;
 
 pub(crate) use normal::{normal, plain_type};
 
@@ -12,7 +14,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use std::ops::Range;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The distinct keys seen so far, with a number each from 0.
 ///
@@ -38,6 +40,12 @@ pub(crate) trait Keys: Send {
     /// If they fill more than an array can hold.
     fn columns(&self, range: Range<usize>) -> Result<Vec<ArrayRef>>;
 
+    /// The columns of the keys with these numbers, in this order.
+    ///
+    /// # Errors
+    /// As [`Keys::columns`].
+    fn columns_of(&self, numbers: &[usize]) -> Result<Vec<ArrayRef>>;
+
     /// Forgets how to find a key, which frees most memory; only [`Keys::columns`] may follow.
     fn forget(&mut self);
 
@@ -60,7 +68,7 @@ pub(crate) fn keys_of(types: &[DataType]) -> Result<Box<dyn Keys>> {
             _ if bytes::is_bytes(one) => Box::new(dictionary::TextKeys::new(one.clone())),
             _ => Box::new(rows::RowKeys::new(types)?),
         },
-        _ => Box::new(rows::RowKeys::new(types)?),
+        _ => Box::new(several::SeveralKeys::new(types)?),
     })
 }
 
@@ -87,9 +95,22 @@ impl Keys for NoKey {
         Ok(Vec::new())
     }
 
+    fn columns_of(&self, _numbers: &[usize]) -> Result<Vec<ArrayRef>> {
+        Ok(Vec::new())
+    }
+
     fn forget(&mut self) {}
 
     fn n_bytes(&self) -> usize {
         0
     }
+}
+
+/// Numbers are 32 bits wide, and the last is no number.
+fn check_room(n_keys: usize) -> Result<()> {
+    if n_keys < u32::MAX as usize {
+        return Ok(());
+    }
+    Err(Error::data("one worker has more than 4 billion groups")
+        .with_hint("Run with more workers."))
 }

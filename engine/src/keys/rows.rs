@@ -7,8 +7,8 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 
-use super::Keys;
 use super::bytes::DistinctBytes;
+use super::{Keys, check_room};
 use crate::error::Result;
 
 /// The distinct rows of some columns.
@@ -36,7 +36,7 @@ impl Keys for RowKeys {
         n_rows: usize,
         groups: &mut Vec<usize>,
     ) -> Result<()> {
-        self.rows.check_room(n_rows)?;
+        check_room(self.rows.len() + n_rows)?;
         let plain = columns.iter().zip(&self.types).map(|(column, data_type)| {
             if column.data_type() == data_type {
                 Ok(ArrayRef::clone(column))
@@ -48,7 +48,8 @@ impl Keys for RowKeys {
             .converter
             .convert_columns(&plain.collect::<Result<Vec<_>, _>>()?)?;
         groups.clear();
-        groups.extend(rows.iter().map(|row| self.rows.find(row.as_ref())));
+        self.rows
+            .find_all(n_rows, |row| rows.row(row).data(), groups);
         Ok(())
     }
 
@@ -59,6 +60,12 @@ impl Keys for RowKeys {
     fn columns(&self, range: Range<usize>) -> Result<Vec<ArrayRef>> {
         let parser = self.converter.parser();
         let rows = range.map(|n| parser.parse(self.rows.value(n)));
+        Ok(self.converter.convert_rows(rows)?)
+    }
+
+    fn columns_of(&self, numbers: &[usize]) -> Result<Vec<ArrayRef>> {
+        let parser = self.converter.parser();
+        let rows = numbers.iter().map(|n| parser.parse(self.rows.value(*n)));
         Ok(self.converter.convert_rows(rows)?)
     }
 

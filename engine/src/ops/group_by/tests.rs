@@ -527,3 +527,61 @@ proptest! {
         prop_assert_eq!(found, reference(&keys, &values));
     }
 }
+
+/// What DuckDB says of the same rows; `reference/recipe.py` has made both tables.
+#[test]
+fn aggregates_agree_with_duckdb() {
+    let rows = table(include_str!("reference/rows.txt"));
+    let expected = table(include_str!("reference/expected.txt"));
+    let made = run_over(&rows, 37, 3, &|rows| {
+        rows.group_by([col("k"), col("t")]).agg([
+            count(lit(1)).alias("n"),
+            count(col("x")).alias("n_x"),
+            count_distinct(col("x")).alias("d"),
+            sum(col("x")).alias("s"),
+            min(col("x")).alias("lo"),
+            max(col("y")).alias("hi"),
+            avg(col("y")).alias("mean"),
+            stddev(col("y")).alias("sd"),
+            stddev_pop(col("y")).alias("sdp"),
+            var_sample(col("x")).alias("v"),
+            var_pop(col("x")).alias("vp"),
+            median(col("y")).alias("med"),
+            corr(col("x"), col("y")).alias("r"),
+            covar_samp(col("x"), col("y")).alias("c"),
+            covar_pop(col("x"), col("y")).alias("cp"),
+            bool_and(col("b")).alias("every"),
+            bool_or(col("b")).alias("some"),
+            max(col("t")).alias("text"),
+            sum(col("x"))
+                .filter(col("y").gt(lit(0.0)))
+                .build()
+                .unwrap()
+                .alias("part"),
+            (sum(col("y")) / count(col("x"))).alias("ratio"),
+            regr_slope(col("y"), col("x")).alias("slope"),
+            bit_xor(col("x")).alias("bits"),
+        ])
+    });
+    let made = sorted(&made.unwrap());
+    assert_eq!(made.num_rows(), expected.num_rows());
+    for (field, wanted) in expected.schema().fields().iter().zip(expected.columns()) {
+        let found = arrow::compute::cast(&made[field.name().as_str()], field.data_type()).unwrap();
+        if field.data_type() != &DataType::Float64 {
+            assert_eq!(&found, wanted, "{}", field.name());
+            continue;
+        }
+        let pairs = found.as_primitive::<Float64Type>().iter();
+        for (row, (a, b)) in pairs.zip(wanted.as_primitive::<Float64Type>()).enumerate() {
+            let near = match (a, b) {
+                (Some(a), Some(b)) => (a - b).abs() <= 1e-12 * a.abs().max(1.0),
+                (a, b) => a == b,
+            };
+            assert!(
+                near,
+                "{} of row {row}: {a:?}, DuckDB has {b:?}",
+                field.name()
+            );
+        }
+    }
+}
