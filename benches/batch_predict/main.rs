@@ -13,6 +13,8 @@ mod births;
 #[path = "../shared/contest.rs"]
 mod contest;
 mod dataset;
+#[path = "../shared/figures.rs"]
+mod figures;
 mod first_row;
 #[path = "../../examples/natality/generator.rs"]
 mod generator;
@@ -30,8 +32,10 @@ use std::process::Command;
 
 use clap::{Parser, ValueEnum};
 
-use contest::{Figures, HEADER, Run, itself, last_line, table};
+use contest::{Run, itself, last_line, table};
 use dataset::{Dataset, Model};
+use figures::Figures;
+use series::HEADER;
 
 /// Rows when nothing else is said.
 const ROWS: usize = 1_000_000;
@@ -240,7 +244,7 @@ fn contest(
     );
     let lines = names.iter().zip(&figures).map(|(name, theirs)| {
         let mut cells = vec![(*name).to_owned()];
-        cells.extend(theirs.cells());
+        cells.extend(series::cells(theirs));
         cells.push(format!("{:.2}", ours.cpu_seconds / theirs.cpu_seconds));
         cells.push(format!(
             "{:.2}",

@@ -12,6 +12,8 @@ mod answer;
 #[path = "../shared/contest.rs"]
 mod contest;
 mod dataset;
+#[path = "../shared/figures.rs"]
+mod figures;
 mod query;
 #[path = "../../examples/shared/usage.rs"]
 mod usage;
@@ -23,8 +25,9 @@ use std::process::Command;
 use clap::{Parser, ValueEnum};
 
 use answer::{Answer, Answered};
-use contest::{Figures, Run, itself, last_line, table};
+use contest::{Run, itself, last_line, table};
 use dataset::{Dataset, Skew};
+use figures::Figures;
 use query::Query;
 
 /// Facts when nothing else is said.
