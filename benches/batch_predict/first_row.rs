@@ -49,11 +49,9 @@ pub(crate) fn job(data: &Dataset, with_model: bool, workers: usize) -> Result<()
 /// # Errors
 /// If a child fails.
 pub(crate) fn measure(
-    data: &Dataset,
     arguments: &[String],
     rounds: usize,
 ) -> Result<serde_json::Value, Box<dyn Error>> {
-    data.prepare(1)?;
     let contenders = [
         ("filter", Contender::FirstRowFiltered),
         ("predict", Contender::FirstRowPredicted),

@@ -13,6 +13,8 @@ mod births;
 #[path = "../shared/contest.rs"]
 mod contest;
 mod dataset;
+#[path = "../shared/figures.rs"]
+mod figures;
 mod first_row;
 #[path = "../../examples/natality/generator.rs"]
 mod generator;
@@ -29,9 +31,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::{Parser, ValueEnum};
+use serde::de::DeserializeOwned;
 
-use contest::{Figures, HEADER, Run, itself, last_line, table};
+use contest::{Run, itself, last_line, table};
 use dataset::{Dataset, Model};
+use figures::Figures;
+use series::HEADER;
 
 /// Rows when nothing else is said.
 const ROWS: usize = 1_000_000;
@@ -100,6 +105,8 @@ impl Peer {
 /// What a child process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Contender {
+    /// Makes the data: in a child, as a child's peak memory is no less than its parent's was.
+    Prepare,
     Mainstem,
     Bare,
     Onnx,
@@ -131,18 +138,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rounds = options.rounds.max(1);
     let json = if options.first_row {
         let data = Dataset::of(first_row::ROWS, options.model);
-        first_row::measure(&data, &arguments(&data, workers, options.model), rounds)?
+        prepare(&data, workers, options.model)?;
+        first_row::measure(&arguments(&data, workers, options.model), rounds)?
     } else if !options.series.is_empty() {
         let of = |n_rows: &usize| Dataset::of(*n_rows, options.model);
         let sizes: Vec<Dataset> = options.series.iter().map(of).collect();
         for size in &sizes {
-            size.prepare(workers)?;
+            prepare(size, workers, options.model)?;
         }
         series::of_rows(&sizes, rounds, |size| {
             start(Contender::Mainstem, size, workers, options.model)
         })?
     } else if options.workers.len() > 1 {
-        data.prepare(workers)?;
+        prepare(&data, workers, options.model)?;
         series::of_workers(&options.workers, rounds, |workers| {
             start(Contender::Mainstem, &data, workers, options.model)
         })?
@@ -158,6 +166,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// What a child does: one run, whose figures are its last line.
 fn child(contender: Contender, data: &Dataset, workers: usize) -> Result<(), Box<dyn Error>> {
     let run = match contender {
+        Contender::Prepare => {
+            println!("{}", serde_json::to_string(&data.prepare(workers)?)?);
+            return Ok(());
+        }
         Contender::Mainstem => Run::of(|| Ok(with_mainstem::run(data, workers)?))?,
         Contender::Bare => Run::of(|| bare_loop::run(data, workers))?,
         Contender::Onnx => only_onnx::run(data, workers)?,
@@ -181,17 +193,22 @@ fn arguments(data: &Dataset, workers: usize, model: Model) -> Vec<String> {
     ]
 }
 
-fn start(
+fn start<T: DeserializeOwned>(
     contender: Contender,
     data: &Dataset,
     workers: usize,
     model: Model,
-) -> Result<Run, Box<dyn Error>> {
+) -> Result<T, Box<dyn Error>> {
     let mut command = itself()?;
     command
         .args(["--child", &contender.name()])
         .args(arguments(data, workers, model));
     last_line(command)
+}
+
+/// Makes what is not there yet; gives the name of the back-end.
+fn prepare(data: &Dataset, workers: usize, model: Model) -> Result<String, Box<dyn Error>> {
+    start(Contender::Prepare, data, workers, model)
 }
 
 fn start_peer(peer: Peer, python: &Path, data: &Dataset) -> Result<Run, Box<dyn Error>> {
@@ -211,7 +228,7 @@ fn contest(
     workers: usize,
     rounds: usize,
 ) -> Result<serde_json::Value, Box<dyn Error>> {
-    let backend = data.prepare(workers)?;
+    let backend = prepare(data, workers, options.model)?;
     let own = [Contender::Mainstem, Contender::Bare, Contender::Onnx];
     let mut names: Vec<&str> = vec!["mainstem", "bare loop", "onnx alone"];
     names.extend(options.peers.iter().map(|p| p.name()));
@@ -240,7 +257,7 @@ fn contest(
     );
     let lines = names.iter().zip(&figures).map(|(name, theirs)| {
         let mut cells = vec![(*name).to_owned()];
-        cells.extend(theirs.cells());
+        cells.extend(series::cells(theirs));
         cells.push(format!("{:.2}", ours.cpu_seconds / theirs.cpu_seconds));
         cells.push(format!(
             "{:.2}",

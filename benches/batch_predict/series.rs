@@ -2,8 +2,12 @@
 
 use std::error::Error;
 
-use crate::contest::{Figures, HEADER, Run, table};
+use crate::contest::{Run, table};
 use crate::dataset::Dataset;
+use crate::figures::Figures;
+
+/// The heads of [`cells`].
+pub(crate) const HEADER: [&str; 5] = ["rows/s", "seconds", "CPU s", "CPU ns/row", "peak MB"];
 
 /// Runs `once` for each size in turn, `rounds` times over, and prints a line per size.
 ///
@@ -91,9 +95,20 @@ pub(crate) fn of_workers(
     }))
 }
 
+/// Cells under [`HEADER`].
+pub(crate) fn cells(figures: &Figures) -> Vec<String> {
+    vec![
+        format!("{:.0}", figures.rows_per_second),
+        format!("{:.2}", figures.seconds),
+        format!("{:.2}", figures.cpu_seconds),
+        format!("{:.0}", figures.cpu_ns_per_row),
+        format!("{:.0}", figures.peak_rss_bytes as f64 / 1e6),
+    ]
+}
+
 fn line(name: &str, figures: &Figures) -> Vec<String> {
     let mut cells = vec![name.to_owned()];
-    cells.extend(figures.cells());
+    cells.extend(self::cells(figures));
     cells
 }
 

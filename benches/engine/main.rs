@@ -202,7 +202,7 @@ fn through_engine(source: &Repeated, pass: Pass, hops: usize, workers: usize) ->
     report
         .node("batches")
         .map(|node| node.rows_out)
-        .ok_or_else(|| Error::bug("the report lacks the source"))
+        .ok_or_else(|| mainstem::engine::Error::bug("the report lacks the source"))
 }
 
 /// The same operators, called one after the other.
@@ -218,7 +218,8 @@ fn bare(source: &Repeated, hops: usize) -> Result<u64> {
         for operator in &mut chain {
             operator.on_batch(0, batch, &mut out)?;
             let made = out.take().into_iter().next();
-            let (_, passed) = made.ok_or_else(|| Error::bug("a batch was lost"))?;
+            let (_, passed) =
+                made.ok_or_else(|| mainstem::engine::Error::bug("a batch was lost"))?;
             batch = passed;
         }
         n_rows += batch.n_rows() as u64;

@@ -35,7 +35,7 @@ def duckdb_query(name: str, facts: str, ids: str, threads: int):
         "group-name": f"SELECT name, sum(x), min(y), count(*) FROM {facts} GROUP BY name",
         "join": f"SELECT sum(f.x * i.weight), count(*) FROM {facts} f JOIN {ids} i ON f.id = i.id",
     }[name]
-    return lambda: connection.execute(sql).to_arrow_table()
+    return lambda: connection.sql(sql).to_arrow_table()
 
 
 def polars_query(name: str, facts: str, ids: str, threads: int):

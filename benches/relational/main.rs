@@ -12,6 +12,8 @@ mod answer;
 #[path = "../shared/contest.rs"]
 mod contest;
 mod dataset;
+#[path = "../shared/figures.rs"]
+mod figures;
 mod query;
 #[path = "../../examples/shared/usage.rs"]
 mod usage;
@@ -23,8 +25,9 @@ use std::process::Command;
 use clap::{Parser, ValueEnum};
 
 use answer::{Answer, Answered};
-use contest::{Figures, Run, itself, last_line, table};
+use contest::{Run, itself, last_line, table};
 use dataset::{Dataset, Skew};
+use figures::Figures;
 use query::Query;
 
 /// Facts when nothing else is said.
@@ -62,6 +65,9 @@ struct Options {
     /// Set by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
+    /// Set for a child process: make the data. Its memory would count as that of children of this process.
+    #[arg(long, hide = true)]
+    prepare: bool,
     /// Set for a child process: answer this once and print an `Answered`.
     #[arg(long, hide = true)]
     child: Option<Query>,
@@ -98,7 +104,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", serde_json::to_string(&answered)?);
         return Ok(());
     }
-    data.prepare().map_err(|e| e as Box<dyn Error>)?;
+    if options.prepare {
+        data.prepare().map_err(|e| e as Box<dyn Error>)?;
+        println!("{}", data.n_rows);
+        return Ok(());
+    }
+    let mut make = itself()?;
+    make.arg("--prepare")
+        .args(arguments(&options, &data, workers));
+    last_line::<usize>(make)?;
     let (skew, rounds) = (options.skew.name(), options.rounds.max(1));
     println!("{n_rows} facts, keys {skew}, {workers} workers, medians of {rounds} rounds");
     let queries = match options.queries.as_slice() {
@@ -179,10 +193,16 @@ fn ask_child(
 ) -> Result<Answered, Box<dyn Error>> {
     let mut command = itself()?;
     command
-        .args(["--child", &query.name(), "--skew", options.skew.name()])
-        .args(["--rows", &data.n_rows.to_string()])
-        .args(["--workers", &workers.to_string()]);
+        .args(["--child", &query.name()])
+        .args(arguments(options, data, workers));
     last_line(command)
+}
+
+/// What tells a child which data it works on.
+fn arguments(options: &Options, data: &Dataset, workers: usize) -> [String; 6] {
+    let (n_rows, workers) = (data.n_rows.to_string(), workers.to_string());
+    let skew = options.skew.name();
+    ["--skew", skew, "--rows", &n_rows, "--workers", &workers].map(str::to_owned)
 }
 
 fn ask_peer(

@@ -163,7 +163,7 @@ impl Transform for Predict {
     }
 
     fn properties(&self) -> Properties {
-        Properties::row_wise().blocking(true)
+        Properties::row_wise().keeps_positions(true).blocking(true)
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

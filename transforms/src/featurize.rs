@@ -109,7 +109,7 @@ impl Transform for Featurize {
     }
 
     fn properties(&self) -> Properties {
-        Properties::row_wise()
+        Properties::row_wise().keeps_positions(true)
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

@@ -98,3 +98,44 @@ fn words(column: &ArrayRef, mut visit: impl FnMut(usize, Option<&str>)) -> Resul
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{DictionaryArray, StringArray};
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+
+    /// A thousand rows of two words, one of them empty, and null.
+    fn dictionary() -> ArrayRef {
+        let keys = (0..1000).map(|row| (row % 3 != 2).then_some(row % 3));
+        let words = StringArray::from(vec!["oslo", ""]);
+        let keys = keys.collect::<arrow::array::Int32Array>();
+        Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(words)).unwrap())
+    }
+
+    #[test]
+    fn the_words_of_a_dictionary_are_mapped_once_each() {
+        let mut asked = 0;
+        let mapped = map_words(&dictionary(), |word| {
+            asked += 1;
+            word.map_or(-2, |word| word.len() as i64)
+        })
+        .unwrap();
+        assert_eq!(&mapped[..6], [4, -2, -2, 4, -2, -2]);
+        assert!(asked <= 4, "{asked} times");
+    }
+
+    #[test]
+    fn the_words_of_a_dictionary_are_counted_without_being_decoded() {
+        let mut seen = Vec::new();
+        for_each_word(&dictionary(), |word, n_rows| {
+            seen.push((word.to_owned(), n_rows));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [("oslo".to_owned(), 334)]);
+    }
+}

@@ -10,19 +10,21 @@ use arrow::record_batch::RecordBatch;
 use mainstem_engine::analyzer::DynAnalyzer;
 use mainstem_engine::artifact::{ArtifactRef, Artifacts};
 use mainstem_engine::expression::check_column;
-use mainstem_engine::{Analysis, Analyzer, Collection, Description, Error, Result};
+use mainstem_engine::{Analysis, Analyzer, Collection, Description, Error, OnBadRow, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::accumulator::SliceSums;
 use super::evaluation::{Evaluation, Scored, Slice};
+use super::usable_rows::UsableRows;
 use crate::model::Task;
 
 /// Compares one or several columns of predictions with the label, over all rows and by slice.
 ///
 /// Labels and predictions are numeric or Boolean, labels of a classification 0 or 1, predictions of it
-/// probabilities. A null or NaN in either ends the run with an error: filter such rows out before. A
-/// null in a column of [`Evaluate::by`] is a slice of its own.
+/// probabilities. A row with a null, a NaN or another label is a bad row, see [`Evaluate::on_bad_row`];
+/// behind [`EvaluateCollection::evaluate`] the reason names the column, and the place of the row. A null
+/// in a column of [`Evaluate::by`] is a slice of its own.
 ///
 /// Sums are kept per split and merged in split order, so the metrics do not depend on the number of
 /// workers. The AUC is exact: memory grows with the number of different scores.
@@ -33,6 +35,8 @@ pub struct Evaluate {
     label: String,
     predictions: Vec<String>,
     by: Vec<String>,
+    #[serde(skip)]
+    on_bad_row: OnBadRow,
 }
 
 impl Evaluate {
@@ -43,6 +47,7 @@ impl Evaluate {
             label: label.into(),
             predictions: vec![prediction.into()],
             by: Vec::new(),
+            on_bad_row: OnBadRow::Fail,
         }
     }
 
@@ -65,6 +70,15 @@ impl Evaluate {
     #[must_use]
     pub fn by(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.by = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets what becomes of rows that cannot be evaluated; by default the first one ends the run.
+    ///
+    /// Nothing reads dead letters here, so they are only counted, in the node `evaluate/rows` of the report.
+    #[must_use]
+    pub fn on_bad_row(mut self, policy: OnBadRow) -> Self {
+        self.on_bad_row = policy;
         self
     }
 
@@ -120,7 +134,16 @@ pub trait EvaluateCollection {
 
 impl EvaluateCollection for Collection {
     fn evaluate(&self, evaluate: Evaluate) -> ArtifactRef<Evaluation> {
-        self.analyze(evaluate)
+        let name = self.next_name("evaluate");
+        self.named(format!("{name}/rows"))
+            .apply(UsableRows {
+                task: evaluate.task,
+                label: evaluate.label.clone(),
+                predictions: evaluate.predictions.clone(),
+            })
+            .on_bad_row(evaluate.on_bad_row)
+            .named(name)
+            .analyze(evaluate)
     }
 }
 

@@ -7,6 +7,7 @@
 mod accumulator;
 mod analysis;
 mod evaluation;
+mod usable_rows;
 
 pub use analysis::{Evaluate, EvaluateCollection};
 pub use evaluation::{Evaluation, Metrics, Scored, Slice};
