@@ -39,15 +39,15 @@ fn read_some(
             },
         };
         if let Some(batch) = open.next_batch(&mut out)? {
-            if batch.n_rows() > 0 {
-                metrics.took_in(&batch);
-                let permit = credit.take(batch.n_bytes(), open.lease());
-                batches.push(batch.with_permit(Some(permit)));
-            } else {
+            let lease = open.lease();
+            reader = Some(open);
+            if batch.n_rows() == 0 {
                 // None yet: whoever waits elsewhere gets this thread in between.
                 break;
             }
-            reader = Some(open);
+            metrics.took_in(&batch);
+            let permit = credit.take(batch.n_bytes(), lease);
+            batches.push(batch.with_permit(Some(permit)));
         }
     }
     let rejected = metrics.count(&mut out);
