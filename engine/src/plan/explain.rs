@@ -74,13 +74,37 @@ fn push_node(text: &mut String, plan: &Plan, phase: &Phase, index: NodeIndex) {
     }
     // The edges are what a reader follows, so they stay beside the name.
     let first = format!("{head} [{}]", kinds[0]);
-    let first = std::iter::once(first).chain(told);
-    let _ = writeln!(text, "{}", first.collect::<Vec<_>>().join(" "));
-    let mut below: Vec<String> = kinds[1..].to_vec();
+    let whole = std::iter::once(first.clone()).chain(told.clone());
+    let whole = whole.collect::<Vec<_>>().join(" ");
+    let mut below = Vec::new();
+    if whole.chars().count() <= WIDTH {
+        let _ = writeln!(text, "{whole}");
+    } else {
+        let _ = writeln!(text, "{first}");
+        below.append(&mut told);
+    }
+    below.extend_from_slice(&kinds[1..]);
     below.append(&mut notes);
     for line in below {
-        let _ = writeln!(text, "{INDENT}{line}");
+        push_list(text, &line);
     }
+}
+
+/// A line below that of a node; a long list goes on in the next one.
+fn push_list(text: &mut String, list: &str) {
+    let mut line = String::from(INDENT);
+    for (i, item) in list.split(", ").enumerate() {
+        if i > 0 {
+            line.push(',');
+            if line.chars().count() + 1 + item.chars().count() > WIDTH {
+                let _ = writeln!(text, "{line}");
+                line = format!("{INDENT} ");
+            }
+            line.push(' ');
+        }
+        line.push_str(item);
+    }
+    let _ = writeln!(text, "{line}");
 }
 
 /// The nodes that rows come from, with the port where there are several.
