@@ -51,6 +51,13 @@ pub trait Analyzer: Send + Sync + fmt::Debug {
         0
     }
 
+    /// How many bytes of memory the artifact keeps, about; 0, the default, is for small ones.
+    ///
+    /// The engine holds it against the memory budget of the run, to its end.
+    fn artifact_bytes(&self, _artifact: &Self::Output) -> u64 {
+        0
+    }
+
     /// The accumulator as rows, for snapshots and refits.
     ///
     /// # Errors
@@ -99,6 +106,8 @@ pub trait DynAnalyzer: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`Analyzer::finish`].
     fn finish_any(&self, accumulator: AnyAccumulator) -> Result<AnyArtifact>;
+    /// See [`Analyzer::artifact_bytes`].
+    fn bytes_of_artifact(&self, artifact: &AnyArtifact) -> u64;
 }
 
 fn foreign() -> Error {
@@ -128,6 +137,12 @@ impl<A: Analyzer> DynAnalyzer for A {
     fn finish_any(&self, accumulator: AnyAccumulator) -> Result<AnyArtifact> {
         let accumulator = accumulator.downcast().map_err(|_| foreign())?;
         Ok(Arc::new(self.finish(*accumulator)?))
+    }
+
+    fn bytes_of_artifact(&self, artifact: &AnyArtifact) -> u64 {
+        artifact
+            .downcast_ref()
+            .map_or(0, |a| self.artifact_bytes(a))
     }
 }
 

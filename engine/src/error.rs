@@ -181,6 +181,11 @@ impl Error {
         &self.0.message
     }
 
+    /// What was found besides, in full sentences.
+    pub(crate) fn details(&self) -> &[String] {
+        &self.0.details
+    }
+
     /// This error and all its causes, one a line.
     pub fn report(&self) -> String {
         let mut text = self.to_string();

@@ -1,9 +1,11 @@
 //! DataFusion expressions, checked against a schema and compiled for batches.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_empty_array};
+use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::{DFSchema, DataFusionError};
@@ -16,7 +18,7 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::output::Output;
+use crate::output::{Output, shown_row};
 
 pub use datafusion_expr::{Expr as LogicalExpression, cast, lit, try_cast, when};
 /// The functions of DataFusion by module: `math`, `string`, `datetime`, `regex`, `unicode`.
@@ -222,37 +224,97 @@ impl Evaluator {
         }
     }
 
-    fn compiled(&mut self, schema: &SchemaRef) -> Result<&Expression> {
-        match &mut self.compiled {
-            Some(compiled) => Ok(compiled),
-            slot => Ok(slot.insert(Expression::compile(&self.expr, schema)?)),
-        }
-    }
-
     /// The value for each row that has one, with the batch reduced to those rows.
     pub(crate) fn evaluate(&mut self, batch: Batch, out: &mut Output) -> Result<(Batch, ArrayRef)> {
-        let compiled = self.compiled(&batch.rows().schema())?;
+        let compiled = match &mut self.compiled {
+            Some(compiled) => &*compiled,
+            slot => slot.insert(Expression::compile(&self.expr, &batch.rows().schema())?),
+        };
         match compiled.evaluate(batch.rows()) {
             Ok(values) => Ok((batch, values)),
-            Err(_) => evaluate_row_by_row(compiled, &batch, out),
+            Err(_) => {
+                let mut parts = GoodParts::new(compiled, &self.expr, &batch);
+                parts.find(0..batch.n_rows(), out)?;
+                parts.finish()
+            }
         }
     }
 }
 
-fn evaluate_row_by_row(
-    compiled: &Expression,
-    batch: &Batch,
-    out: &mut Output,
-) -> Result<(Batch, ArrayRef)> {
-    let mut good = Vec::with_capacity(batch.n_rows());
-    for row in 0..batch.n_rows() {
-        let outcome = compiled.evaluate(&batch.rows().slice(row, 1));
-        good.push(outcome.is_ok());
-        if let Err(error) = outcome {
-            out.reject(batch, row, error.to_string().replace("\n  ", ": "))?;
+/// The rows of a batch on which an expression does not fail, found by halving the batch.
+///
+/// A kernel says that some row failed, not which; with few bad rows this takes few calls.
+struct GoodParts<'a> {
+    compiled: &'a Expression,
+    expr: &'a Expr,
+    batch: &'a Batch,
+    values: Vec<ArrayRef>,
+    good: Vec<bool>,
+}
+
+impl<'a> GoodParts<'a> {
+    fn new(compiled: &'a Expression, expr: &'a Expr, batch: &'a Batch) -> Self {
+        Self {
+            compiled,
+            expr,
+            batch,
+            values: Vec::new(),
+            good: vec![false; batch.n_rows()],
         }
     }
-    let kept = batch.filter(&BooleanArray::from(good))?;
-    let values = compiled.evaluate(kept.rows())?;
-    Ok((kept, values))
+
+    /// Looks at these rows, the first half before the second, and rejects those that fail.
+    fn find(&mut self, rows: Range<usize>, out: &mut Output) -> Result<()> {
+        let part = self.batch.rows().slice(rows.start, rows.len());
+        match self.compiled.evaluate(&part) {
+            Ok(values) => {
+                self.values.push(values);
+                self.good[rows].fill(true);
+                Ok(())
+            }
+            Err(error) if rows.len() < 2 => {
+                let reason = self.reason(rows.start, &error);
+                out.reject(self.batch, rows.start, reason)
+            }
+            Err(_) => {
+                let middle = rows.start + rows.len() / 2;
+                self.find(rows.start..middle, out)?;
+                self.find(middle..rows.end, out)
+            }
+        }
+    }
+
+    /// What failed, on which values of the columns that the expression reads, and why.
+    fn reason(&self, row: usize, error: &Error) -> String {
+        let schema = self.batch.rows().schema();
+        let mut places: Vec<usize> = self
+            .expr
+            .column_refs()
+            .iter()
+            .filter_map(|c| schema.index_of(&c.name).ok())
+            .collect();
+        places.sort_unstable();
+        let read = self.batch.rows().project(&places);
+        let values = match &read {
+            Ok(rows) if !places.is_empty() => format!(" on {}", shown_row(rows, row)),
+            _ => String::new(),
+        };
+        let why = error.details().join(" ");
+        // Libraries draw what they refuse over several lines; a reason is one.
+        let words = why
+            .split_whitespace()
+            .filter(|w| w.chars().any(|c| c != '~'));
+        let why = words.collect::<Vec<_>>().join(" ");
+        format!("{}{values}: {}", error.message(), why.trim_end_matches('.'))
+    }
+
+    fn finish(self) -> Result<(Batch, ArrayRef)> {
+        let kept = self.batch.filter(&BooleanArray::from(self.good))?;
+        let values: Vec<&dyn Array> = self.values.iter().map(AsRef::as_ref).collect();
+        let values = match values.as_slice() {
+            [] => new_empty_array(self.compiled.data_type()),
+            parts => concat(parts)?,
+        };
+        Ok((kept, values))
+    }
 }

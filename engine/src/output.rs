@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -76,7 +77,7 @@ impl Output {
     /// The row's error, where the policy is [`OnBadRow::Fail`].
     pub fn reject(&mut self, batch: &Batch, row: usize, reason: impl Into<String>) -> Result<()> {
         let position = batch.position(row);
-        let reason = reason.into();
+        let reason = shortened(reason.into(), REASON_CHARS);
         match self.policy {
             OnBadRow::Fail => {
                 return Err(Error::data(format!("{position}: {reason}"))
@@ -87,7 +88,7 @@ impl Output {
                 split: position.split.to_string(),
                 row: position.row,
                 reason,
-                data: row_as_json(batch, row)?,
+                data: row_as_json(batch.rows(), row),
             }),
         }
         self.rejected += 1;
@@ -97,6 +98,10 @@ impl Output {
     /// Refuses text that did not become a row, such as a malformed line, whose number is the letter's
     /// row; errors as [`Output::reject`].
     pub fn reject_text(&mut self, letter: DeadLetter) -> Result<()> {
+        let letter = DeadLetter {
+            reason: shortened(letter.reason, REASON_CHARS),
+            ..letter
+        };
         match self.policy {
             OnBadRow::Fail => {
                 return Err(Error::data(format!(
@@ -131,12 +136,44 @@ impl Output {
     }
 }
 
-fn row_as_json(batch: &Batch, row: usize) -> Result<String> {
+/// The most of a reason that is kept, in characters: it may quote a value of any size.
+const REASON_CHARS: usize = 300;
+
+/// The most of a row that a message shows, in characters.
+const SHOWN_CHARS: usize = 200;
+
+fn shortened(text: String, n_chars: usize) -> String {
+    match text.char_indices().nth(n_chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// A row as a message shows it: as JSON, and cut short where it is long.
+pub(crate) fn shown_row(rows: &RecordBatch, row: usize) -> String {
+    shortened(row_as_json(rows, row), SHOWN_CHARS)
+}
+
+/// A row as a JSON object; a column of a type that JSON does not know stands there as Arrow writes it.
+fn row_as_json(rows: &RecordBatch, row: usize) -> String {
+    let one = rows.slice(row, 1);
     let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
-    writer.write(&batch.rows().slice(row, 1))?;
-    writer.finish()?;
-    let bytes = writer.into_inner();
-    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    let written = writer.write(&one).and_then(|()| writer.finish());
+    match written {
+        Ok(()) => String::from_utf8_lossy(&writer.into_inner())
+            .trim_end()
+            .to_owned(),
+        Err(_) => {
+            let text = |column: &ArrayRef| array_value_to_string(column, 0).unwrap_or_default();
+            let schema = one.schema();
+            let values = schema.fields().iter().zip(one.columns());
+            let values: serde_json::Map<String, serde_json::Value> = values
+                .filter(|(_, column)| column.is_valid(0))
+                .map(|(field, column)| (field.name().clone(), text(column).into()))
+                .collect();
+            serde_json::Value::from(values).to_string()
+        }
+    }
 }
 
 /// The columns of dead letters: `node`, `split`, `row`, `reason`, `data`; see [`DeadLetter`].

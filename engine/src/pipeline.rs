@@ -288,6 +288,29 @@ impl Collection {
         Collection::new(self.pipeline.clone(), self.node, Port::DeadLetters)
     }
 
+    /// Writes the [`Collection::dead_letters`] to a sink, as the node `…/dead_letters`, and gives the rows
+    /// that were not rejected: the rest of the pipeline goes on from here.
+    ///
+    /// ```
+    /// # use mainstem_engine::{Pipeline, RunOptions, col, connectors, lit, testing::{show, table}};
+    /// let pipeline = Pipeline::new("rates");
+    /// let rows = pipeline.read("rows", connectors::from_record_batches(vec![table("n: 2, 0, 4")]));
+    /// let (dead, letters) = connectors::collect();
+    /// let (sink, good) = connectors::collect();
+    /// rows.with_column("part", lit(100) / col("n")).dead_letters_to(dead).write(sink);
+    /// pipeline.run(&RunOptions::new().workers(1))?;
+    /// assert_eq!(show(&good.take()[0]), "n: 2, 4\npart: 50, 25");
+    /// assert_eq!(letters.take()[0].num_rows(), 1);
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn dead_letters_to(&self, sink: impl Sink + 'static) -> Collection {
+        let of = Arc::clone(&self.pipeline.lock().nodes[self.node].id);
+        let letters = self.dead_letters();
+        letters.named(format!("{of}/dead_letters")).write(sink);
+        self.clone()
+    }
+
     /// Keeps the rows on disk once they have been made, so that later phases do not make them anew.
     ///
     /// Worth it where the rows are expensive to make, or where the source cannot be read twice.

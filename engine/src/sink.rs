@@ -70,6 +70,13 @@ pub trait SinkWriter: Send {
     /// Ends the run, and the publication is aborted.
     fn write(&mut self, rows: &RecordBatch) -> Result<()>;
 
+    /// How many bytes of memory the writer keeps, about, such as rows of a group that is not full yet.
+    ///
+    /// The engine asks after every call and holds it against the memory budget of the run.
+    fn buffered_bytes(&self) -> u64 {
+        0
+    }
+
     /// Closes what is open; called once, after the last row.
     ///
     /// # Errors

@@ -57,6 +57,9 @@ pub struct Properties {
     pub concurrency: usize,
     /// It keeps rows or results between batches.
     pub stateful: bool,
+    /// Rows leave only in the call that takes in the rows they are made from, so that once a batch has been
+    /// taken in nothing of it comes later. Always so where `row_wise`; false, the default, is always safe.
+    pub immediate: bool,
     /// It is plain data: false for what holds a closure, which cannot leave this process.
     pub portable: bool,
     /// How rows are dealt to the workers before it.
@@ -74,6 +77,7 @@ impl Default for Properties {
             blocking: false,
             concurrency: 1,
             stateful: false,
+            immediate: false,
             portable: true,
             distribution: Distribution::Keep,
             n_inputs: Some(1),
@@ -87,6 +91,7 @@ impl Properties {
     pub fn row_wise() -> Self {
         Self {
             row_wise: true,
+            immediate: true,
             ..Self::default()
         }
     }
@@ -116,6 +121,13 @@ impl Properties {
     #[must_use]
     pub fn distribution(mut self, distribution: Distribution) -> Self {
         self.distribution = distribution;
+        self
+    }
+
+    /// Sets whether rows leave only in the call that takes in the rows they are made from.
+    #[must_use]
+    pub fn immediate(mut self, immediate: bool) -> Self {
+        self.immediate = immediate;
         self
     }
 

@@ -65,7 +65,7 @@ impl Common {
     }
 
     pub(crate) fn run_options(&self) -> RunOptions {
-        let options = RunOptions::new();
+        let options = RunOptions::new().stop_on_ctrl_c(true);
         match self.workers {
             Some(workers) => options.workers(workers),
             None => options,

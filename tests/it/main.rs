@@ -1,6 +1,8 @@
 //! What must hold for the whole tree: tidiness, documents, and the graph from end to end.
 
 #[cfg(test)]
+mod errors;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod laws;
@@ -8,5 +10,7 @@ mod laws;
 mod readme;
 #[cfg(test)]
 mod sources;
+#[cfg(test)]
+mod stopping;
 #[cfg(test)]
 mod tidy;

@@ -16,7 +16,7 @@ use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::expression::check_column;
-use crate::output::Output;
+use crate::output::{Output, shown_row};
 use crate::pipeline::Collection;
 use crate::transform::{Description, Operator, Properties, Transform};
 
@@ -217,12 +217,14 @@ fn read_rows<I: DeserializeOwned>(batch: Batch, out: &mut Output) -> Result<(Bat
         match outcome {
             Ok(mut one) => rows.append(&mut one),
             Err(error) => {
-                let wanted = std::any::type_name::<I>();
-                out.reject(
-                    &batch,
-                    row,
-                    format!("the row is not a {wanted}: {}", error.message()),
-                )?;
+                let wanted = std::any::type_name::<I>().rsplit("::").next();
+                let reason = format!(
+                    "{} is not a {}: {}",
+                    shown_row(batch.rows(), row),
+                    wanted.unwrap_or_default(),
+                    error.message()
+                );
+                out.reject(&batch, row, reason)?;
             }
         }
     }
@@ -292,11 +294,8 @@ mod tests {
         assert_eq!(show(&kept), "grams: 453.59237\nsex: 'm'");
         let dead = out.take_dead_letters();
         assert_eq!((dead.len(), dead[0].row), (1, 0));
-        assert!(
-            dead[0].reason.starts_with("the row is not a "),
-            "{}",
-            dead[0].reason
-        );
+        let expected = r#"{"sex":"f"} is not a Birth: "#;
+        assert!(dead[0].reason.starts_with(expected), "{}", dead[0].reason);
     }
 
     #[test]

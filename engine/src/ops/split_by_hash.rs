@@ -97,7 +97,9 @@ impl Transform for SplitByHash {
     }
 
     fn properties(&self) -> Properties {
-        Properties::default().ports(self.parts.iter().map(|(name, _)| name))
+        Properties::default()
+            .immediate(true)
+            .ports(self.parts.iter().map(|(name, _)| name))
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

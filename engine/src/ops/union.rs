@@ -69,6 +69,7 @@ impl Transform for Union {
     fn properties(&self) -> Properties {
         Properties {
             n_inputs: None,
+            immediate: true,
             ..Properties::default()
         }
     }

@@ -149,7 +149,7 @@ mod tests {
         .assert_eq(&show(&rows));
         let dead = out.take_dead_letters();
         assert_eq!((dead.len(), dead[0].row), (1, 1));
-        expect![[r#"expression `Int32(10) / a` failed: Divide by zero error."#]]
+        expect![[r#"expression `Int32(10) / a` failed on {"a":0}: Divide by zero error"#]]
             .assert_eq(&dead[0].reason);
         assert_eq!(dead[0].data, r#"{"a":0}"#);
     }
@@ -159,7 +159,7 @@ mod tests {
         let divide = WithColumn::new("c", lit(10) / col("a"));
         let error = run_transform(&divide, &table("a: 1, 0, 5"), OnBadRow::Fail).unwrap_err();
         expect![[r#"
-            rows in memory, row 1: expression `Int32(10) / a` failed: Divide by zero error.
+            rows in memory, row 1: expression `Int32(10) / a` failed on {"a":0}: Divide by zero error
               Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]]
         .assert_eq(&error.to_string());
     }

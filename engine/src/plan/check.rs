@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
 use crate::output::{OnBadRow, dead_letter_schema};
+use crate::runner::guard;
 
 /// The output schema of each node.
 pub(super) fn check(graph: &Graph) -> Result<Vec<Option<SchemaRef>>> {
@@ -20,7 +21,8 @@ pub(super) fn check(graph: &Graph) -> Result<Vec<Option<SchemaRef>>> {
                 .into_iter()
                 .map(|e| e.at_node(&node.id)),
         );
-        match check_node(graph, node, &schemas) {
+        // A source or a transform of the user's may panic while it is asked for its schema.
+        match guard(&node.id, || check_node(graph, node, &schemas)) {
             Ok(schema) => schemas.push(schema),
             Err(error) => {
                 errors.extend(error.errors().iter().map(|e| e.clone().at_node(&node.id)));

@@ -58,6 +58,27 @@ impl Plan {
         explain::text(self)
     }
 
+    /// [`Plan::explain`], after what the options mean for this plan: workers, memory budget, and how much of
+    /// it each source may have in flight.
+    ///
+    /// ```
+    /// # use mainstem_engine::{Pipeline, RunOptions, connectors, testing::table};
+    /// let pipeline = Pipeline::new("births");
+    /// let (sink, _) = connectors::collect();
+    /// pipeline.read("births", connectors::from_record_batches(vec![table("age: 30")])).write(sink);
+    /// let options = RunOptions::new().workers(2).memory_bytes(100_000_000);
+    /// let text = pipeline.plan()?.explain_with(&options);
+    /// assert!(text.starts_with(
+    ///     "2 workers, memory budget 100.0 MB\n  \
+    ///      phase 1: at most 25.0 MB of rows in flight, 12.5 MB for each source and worker\n\n\
+    ///      pipeline \"births\": 1 phase\n"
+    /// ));
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
+    pub fn explain_with(&self, options: &RunOptions) -> String {
+        format!("{}\n{}", runner::explain(self, options), self.explain())
+    }
+
     /// The graph as a Mermaid flowchart, a group per phase.
     pub fn explain_mermaid(&self) -> String {
         explain::mermaid(self)

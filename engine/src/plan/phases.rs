@@ -34,6 +34,19 @@ pub(crate) struct Chain {
 }
 
 impl Phase {
+    /// How many feeds it reads on each worker: sources, and kept rows by the port they left by.
+    pub(crate) fn n_feeds(&self, graph: &Graph) -> usize {
+        let kept = self.nodes.iter().flat_map(|&i| self.inputs(graph, i));
+        let kept: BTreeSet<_> = kept
+            .filter(|e| self.kept.contains(&e.from))
+            .map(|e| (e.from, e.port))
+            .collect();
+        let sources = self.nodes.iter().filter(|&i| {
+            matches!(graph.nodes[*i].stage, Stage::Source(_)) && !self.kept.contains(i)
+        });
+        kept.len() + sources.count()
+    }
+
     /// The edges of the phase that end in `node`; none for a node that stands for kept rows.
     pub(crate) fn inputs<'a>(&self, graph: &'a Graph, node: NodeIndex) -> &'a [crate::graph::Edge] {
         if self.kept.contains(&node) {

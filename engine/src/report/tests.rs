@@ -10,19 +10,19 @@ use crate::error::Error;
 fn the_table_fits_a_terminal_and_marks_the_slowest_node() {
     let text = sample::report(None).to_string();
     expect![[r#"
-        ┌───────┬──────────┬──────────────┬─────────┬──────────┬──────────┬─────────┬────────┬─────────┬────────┬────────┐
-        │ phase ┆ node     ┆ kind         ┆ rows in ┆ rows out ┆ rejected ┆   bytes ┆  state ┆    rate ┆   busy ┆  share │
-        ╞═══════╪══════════╪══════════════╪═════════╪══════════╪══════════╪═════════╪════════╪═════════╪════════╪════════╡
-        │ 1     ┆ births   ┆ parquet      ┆     2 M ┆      2 M ┆        0 ┆   80 MB ┆    0 B ┆   1 M/s ┆    2 s ┆   11 % │
-        │ 1     ┆ clean    ┆ filter       ┆     2 M ┆   1.99 M ┆       31 ┆   80 MB ┆    0 B ┆   1 M/s ┆    2 s ┆   11 % │
-        │ 1     ┆ features ┆ fit          ┆  1.99 M ┆        0 ┆        0 ┆ 79.6 MB ┆ 1.2 MB ┆ 369 k/s ┆  5.4 s ┆ ▶ 31 % │
-        │ 1     ┆ dead     ┆ csv_sink     ┆      31 ┆        0 ┆        0 ┆ 1.24 kB ┆    0 B ┆       - ┆    0 s ┆    0 % │
-        │ 2     ┆ load     ┆ provide      ┆       0 ┆        0 ┆        0 ┆     0 B ┆    0 B ┆       - ┆  80 ms ┆  < 1 % │
-        │ 2     ┆ births   ┆ parquet      ┆     2 M ┆      2 M ┆        0 ┆   80 MB ┆    0 B ┆   1 M/s ┆    2 s ┆   11 % │
-        │ 2     ┆ clean    ┆ filter       ┆     2 M ┆   1.99 M ┆       31 ┆   80 MB ┆    0 B ┆   1 M/s ┆    2 s ┆   11 % │
-        │ 2     ┆ <sc…out" ┆ featurize    ┆  1.99 M ┆   1.99 M ┆        0 ┆ 79.6 MB ┆    0 B ┆   1 M/s ┆ 1.99 s ┆   11 % │
-        │ 2     ┆ out      ┆ parquet_sink ┆  1.99 M ┆        0 ┆        0 ┆ 79.6 MB ┆    0 B ┆   1 M/s ┆ 1.99 s ┆   11 % │
-        └───────┴──────────┴──────────────┴─────────┴──────────┴──────────┴─────────┴────────┴─────────┴────────┴────────┘
+        ┌───────┬──────────────────────┬─────────┬──────────┬─────────┬────────┬─────────┬────────┬────────┐
+        │ phase ┆ node                 ┆ rows in ┆ rows out ┆   bytes ┆  state ┆    rate ┆   busy ┆  share │
+        ╞═══════╪══════════════════════╪═════════╪══════════╪═════════╪════════╪═════════╪════════╪════════╡
+        │ 1     ┆ births               ┆     2 M ┆      2 M ┆   80 MB ┆    0 B ┆   1 M/s ┆    2 s ┆   11 % │
+        │ 1     ┆ clean                ┆     2 M ┆   1.99 M ┆   80 MB ┆    0 B ┆   1 M/s ┆    2 s ┆   11 % │
+        │ 1     ┆ features             ┆  1.99 M ┆        0 ┆ 79.6 MB ┆ 1.2 MB ┆ 369 k/s ┆  5.4 s ┆ ▶ 31 % │
+        │ 1     ┆ dead                 ┆      31 ┆        0 ┆ 1.24 kB ┆    0 B ┆       - ┆    0 s ┆    0 % │
+        │ 2     ┆ load                 ┆       0 ┆        0 ┆     0 B ┆    0 B ┆       - ┆  80 ms ┆  < 1 % │
+        │ 2     ┆ births               ┆     2 M ┆      2 M ┆   80 MB ┆    0 B ┆   1 M/s ┆    2 s ┆   11 % │
+        │ 2     ┆ clean                ┆     2 M ┆   1.99 M ┆   80 MB ┆    0 B ┆   1 M/s ┆    2 s ┆   11 % │
+        │ 2     ┆ <script>a…t> & "out" ┆  1.99 M ┆   1.99 M ┆ 79.6 MB ┆    0 B ┆   1 M/s ┆ 1.99 s ┆   11 % │
+        │ 2     ┆ out                  ┆  1.99 M ┆        0 ┆ 79.6 MB ┆    0 B ┆   1 M/s ┆ 1.99 s ┆   11 % │
+        └───────┴──────────────────────┴─────────┴──────────┴─────────┴────────┴─────────┴────────┴────────┘
         pipeline "learn & predict" finished in 3.2 s with 2 workers: 4 M rows read (1.25 M/s), at most 210 MB
         ▶ slowest: features in phase 1, 31 % of all busy time
         clean: 31 of 2,000,000 rows rejected
@@ -290,7 +290,7 @@ fn files_are_written_whole_or_not_at_all() {
     let place = folder.path().display().to_string();
     expect![[r#"
         the report cannot be written to "…/not there/run.html"
-          No such file or directory (os error 2) at path "…/not there/.tmpyhI8h8".
+          The system says: entity not found.
           Hint: Its folder must be there and may be written to."#]]
     .assert_eq(&error.replace(&place, "…"));
     let error = super::check_place(folder.path()).unwrap_err().to_string();

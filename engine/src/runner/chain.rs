@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::failure::guard;
+use super::memory::Account;
 use super::metrics::NodeMetrics;
 use crate::batch::Batch;
 use crate::error::Result;
@@ -20,6 +21,7 @@ pub(crate) struct Member {
     operator: Box<dyn Operator>,
     out: Output,
     metrics: Arc<NodeMetrics>,
+    state: Account,
 }
 
 impl Member {
@@ -29,6 +31,7 @@ impl Member {
         operator: Box<dyn Operator>,
         policy: OnBadRow,
         metrics: Arc<NodeMetrics>,
+        state: Account,
     ) -> Self {
         Self {
             node,
@@ -36,6 +39,7 @@ impl Member {
             operator,
             out: Output::new(policy),
             metrics,
+            state,
         }
     }
 }
@@ -72,9 +76,11 @@ impl RunningChain {
                 operator,
                 out,
                 metrics,
+                state,
                 ..
             } = &mut self.members[place];
             metrics.timed(|| guard(id, || operator.on_watermark(watermark, out)))?;
+            state.holds(operator.state_bytes())?;
             self.pass_on(place, None, emitted)?;
         }
         Ok(())
@@ -92,12 +98,14 @@ impl RunningChain {
             operator,
             out,
             metrics,
+            state,
             ..
         } = &mut self.members[place];
         metrics.took_in(&batch);
         // Dead letters hold the credit and the place of the rows they came from.
         let origin = batch.clone();
         metrics.timed(|| guard(id, || operator.on_batch(port, batch, out)))?;
+        state.holds(operator.state_bytes())?;
         self.pass_on(place, Some(&origin), emitted)
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::feed::Lease;
+
 type Waker = Box<dyn Fn() + Send + Sync>;
 
 /// The credit of one source instance.
@@ -34,12 +36,15 @@ impl Credit {
     }
 
     /// Takes `n_bytes`; a single batch may exceed the limit, or a large row could never pass.
-    pub(crate) fn take(self: &Arc<Self>, n_bytes: u64) -> Permit {
+    ///
+    /// The permit keeps the lease too: a split is not over while rows of it are under way.
+    pub(crate) fn take(self: &Arc<Self>, n_bytes: u64, lease: Option<Arc<Lease>>) -> Permit {
         let used = self.used.fetch_add(n_bytes, SeqCst) + n_bytes;
         self.peak.fetch_max(used, SeqCst);
         Permit(Arc::new(Held {
             credit: Arc::clone(self),
             n_bytes,
+            _lease: lease,
         }))
     }
 
@@ -76,6 +81,7 @@ pub(crate) struct Permit(#[expect(dead_code, reason = "held for its Drop")] Arc<
 struct Held {
     credit: Arc<Credit>,
     n_bytes: u64,
+    _lease: Option<Arc<Lease>>,
 }
 
 impl Drop for Held {
@@ -109,7 +115,7 @@ mod tests {
         credit.set_waker(move || {
             count.fetch_add(1, SeqCst);
         });
-        let first = credit.take(150);
+        let first = credit.take(150, None);
         let second = first.clone();
         assert!(!credit.is_ready());
         drop(first);

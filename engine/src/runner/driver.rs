@@ -12,6 +12,7 @@ use super::cancel::{CancelToken, CtrlC};
 use super::chain::Exit;
 use super::dataflow::{self, Part, Shared};
 use super::failure::{Failure, guard};
+use super::memory::{Account, Credits, Memory, size};
 use super::metrics::NodeMetrics;
 use super::parts::{Kit, Workshop};
 use super::pool::WorkPool;
@@ -41,16 +42,28 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
         stops.push(token.clone());
         CtrlC::cancels(token)
     });
+    let memory = Memory::new(&plan.graph, options.budget());
+    for phase in &plan.phases {
+        Credits::share(options, memory.budget(), phase.n_feeds(&plan.graph))?;
+    }
+    tracing::info!(
+        workers = options.workers,
+        memory = size(memory.budget()),
+        phases = plan.phases.len(),
+        "run starts"
+    );
     let mut driver = Driver {
         plan,
         options,
-        watch: Watch::start(plan, options)?,
+        watch: Watch::start(plan, options, &memory)?,
         shared: Shared {
             failure: Arc::new(Failure::stopped_by(stops)),
             compute: WorkPool::new("pool", options.workers)?,
         },
         scratch: tempfile::Builder::new().prefix("mainstem-").tempdir()?,
         artifacts: Artifacts::none(),
+        memory,
+        accounts: Vec::new(),
         kept: BTreeMap::new(),
         publications: Vec::new(),
     };
@@ -81,6 +94,9 @@ struct Driver<'a> {
     shared: Shared,
     scratch: TempDir,
     artifacts: Artifacts,
+    memory: Arc<Memory>,
+    /// What artifacts keep, to the end of the run.
+    accounts: Vec<Account>,
     kept: BTreeMap<Exit, Spooled>,
     publications: Vec<(NodeIndex, Box<dyn Publication>)>,
 }
@@ -169,13 +185,22 @@ impl Driver<'_> {
     }
 
     fn run_dataflow(&self, number: usize, phase: &Phase) -> Result<Kit> {
+        let budget = self.memory.budget();
+        let credits = Credits::share(self.options, budget, phase.n_feeds(self.graph()))?;
+        self.memory.begin_phase(credits);
+        tracing::debug!(
+            each = size(credits.each),
+            all = size(credits.total),
+            "rows in flight"
+        );
         let workshop = Workshop {
             graph: self.graph(),
             phase,
             artifacts: &self.artifacts,
             kept: &self.kept,
             publications: &self.publications,
-            credit_bytes: self.options.credit_bytes,
+            memory: &self.memory,
+            credit_bytes: credits.each,
             n_workers: self.options.workers,
         };
         let kit = workshop.kit(self.spools(number, phase)?)?;
@@ -224,7 +249,10 @@ impl Driver<'_> {
         for &index in &phase.ends {
             if let Some(analysis) = kit.analyses.get(&index) {
                 let id = Arc::clone(&self.graph().nodes[index].id);
-                let value = guard(&id, || analysis.finish())?;
+                let (value, n_bytes) = guard(&id, || analysis.finish())?;
+                let mut account = self.memory.account(index);
+                account.holds(n_bytes)?;
+                self.accounts.push(account);
                 self.artifacts.insert(id, value);
             }
         }

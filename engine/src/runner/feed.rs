@@ -1,7 +1,8 @@
 //! Where the rows of a phase come from: the splits of a source, or rows kept by an earlier phase.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::metrics::{Expected, NodeMetrics};
 use crate::batch::{Batch, SplitKey};
@@ -17,12 +18,59 @@ pub(crate) trait Feed: Send + Sync {
 
     /// What will have been read in the end, where that is known.
     fn expected(&self) -> Expected;
+
+    /// Which of its splits are over; `None` where it does not know.
+    fn ended(&self) -> Option<Arc<Ended>> {
+        None
+    }
 }
 
 /// An open part.
 pub(crate) trait FeedReader: Send {
     /// The next rows; `None` at the end.
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<Batch>>;
+
+    /// What says that the split is over once all holders have dropped it; the rows hold it too.
+    fn lease(&self) -> Option<Arc<Lease>> {
+        None
+    }
+}
+
+/// Which splits of a source are over: read to their end, and every row of them taken in wherever it went.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    all_before: AtomicU32,
+    later: Mutex<BTreeSet<u32>>,
+}
+
+impl Ended {
+    /// All splits before this one are over.
+    pub(crate) fn all_before(&self) -> u32 {
+        self.all_before.load(SeqCst)
+    }
+
+    fn add(&self, split: u32) {
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        later.insert(split);
+        let mut next = self.all_before.load(SeqCst);
+        while later.remove(&next) {
+            next += 1;
+        }
+        self.all_before.store(next, SeqCst);
+    }
+}
+
+/// Held by the reader of a split and by all that is made of its rows.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    ended: Arc<Ended>,
+    split: u32,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.ended.add(self.split);
+    }
 }
 
 /// The splits of a source.
@@ -34,6 +82,7 @@ pub(crate) struct SourceFeed {
     taken: AtomicUsize,
     id: Arc<str>,
     metrics: Arc<NodeMetrics>,
+    ended: Arc<Ended>,
 }
 
 impl SourceFeed {
@@ -52,6 +101,7 @@ impl SourceFeed {
             taken: AtomicUsize::new(0),
             id: Arc::clone(id),
             metrics: Arc::clone(metrics),
+            ended: Arc::default(),
         })
     }
 }
@@ -69,13 +119,19 @@ impl Feed for SourceFeed {
         let number = |n: usize| {
             u32::try_from(n).map_err(|_| Error::pipeline(format!("{n} splits are too many")))
         };
+        let key = SplitKey {
+            source: number(self.node)?,
+            split: number(place)?,
+            branch: 0,
+        };
+        let lease = Arc::new(Lease {
+            ended: Arc::clone(&self.ended),
+            split: key.split,
+        });
         Ok(Some(Box::new(SplitFeedReader {
             reader,
-            key: SplitKey {
-                source: number(self.node)?,
-                split: number(place)?,
-                branch: 0,
-            },
+            key,
+            lease,
             name: Arc::from(split.name.as_str()),
             next_row: 0,
             told: Told::default(),
@@ -89,11 +145,16 @@ impl Feed for SourceFeed {
             n_bytes: self.splits.iter().map(|s| s.n_bytes).sum(),
         }
     }
+
+    fn ended(&self) -> Option<Arc<Ended>> {
+        Some(Arc::clone(&self.ended))
+    }
 }
 
 struct SplitFeedReader {
     reader: Box<dyn SplitReader>,
     key: SplitKey,
+    lease: Arc<Lease>,
     name: Arc<str>,
     next_row: u64,
     told: Told,
@@ -136,5 +197,9 @@ impl FeedReader for SplitFeedReader {
             Arc::clone(&self.name),
             first_row,
         )))
+    }
+
+    fn lease(&self) -> Option<Arc<Lease>> {
+        Some(Arc::clone(&self.lease))
     }
 }

@@ -76,14 +76,10 @@ impl NodeMetrics {
         done
     }
 
-    /// One instance of the node kept `before` bytes between calls and keeps `now`.
-    pub(crate) fn state_changed(&self, before: u64, now: u64) {
-        let added = now.wrapping_sub(before);
-        let all = self
-            .state_bytes
-            .fetch_add(added, Relaxed)
-            .wrapping_add(added);
-        self.peak_state_bytes.fetch_max(all, Relaxed);
+    /// What all instances of the node keep between calls, now and at most.
+    pub(crate) fn keeps(&self, n_bytes: u64, peak: u64) {
+        self.state_bytes.store(n_bytes, Relaxed);
+        self.peak_state_bytes.store(peak, Relaxed);
     }
 
     pub(crate) fn trained(&self, done: u64, total: u64) {
@@ -178,21 +174,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_of_the_state_is_that_of_all_instances_together() {
-        let metrics = NodeMetrics::default();
-        metrics.state_changed(0, 70);
-        metrics.state_changed(0, 50);
-        metrics.state_changed(70, 10);
-        let counts = metrics.now();
-        assert_eq!((counts.state_bytes, counts.peak_state_bytes), (60, 120));
-    }
-
-    #[test]
     fn credit_in_use_is_summed_and_its_peak_is_of_one_instance() {
         let metrics = NodeMetrics::default();
         let credits = [Credit::new(100), Credit::new(100)];
         credits.iter().for_each(|c| metrics.holds(c));
-        let held = [credits[0].take(40), credits[1].take(30)];
+        let held = [credits[0].take(40, None), credits[1].take(30, None)];
         let counts = metrics.now();
         assert_eq!((counts.credit_bytes, counts.peak_credit_bytes), (70, 40));
         drop(held);

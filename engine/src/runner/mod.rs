@@ -1,5 +1,6 @@
 //! Runs a plan: phase by phase, each a dataflow on timely workers.
 
+mod analysis;
 mod cancel;
 mod chain;
 mod container;
@@ -11,6 +12,7 @@ mod exchange;
 mod failure;
 mod feed;
 mod machine;
+mod memory;
 pub(crate) mod metrics;
 mod options;
 mod parts;
@@ -23,7 +25,13 @@ mod watch;
 
 pub use cancel::CancelToken;
 pub(crate) use driver::run;
+pub(crate) use failure::guard;
+pub(crate) use options::explain;
 pub use options::{Progress, RunOptions};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tracing_tests;
+#[cfg(test)]
+mod watch_tests;

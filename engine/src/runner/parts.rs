@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::analysis::RunningAnalysis;
 use super::chain::{Exit, Member, RunningChain};
 use super::credit::Credit;
 use super::dataflow::{ChainPart, EndPart, FeedPart, Part};
-use super::ends::{EndWriter, RunningAnalysis, SinkEnd};
+use super::ends::{EndWriter, SinkEnd};
 use super::failure::guard;
-use super::feed::{Feed, SourceFeed};
+use super::feed::{Ended, Feed, SourceFeed};
+use super::memory::Memory;
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
 use super::spool::{Spool, Spooled};
@@ -26,6 +28,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) artifacts: &'a Artifacts,
     pub(crate) kept: &'a BTreeMap<Exit, Spooled>,
     pub(crate) publications: &'a [(NodeIndex, Box<dyn Publication>)],
+    pub(crate) memory: &'a Arc<Memory>,
     pub(crate) credit_bytes: u64,
     pub(crate) n_workers: usize,
 }
@@ -71,7 +74,10 @@ impl Workshop<'_> {
                 }
                 Stage::Analysis(analysis) => {
                     let analyzer = guard(&node.id, || analysis.build(self.artifacts))?;
-                    kit.analyses.insert(index, RunningAnalysis::new(analyzer));
+                    let account = self.memory.account(index);
+                    let ended = self.ended(&kit, index).unwrap_or_default();
+                    let running = RunningAnalysis::new(analyzer, account, ended);
+                    kit.analyses.insert(index, running);
                 }
                 Stage::Transform(transform) => {
                     let properties = transform.properties();
@@ -202,6 +208,7 @@ impl Workshop<'_> {
                 operator,
                 self.policy(index),
                 metrics,
+                self.memory.account(index),
             ))
         };
         Ok(RunningChain::new(
@@ -238,10 +245,36 @@ impl Workshop<'_> {
                     .find(|(of, _)| *of == index)
                     .ok_or_else(|| Error::bug("a sink has no publication").at_node(&node.id))?;
                 let writer = guard(&node.id, || publication.writer(worker))?;
-                Ok(Some(Box::new(SinkEnd(writer))))
+                let account = self.memory.account(index);
+                Ok(Some(Box::new(SinkEnd::new(writer, account))))
             }
             Stage::Source(_) | Stage::Transform(_) | Stage::Trainer(_) | Stage::Step(_) => Ok(None),
         }
+    }
+
+    /// What says which splits are over, by source, where the rows that reach `end` come straight from
+    /// sources: no operator before it holds rows back, or makes rows whose split is not known.
+    fn ended(&self, kit: &Kit, end: NodeIndex) -> Option<BTreeMap<u32, Arc<Ended>>> {
+        let mut all = BTreeMap::new();
+        let mut open = vec![end];
+        while let Some(index) = open.pop() {
+            for edge in self.phase.inputs(self.graph, index) {
+                let node = &self.graph.nodes[edge.from];
+                match (&node.stage, edge.port) {
+                    (Stage::Source(_), Port::Out(_)) => {
+                        let feed = kit.feeds.get(&(edge.from, edge.port))?;
+                        all.insert(u32::try_from(edge.from).ok()?, feed.ended()?);
+                    }
+                    (Stage::Transform(_), Port::Out(_))
+                        if node.properties().immediate && !self.phase.kept.contains(&edge.from) =>
+                    {
+                        open.push(edge.from);
+                    }
+                    _ => return None,
+                }
+            }
+        }
+        Some(all)
     }
 
     fn read_edges(&self) -> impl Iterator<Item = Exit> + '_ {

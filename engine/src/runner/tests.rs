@@ -23,6 +23,11 @@ use crate::{
     SplitReader, Trainer, TrainingContext, TrainingRows, Transform, Watermark,
 };
 
+mod counters;
+mod faults;
+mod memory;
+mod stopping;
+
 /// Splits of batches; a split may fail or panic after its last batch.
 #[derive(Clone, Debug)]
 struct Script {
@@ -490,7 +495,7 @@ fn dead_letters_carry_node_position_reason_and_row() {
         node: 'with_column'
         split: 'split 0'
         row: 4
-        reason: 'expression `Int32(8) / (n - Int32(4))` failed: Divide by zero error.'
+        reason: 'expression `Int32(8) / (n - Int32(4))` failed on {"n":4}: Divide by zero error'
         data: '{"k":4,"n":4}'"#]]
     .assert_eq(&show(&dead.rows().unwrap()));
 }
@@ -720,7 +725,7 @@ fn an_error_of_an_operator_is_the_error_of_the_run() {
             .write(basket)
     });
     expect![[r#"
-        split 0, row 777: expression `Int32(1) / (n - Int32(777)) >= Int32(0)` failed: Divide by zero error.
+        split 0, row 777: expression `Int32(1) / (n - Int32(777)) >= Int32(0)` failed on {"n":777}: Divide by zero error
           in transform "filter"
           Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]]
     .assert_eq(&error.to_string());

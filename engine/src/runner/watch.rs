@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::RunOptions;
 use super::machine::{ProcessMemory, this_machine};
+use super::memory::Memory;
 use super::metrics::NodeMetrics;
 use super::progress::{Display, Standing};
 use super::time_line::Recorder;
@@ -56,6 +57,7 @@ struct State {
     recording: Due,
     display: Display,
     showing: Due,
+    budget: Arc<Memory>,
     memory: ProcessMemory,
     peak_memory_bytes: u64,
     #[cfg(feature = "prometheus")]
@@ -91,6 +93,7 @@ struct WatchedPhase {
 }
 
 struct WatchedNode {
+    index: NodeIndex,
     outline: NodeReport,
     metrics: Arc<NodeMetrics>,
     standing: Standing,
@@ -98,7 +101,11 @@ struct WatchedNode {
 
 impl<'a> Watch<'a> {
     /// Begins to watch. Fails where a report that is asked for could not be written at the end.
-    pub(crate) fn start(plan: &'a Plan, options: &'a RunOptions) -> Result<Self> {
+    pub(crate) fn start(
+        plan: &'a Plan,
+        options: &'a RunOptions,
+        budget: &Arc<Memory>,
+    ) -> Result<Self> {
         options.check_report_places()?;
         let pipeline = plan.graph.name.clone();
         let state = State {
@@ -108,6 +115,7 @@ impl<'a> Watch<'a> {
             recording: Due::default(),
             showing: Due::default(),
             display: Display::new(options.progress),
+            budget: Arc::clone(budget),
             memory: ProcessMemory::new(),
             peak_memory_bytes: 0,
             #[cfg(feature = "prometheus")]
@@ -171,6 +179,7 @@ impl<'a> Watch<'a> {
                 recorder.watch(id, number, role, Arc::clone(metrics));
             }
             watched.nodes.push(WatchedNode {
+                index,
                 outline,
                 metrics: Arc::clone(metrics),
                 standing: Standing::default(),
@@ -290,9 +299,19 @@ impl State {
     }
 
     fn record(&mut self, at: Duration) {
+        self.ask_for_states();
         let memory = self.memory.now();
         self.peak_memory_bytes = self.peak_memory_bytes.max(memory);
         self.recorder.record(at, memory);
+    }
+
+    /// Notes what the nodes of the phase that is under way keep.
+    fn ask_for_states(&self) {
+        let under_way = self.phases.last().filter(|p| p.wall.is_none());
+        for node in under_way.iter().flat_map(|p| &p.nodes) {
+            let (kept, peak) = (self.budget.kept(node.index), self.budget.peak(node.index));
+            node.metrics.keeps(kept, peak);
+        }
     }
 
     /// Shows how far the sources and trainers of the phase are that is under way.

@@ -39,12 +39,12 @@ fn read_some(
             },
         };
         if let Some(batch) = open.next_batch(&mut out)? {
-            reader = Some(open);
             if batch.n_rows() > 0 {
                 metrics.took_in(&batch);
-                let permit = credit.take(batch.n_bytes());
+                let permit = credit.take(batch.n_bytes(), open.lease());
                 batches.push(batch.with_permit(Some(permit)));
             }
+            reader = Some(open);
         }
     }
     let rejected = metrics.count(&mut out);

@@ -1,0 +1,228 @@
+//! The budget of a run: what is counted, what happens where it does not suffice, and what does not pile up.
+
+use super::*;
+
+/// Keeps all rows until the input ends.
+#[derive(Clone, Debug)]
+struct Hoard;
+
+impl Transform for Hoard {
+    fn describe(&self) -> Description {
+        Description::new("hoard", Value::Null)
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Ok(SchemaRef::clone(&inputs[0]))
+    }
+
+    fn build(&self, _: &Artifacts) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Hoarder::default()))
+    }
+}
+
+#[derive(Default)]
+struct Hoarder {
+    rows: Vec<RecordBatch>,
+    n_bytes: u64,
+}
+
+impl Operator for Hoarder {
+    fn on_batch(&mut self, _: usize, batch: Batch, _: &mut Output) -> Result<()> {
+        self.n_bytes += batch.n_bytes();
+        self.rows.push(batch.rows().clone());
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        if watermark.is_end() {
+            self.n_bytes = 0;
+            for rows in self.rows.drain(..) {
+                out.push(Batch::new(rows));
+            }
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+}
+
+/// 40 batches of 1,000 rows of 16 bytes: 640,000 bytes.
+fn rows(p: &Pipeline) -> Collection {
+    p.read("numbers", Script::numbers(20, &[1000, 1000]))
+}
+
+#[test]
+fn the_peak_of_what_a_node_kept_is_reported() {
+    for workers in 1..=3 {
+        let basket = Basket::default();
+        let report = run(workers, |p| {
+            let kept = rows(p).apply(Hoard);
+            kept.write(basket.clone());
+        })
+        .unwrap();
+        let peak = report.node("hoard").unwrap().peak_state_bytes;
+        assert_eq!((peak, basket.sorted().len()), (640_000, 40_000));
+        assert_eq!(report.node("numbers").unwrap().peak_state_bytes, 0);
+    }
+}
+
+#[test]
+fn a_state_beyond_the_budget_ends_the_run_with_node_figure_and_remedy() {
+    for workers in 1..=3 {
+        let pipeline = Pipeline::new("test");
+        let basket = Basket::default();
+        let kept = rows(&pipeline).apply(Hoard);
+        kept.write(basket.clone());
+        let small = options(workers).credit_bytes(20_000).memory_bytes(500_000);
+        let error = pipeline.run(&small).unwrap_err();
+        assert!(error.is_environment() && basket.rows().is_none());
+        if workers == 1 {
+            expect![[r#"
+                the nodes of the run keep 496.0 kB in memory, expected at most 480.0 kB
+                  in transform "hoard"
+                  The budget is 500.0 kB, of which 20.0 kB are for rows in flight.
+                  Kept most: 496.0 kB by "hoard".
+                  Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());
+        }
+        assert!(
+            error.to_string().contains("in transform \"hoard\""),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn many_sources_share_what_is_for_rows_in_flight() {
+    let pipeline = Pipeline::new("test");
+    let basket = Basket::default();
+    let all: Vec<Collection> = (0..10)
+        .map(|i| pipeline.read(&format!("numbers-{i}"), Script::numbers(4, &[1000; 10])))
+        .collect();
+    all[0].union(&all[1..]).write(basket.clone());
+    let small = options(2).credit_bytes(40_000).memory_bytes(3_200_000);
+    let report = pipeline.run(&small).unwrap();
+    assert_eq!(basket.sorted().len(), 400_000);
+    // 40,000 bytes each; the last batch that is let in may exceed them.
+    let peak = report.phases[0].peak_credit_bytes;
+    assert!(peak < 56_000, "{peak}");
+
+    let error = pipeline
+        .run(&options(2).memory_bytes(3_200_000))
+        .unwrap_err();
+    assert!(error.is_pipeline());
+    expect![[r#"
+        a memory budget of 3.2 MB is too small for this pipeline, expected at least 21.0 MB
+          A quarter of it is for rows in flight, 262.1 kB for each of 10 sources on each of 2 workers.
+          Hint: Raise it with `RunOptions::memory_bytes`, or run fewer workers."#]].assert_eq(&error.to_string());
+}
+
+/// [`InOrder`], which keeps a megabyte for each split besides.
+#[derive(Clone, Debug)]
+struct Heavy;
+
+impl Analyzer for Heavy {
+    type Accumulator = Vec<i64>;
+    type Output = Vec<i64>;
+
+    fn create_accumulator(&self) -> Vec<i64> {
+        Vec::new()
+    }
+
+    fn add(&self, seen: &mut Vec<i64>, rows: &RecordBatch) -> Result<()> {
+        InOrder.add(seen, rows)
+    }
+
+    fn merge(&self, seen: &mut Vec<i64>, other: Vec<i64>) -> Result<()> {
+        InOrder.merge(seen, other)
+    }
+
+    fn finish(&self, seen: Vec<i64>) -> Result<Vec<i64>> {
+        Ok(seen)
+    }
+
+    fn accumulator_bytes(&self, _: &Vec<i64>) -> u64 {
+        1_000_000
+    }
+
+    fn artifact_bytes(&self, _: &Vec<i64>) -> u64 {
+        7_000_000
+    }
+
+    fn save(&self, seen: &Vec<i64>) -> Result<RecordBatch> {
+        InOrder.save(seen)
+    }
+
+    fn load(&self, saved: &RecordBatch) -> Result<Vec<i64>> {
+        InOrder.load(saved)
+    }
+}
+
+impl Analysis for Heavy {
+    fn describe(&self) -> Description {
+        Description::new("heavy", Value::Null)
+    }
+
+    fn check(&self, input: &SchemaRef) -> Result<()> {
+        crate::expression::check_column("n", input).map(|_| ())
+    }
+
+    fn build(&self, _: &Artifacts) -> Result<Arc<dyn crate::analyzer::DynAnalyzer>> {
+        Ok(Arc::new(Heavy))
+    }
+}
+
+#[test]
+fn accumulators_of_splits_that_are_over_do_not_pile_up() {
+    for workers in 1..=3 {
+        let pipeline = Pipeline::new("test");
+        let rows = pipeline.read("numbers", Script::numbers(1000, &[3]));
+        let [low, high] = rows.split_by_hash(col("n"), [("low", 1), ("high", 1)]);
+        let both = low.union(&[high, rows.filter(col("k").gt(lit(2)))]);
+        let learned = both.analyze::<Vec<i64>>(Heavy);
+        let report = pipeline.run(&options(workers).credit_bytes(2_000)).unwrap();
+        // Split by split, and in each of them branch by branch.
+        let learned = report.artifact(&learned).unwrap();
+        let splits: Vec<i64> = learned.iter().map(|n| n / 3).collect();
+        assert!(splits.is_sorted());
+        assert_eq!(learned.len(), 3000 + 3000 / 7 * 4 + 1);
+        let peak = report.node("heavy").unwrap().peak_state_bytes;
+        assert!(peak < 500_000_000, "{peak} with {workers} workers");
+    }
+}
+
+#[test]
+fn two_sources_are_merged_one_after_the_other() {
+    let mut all = Vec::new();
+    for workers in 1..=3 {
+        let pipeline = Pipeline::new("test");
+        let one = pipeline.read("one", Script::numbers(50, &[2, 1]));
+        let two = pipeline.read("two", Script::numbers(50, &[4]));
+        let learned = two.union(&[one]).analyze::<Vec<i64>>(Heavy);
+        let report = pipeline.run(&options(workers)).unwrap();
+        all.push(report.artifact(&learned).unwrap().to_vec());
+    }
+    let expected: Vec<i64> = (0..150).chain(0..200).collect();
+    assert!(all.iter().all(|seen| *seen == expected));
+}
+
+#[test]
+fn an_artifact_counts_to_the_end_of_the_run() {
+    let pipeline = Pipeline::new("test");
+    let rows = rows(&pipeline);
+    let last = rows.analyze::<Vec<i64>>(Heavy);
+    rows.apply(AddLast(last))
+        .apply(Hoard)
+        .write(Basket::default());
+    let report = pipeline.run(&options(1).memory_bytes(80_000_000)).unwrap();
+    assert_eq!(report.node("heavy").unwrap().peak_state_bytes, 7_000_000);
+    let small = options(1).credit_bytes(20_000).memory_bytes(7_400_000);
+    let error = pipeline.run(&small).unwrap_err();
+    expect![[r#"
+        the nodes of the run keep 7.4 MB in memory, expected at most 7.4 MB
+          in transform "heavy"
+          The budget is 7.4 MB, of which 20.0 kB are for rows in flight.
+          Kept most: 7.0 MB by "heavy", 384.0 kB by "hoard".
+          Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());
+}
