@@ -8,10 +8,10 @@ use crate::graph::{Edge, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
 use crate::report::{NodeReport, Role};
 
-/// Columns of a terminal that a node's line may fill before its settings go to lines of their own.
+/// Columns of a terminal that a node's line may fill before what else is told of it stands below.
 const WIDTH: usize = 100;
 
-/// Where settings stand that have lines of their own.
+/// Where that stands.
 const INDENT: &str = "              ";
 
 pub(super) fn text(plan: &Plan) -> String {
@@ -59,7 +59,7 @@ fn push_node(text: &mut String, plan: &Plan, phase: &Phase, index: NodeIndex) {
     if !inputs.is_empty() {
         told.push(format!("<- {}", inputs.join(", ")));
     }
-    let mut notes = notes(plan, phase, index);
+    let notes = notes(plan, phase, index);
 
     let kinds: Vec<String> = std::iter::once(kind).chain(settings).collect();
     let head = format!("  {verb:<9} {node}");
@@ -83,8 +83,8 @@ fn push_node(text: &mut String, plan: &Plan, phase: &Phase, index: NodeIndex) {
         let _ = writeln!(text, "{first}");
         below.append(&mut told);
     }
-    below.extend_from_slice(&kinds[1..]);
-    below.append(&mut notes);
+    let rest: Vec<String> = kinds[1..].iter().cloned().chain(notes).collect();
+    below.extend((!rest.is_empty()).then(|| rest.join(", ")));
     for line in below {
         push_list(text, &line);
     }

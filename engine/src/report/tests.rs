@@ -23,7 +23,8 @@ fn the_table_fits_a_terminal_and_marks_the_slowest_node() {
         │ 2     ┆ <script>a…t> & "out" ┆  1.99 M ┆   1.99 M ┆ 79.6 MB ┆    0 B ┆   1 M/s ┆ 1.99 s ┆   11 % │
         │ 2     ┆ out                  ┆  1.99 M ┆        0 ┆ 79.6 MB ┆    0 B ┆   1 M/s ┆ 1.99 s ┆   11 % │
         └───────┴──────────────────────┴─────────┴──────────┴─────────┴────────┴─────────┴────────┴────────┘
-        pipeline "learn & predict" finished in 3.2 s with 2 workers: 4 M rows read (1.25 M/s), at most 210 MB
+        pipeline "learn & predict" finished in 3.2 s with 2 workers, at most 210 MB of memory
+        4,000,000 rows read, 1.25 M/s
         ▶ slowest: features in phase 1, 31 % of all busy time
         clean: 31 of 2,000,000 rows rejected
         clean: 31 of 2,000,000 rows rejected
@@ -42,13 +43,14 @@ fn a_failed_run_says_so_and_why() {
         .skip_while(|l| !l.starts_with("pipeline"))
         .collect();
     expect![[r#"
-        pipeline "learn & predict" failed after 3.2 s with 2 workers: 2 M rows read (625 k/s), at most 210 MB
+        pipeline "learn & predict" failed after 3.2 s with 2 workers, at most 210 MB of memory
+        2,000,000 rows read, 625 k/s
         ▶ slowest: features in phase 1, 57 % of all busy time
         clean: 31 of 2,000,000 rows rejected
         error: file "a.csv", line 7: x is not a number
           Hint: Correct it."#]].assert_eq(&last.join("\n"));
     expect![[r#"
-        pipeline "empty" failed after 0 s with 1 worker: 0 rows read (-)
+        pipeline "empty" failed after 0 s with 1 worker
         error: folder "in" is not there"#]]
     .assert_eq(&sample::nothing().to_string());
 }

@@ -82,15 +82,19 @@ impl fmt::Display for RunReport {
         };
         write!(
             f,
-            "pipeline {:?} {verb} {} with {}: {} rows read ({})",
+            "pipeline {:?} {verb} {} with {}",
             self.pipeline,
             units::duration(self.wall),
             plural(self.workers, "worker"),
-            units::count(self.rows_read()),
-            units::rate(self.rows_read(), self.wall),
         )?;
         if self.peak_memory_bytes > 0 {
-            write!(f, ", at most {}", units::bytes(self.peak_memory_bytes))?;
+            let memory = units::bytes(self.peak_memory_bytes);
+            write!(f, ", at most {memory} of memory")?;
+        }
+        let rows_read = self.rows_read();
+        if rows_read > 0 {
+            let rate = units::rate(rows_read, self.wall);
+            write!(f, "\n{} rows read, {rate}", units::exact(rows_read))?;
         }
         if let Some((phase, node)) = self.slowest() {
             let share = units::share(self.busy_share(node));

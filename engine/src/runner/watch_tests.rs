@@ -47,7 +47,8 @@ fn a_report_has_the_graph_the_time_line_and_the_machine() {
         Source numbers [] fail
         Transform with_column ["numbers:out"] dead_letter
         Sink dead ["with_column:dead_letters"] fail
-        Sink out ["with_column:out"] fail"#]].assert_eq(&nodes.join("\n"));
+        Sink out ["with_column:out"] fail"#]]
+    .assert_eq(&nodes.join("\n"));
     let line = &report.time_line;
     let rows: Vec<_> = line
         .series
@@ -133,7 +134,8 @@ fn a_place_for_the_report_that_is_not_there_is_found_before_the_run() {
     expect![[r#"
         the report cannot be written to "…/not there/run.html"
           The system says: entity not found.
-          Hint: Its folder must be there and may be written to."#]].assert_eq(&text);
+          Hint: Its folder must be there and may be written to."#]]
+    .assert_eq(&text);
 }
 
 /// A step that does nothing, or fails.
