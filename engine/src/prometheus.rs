@@ -130,7 +130,7 @@ const COUNTS: &[Count] = &[
         "mainstem_node_rows_pruned_total",
         Unit::Count,
         "Rows that a source need not read.",
-        |c| c.pruned_rows,
+        |c| c.pruned,
     ),
     (
         "mainstem_node_in_bytes_total",

@@ -48,7 +48,8 @@ fn a_failed_run_says_so_and_why() {
         ▶ slowest: features in phase 1, 57 % of all busy time
         clean: 31 of 2,000,000 rows rejected
         error: file "a.csv", line 7: x is not a number
-          Hint: Correct it."#]].assert_eq(&last.join("\n"));
+          Hint: Correct it."#]]
+    .assert_eq(&last.join("\n"));
     expect![[r#"
         pipeline "empty" failed after 0 s with 1 worker
         error: folder "in" is not there"#]]
@@ -104,7 +105,7 @@ fn the_json_has_stable_names_with_units() {
                   "node": "births",
                   "on_bad_row": "fail",
                   "peak_state_bytes": 0,
-                  "pruned_rows": 400000,
+                  "pruned": 400000,
                   "rejected": 0,
                   "role": "source",
                   "rows_in": 2000000,
@@ -130,7 +131,7 @@ fn the_json_has_stable_names_with_units() {
                   "node": "clean",
                   "on_bad_row": "dead_letter",
                   "peak_state_bytes": 0,
-                  "pruned_rows": 0,
+                  "pruned": 0,
                   "rejected": 31,
                   "role": "transform",
                   "rows_in": 2000000,

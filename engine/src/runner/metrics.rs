@@ -16,7 +16,7 @@ pub(crate) struct NodeMetrics {
     rows_out: AtomicU64,
     filtered: AtomicU64,
     rejected: AtomicU64,
-    pruned_rows: AtomicU64,
+    pruned: AtomicU64,
     bytes_in: AtomicU64,
     bytes_read: AtomicU64,
     batches: AtomicU64,
@@ -49,10 +49,14 @@ impl NodeMetrics {
         self.rows_in.fetch_add(n_rows, Relaxed);
     }
 
-    /// What a source has read of its storage, and what it found it need not read.
-    pub(crate) fn read_storage(&self, n_bytes: u64, pruned_rows: u64) {
+    /// What a source has read of its storage.
+    pub(crate) fn read_storage(&self, n_bytes: u64) {
         self.bytes_read.fetch_add(n_bytes, Relaxed);
-        self.pruned_rows.fetch_add(pruned_rows, Relaxed);
+    }
+
+    /// Rows that a source left out, since no node needs them.
+    pub(crate) fn left_out(&self, n_rows: u64) {
+        self.pruned.fetch_add(n_rows, Relaxed);
     }
 
     pub(crate) fn gave_out(&self, n_rows: usize) {
@@ -108,11 +112,12 @@ impl NodeMetrics {
         let load = |counter: &AtomicU64| counter.load(Relaxed);
         let credits = self.lock_credits();
         Counts {
-            rows_in: load(&self.rows_in),
+            // A trainer takes in rows that the runner does not see pass.
+            rows_in: load(&self.rows_in) + load(&self.trained),
             rows_out: load(&self.rows_out),
             filtered: load(&self.filtered),
             rejected: load(&self.rejected),
-            pruned_rows: load(&self.pruned_rows),
+            pruned: load(&self.pruned),
             bytes_in: load(&self.bytes_in),
             bytes_read: load(&self.bytes_read),
             batches: load(&self.batches),
@@ -135,7 +140,7 @@ pub(crate) struct Counts {
     pub(crate) rows_out: u64,
     pub(crate) filtered: u64,
     pub(crate) rejected: u64,
-    pub(crate) pruned_rows: u64,
+    pub(crate) pruned: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_read: u64,
     pub(crate) batches: u64,
@@ -158,7 +163,7 @@ impl Counts {
             filtered: self.filtered,
             rejected: self.rejected,
             late: 0,
-            pruned_rows: self.pruned_rows,
+            pruned: self.pruned,
             bytes_in: self.bytes_in,
             bytes_read: self.bytes_read,
             batches: self.batches,
