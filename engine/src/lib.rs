@@ -8,6 +8,13 @@
 //! The engine knows nothing of machine learning. It knows seven nouns, each a trait:
 //! [`Source`], [`Transform`], [`Analysis`] (an [`Analyzer`] in a graph), [`Trainer`], [`Step`], [`Sink`],
 //! and [`Operator`], a transform at work on one worker.
+//!
+//! # What it traces
+//! Spans are nested `run` (field `pipeline`) > `phase` (`number`) > `node` (`id`). Events are, by level:
+//! `warn` what went wrong and did not stop the run; `info` the beginning and the totals of a run, and the
+//! totals of each phase; `debug` each split that is opened, and the totals of each node; `trace` a `node` span
+//! for each call of a node, so nothing is traced per batch at a higher level. An error that ends a run is
+//! returned, and is not logged as an error too.
 
 pub mod aggregates;
 pub mod analyzer;

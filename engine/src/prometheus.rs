@@ -130,7 +130,7 @@ const COUNTS: &[Count] = &[
         "mainstem_node_rows_pruned_total",
         Unit::Count,
         "Rows that a source need not read.",
-        |c| c.pruned_rows,
+        |c| c.pruned,
     ),
     (
         "mainstem_node_in_bytes_total",
@@ -291,7 +291,27 @@ mod tests {
         install().unwrap();
         run("prometheus counters").unwrap();
         run("prometheus counters").unwrap();
-        expect![[""]].assert_eq(&lines("prometheus counters"));
+        expect![[r#"
+            mainstem_node_batches_total{…,node="filter",kind="filter"} 2
+            mainstem_node_batches_total{…,node="numbers",kind="record_batches"} 2
+            mainstem_node_batches_total{…,node="out \"quoted\"",kind="collect"} 2
+            mainstem_node_batches_total{…,node="with_column",kind="with_column"} 2
+            mainstem_node_in_bytes_total{…,node="filter",kind="filter"} 64
+            mainstem_node_in_bytes_total{…,node="numbers",kind="record_batches"} 64
+            mainstem_node_in_bytes_total{…,node="out \"quoted\"",kind="collect"} 64
+            mainstem_node_in_bytes_total{…,node="with_column",kind="with_column"} 48
+            mainstem_node_rows_filtered_total{…,node="filter",kind="filter"} 2
+            mainstem_node_rows_in_total{…,node="filter",kind="filter"} 8
+            mainstem_node_rows_in_total{…,node="numbers",kind="record_batches"} 8
+            mainstem_node_rows_in_total{…,node="out \"quoted\"",kind="collect"} 4
+            mainstem_node_rows_in_total{…,node="with_column",kind="with_column"} 6
+            mainstem_node_rows_out_total{…,node="filter",kind="filter"} 6
+            mainstem_node_rows_out_total{…,node="numbers",kind="record_batches"} 8
+            mainstem_node_rows_out_total{…,node="with_column",kind="with_column"} 4
+            mainstem_node_rows_rejected_total{…,node="with_column",kind="with_column"} 2
+            mainstem_node_storage_read_bytes_total{…,node="numbers",kind="record_batches"} 256
+            mainstem_runs_total{…,outcome="finished"} 2"#]]
+        .assert_eq(&lines("prometheus counters"));
         let text = metrics_text();
         for described in [
             "# HELP mainstem_node_rows_in_total Rows taken in; of a source, read.",

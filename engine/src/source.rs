@@ -150,7 +150,7 @@ pub trait SplitReader: Send {
     /// How many rows of the split have been passed over so far without being decoded, because what is
     /// known of them shows that nobody wants them. They count as read for progress, and are not among
     /// the rows that [`SplitReader::next_batch`] gives.
-    fn rows_pruned(&self) -> u64 {
+    fn n_pruned_rows(&self) -> u64 {
         0
     }
 }

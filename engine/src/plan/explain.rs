@@ -8,10 +8,10 @@ use crate::graph::{Edge, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
 use crate::report::{NodeReport, Role};
 
-/// Columns of a terminal that a node's line may fill before its settings go to lines of their own.
+/// Columns of a terminal that a node's line may fill before what else is told of it stands below.
 const WIDTH: usize = 100;
 
-/// Where settings stand that have lines of their own.
+/// Where that stands.
 const INDENT: &str = "              ";
 
 pub(super) fn text(plan: &Plan) -> String {
@@ -59,7 +59,7 @@ fn push_node(text: &mut String, plan: &Plan, phase: &Phase, index: NodeIndex) {
     if !inputs.is_empty() {
         told.push(format!("<- {}", inputs.join(", ")));
     }
-    let mut notes = notes(plan, phase, index);
+    let notes = notes(plan, phase, index);
 
     let kinds: Vec<String> = std::iter::once(kind).chain(settings).collect();
     let head = format!("  {verb:<9} {node}");
@@ -74,13 +74,37 @@ fn push_node(text: &mut String, plan: &Plan, phase: &Phase, index: NodeIndex) {
     }
     // The edges are what a reader follows, so they stay beside the name.
     let first = format!("{head} [{}]", kinds[0]);
-    let first = std::iter::once(first).chain(told);
-    let _ = writeln!(text, "{}", first.collect::<Vec<_>>().join(" "));
-    let mut below: Vec<String> = kinds[1..].to_vec();
-    below.append(&mut notes);
-    for line in below {
-        let _ = writeln!(text, "{INDENT}{line}");
+    let whole = std::iter::once(first.clone()).chain(told.clone());
+    let whole = whole.collect::<Vec<_>>().join(" ");
+    let mut below = Vec::new();
+    if whole.chars().count() <= WIDTH {
+        let _ = writeln!(text, "{whole}");
+    } else {
+        let _ = writeln!(text, "{first}");
+        below.append(&mut told);
     }
+    let rest: Vec<String> = kinds[1..].iter().cloned().chain(notes).collect();
+    below.extend((!rest.is_empty()).then(|| rest.join(", ")));
+    for line in below {
+        push_list(text, &line);
+    }
+}
+
+/// A line below that of a node; a long list goes on in the next one.
+fn push_list(text: &mut String, list: &str) {
+    let mut line = String::from(INDENT);
+    for (i, item) in list.split(", ").enumerate() {
+        if i > 0 {
+            line.push(',');
+            if line.chars().count() + 1 + item.chars().count() > WIDTH {
+                let _ = writeln!(text, "{line}");
+                line = format!("{INDENT} ");
+            }
+            line.push(' ');
+        }
+        line.push_str(item);
+    }
+    let _ = writeln!(text, "{line}");
 }
 
 /// The nodes that rows come from, with the port where there are several.

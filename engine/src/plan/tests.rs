@@ -303,5 +303,85 @@ fn a_plan_of_thirty_nodes_can_be_read() {
     let text = plan.explain();
     let widest = text.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(110), "{widest:?}");
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        pipeline "regions": 2 phases
+
+        phase 1 of 2
+          scan      north/people [people path=people.csv], columns 3 of 3: age, name, city
+          transform north/grown_up [filter predicate=age > Int32(17)] <- north/people
+          transform north/labelled [with_column] <- north/grown_up
+                      name=region, value=Utf8("north"), fused with north/grown_up
+          scan      east/people [people path=people.csv], columns 3 of 3: age, name, city
+          transform east/grown_up [filter predicate=age > Int32(17)] <- east/people
+          transform east/labelled [with_column] <- east/grown_up
+                      name=region, value=Utf8("east"), fused with east/grown_up
+          scan      south/people [people path=people.csv], columns 3 of 3: age, name, city
+          transform south/grown_up [filter predicate=age > Int32(17)] <- south/people
+          transform south/labelled [with_column] <- south/grown_up
+                      name=region, value=Utf8("south"), fused with south/grown_up
+          scan      west/people [people path=people.csv], columns 3 of 3: age, name, city
+          transform west/grown_up [filter predicate=age > Int32(17)] <- west/people
+          transform west/labelled [with_column] <- west/grown_up
+                      name=region, value=Utf8("west"), fused with west/grown_up
+          scan      islands/people [people path=people.csv], columns 3 of 3: age, name, city
+          transform islands/grown_up [filter predicate=age > Int32(17)] <- islands/people
+          transform islands/labelled [with_column] <- islands/grown_up
+                      name=region, value=Utf8("islands"), fused with islands/grown_up
+          scan      abroad/people [people path=people.csv], columns 3 of 3: age, name, city
+          transform abroad/grown_up [filter predicate=age > Int32(17)] <- abroad/people
+          transform abroad/labelled [with_column] <- abroad/grown_up
+                      name=region, value=Utf8("abroad"), fused with abroad/grown_up
+          scan      sea/people [people path=people.csv], columns 3 of 3: age, name, city
+          transform sea/grown_up [filter predicate=age > Int32(17)] <- sea/people
+          transform sea/labelled [with_column] <- sea/grown_up
+                      name=region, value=Utf8("sea"), fused with sea/grown_up
+          transform all [union]
+                      <- north/labelled, east/labelled, south/labelled, west/labelled, islands/labelled,
+                        abroad/labelled, sea/labelled
+          transform known [filter] <- all
+                      predicate=age IS NOT NULL AND name IS NOT NULL AND city IS NOT NULL A…
+          learn     ages [learn] <- known
+
+        phase 2 of 2
+          scan      north/people [people path=people.csv]
+          transform north/grown_up [filter predicate=age > Int32(17)] <- north/people
+          transform north/labelled [with_column] <- north/grown_up
+                      name=region, value=Utf8("north"), fused with north/grown_up
+          scan      east/people [people path=people.csv]
+          transform east/grown_up [filter predicate=age > Int32(17)] <- east/people
+          transform east/labelled [with_column] <- east/grown_up
+                      name=region, value=Utf8("east"), fused with east/grown_up
+          scan      south/people [people path=people.csv]
+          transform south/grown_up [filter predicate=age > Int32(17)] <- south/people
+          transform south/labelled [with_column] <- south/grown_up
+                      name=region, value=Utf8("south"), fused with south/grown_up
+          scan      west/people [people path=people.csv]
+          transform west/grown_up [filter predicate=age > Int32(17)] <- west/people
+          transform west/labelled [with_column] <- west/grown_up
+                      name=region, value=Utf8("west"), fused with west/grown_up
+          scan      islands/people [people path=people.csv]
+          transform islands/grown_up [filter predicate=age > Int32(17)] <- islands/people
+          transform islands/labelled [with_column] <- islands/grown_up
+                      name=region, value=Utf8("islands"), fused with islands/grown_up
+          scan      abroad/people [people path=people.csv]
+          transform abroad/grown_up [filter predicate=age > Int32(17)] <- abroad/people
+          transform abroad/labelled [with_column] <- abroad/grown_up
+                      name=region, value=Utf8("abroad"), fused with abroad/grown_up
+          scan      sea/people [people path=people.csv]
+          transform sea/grown_up [filter predicate=age > Int32(17)] <- sea/people
+          transform sea/labelled [with_column] <- sea/grown_up
+                      name=region, value=Utf8("sea"), fused with sea/grown_up
+          transform all [union]
+                      <- north/labelled, east/labelled, south/labelled, west/labelled, islands/labelled,
+                        abroad/labelled, sea/labelled
+          transform known [filter] <- all
+                      predicate=age IS NOT NULL AND name IS NOT NULL AND city IS NOT NULL A…
+          transform use [use] using ages <- known
+          transform parts [split_by_hash key=name parts=[["train",4],["eval",1]]] <- use
+          write     train [nowhere] <- parts:train
+          transform eval [select columns=["age","city"]] <- parts:eval
+          write     eval/out [nowhere] <- eval
+          transform divided [with_column name=q value=Int32(8) / age] <- use, bad rows are dropped
+          write     all/out [nowhere] <- divided
+    "#]].assert_eq(&text);
 }

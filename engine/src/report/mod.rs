@@ -77,7 +77,7 @@ pub struct NodeReport {
     pub uses: Vec<String>,
     /// What happens to rows it cannot take: `fail`, `drop` or `dead_letter`.
     pub on_bad_row: String,
-    /// Rows taken in; for a source, rows read.
+    /// Rows taken in; for a source, rows read; for a trainer, rows of all its passes.
     pub rows_in: u64,
     /// Rows pushed out of all ports, dead letters not counted.
     pub rows_out: u64,
@@ -89,7 +89,7 @@ pub struct NodeReport {
     pub late: u64,
     /// Rows that a source did not read, because what it knows of them shows that nobody wants them.
     /// They are not among [`NodeReport::rows_in`].
-    pub pruned_rows: u64,
+    pub pruned: u64,
     /// Bytes of memory that the rows taken in fill.
     pub bytes_in: u64,
     /// Bytes of storage that a source has read; 0 where it does not tell.
@@ -131,7 +131,7 @@ pub struct Series {
     pub node: String,
     /// The phase, from 1.
     pub phase: usize,
-    /// A source, kept rows, or a sink.
+    /// A source, kept rows, a trainer or a sink.
     pub role: Role,
     /// All rows until each moment of [`TimeLine::at`].
     pub rows: Vec<u64>,
@@ -144,7 +144,7 @@ pub struct TimeLine {
     pub at: Vec<Duration>,
     /// The memory of the whole process at each moment, in bytes; 0 where the system does not tell.
     pub memory_bytes: Vec<u64>,
-    /// The rows of each source and sink in each phase.
+    /// The rows of each source, trainer and sink in each phase.
     pub series: Vec<Series>,
 }
 
@@ -224,7 +224,7 @@ impl RunReport {
             filtered: a.filtered + b.filtered,
             rejected: a.rejected + b.rejected,
             late: a.late + b.late,
-            pruned_rows: a.pruned_rows + b.pruned_rows,
+            pruned: a.pruned + b.pruned,
             bytes_in: a.bytes_in + b.bytes_in,
             bytes_read: a.bytes_read + b.bytes_read,
             batches: a.batches + b.batches,

@@ -45,7 +45,7 @@ pub(crate) fn report(error: Option<Error>) -> RunReport {
     let births = NodeReport {
         config: "path=births/*.parquet".into(),
         bytes_read: 31_000_000,
-        pruned_rows: 400_000,
+        pruned: 400_000,
         ..node("births", "parquet", Role::Source, Vec::new(), 2_000_000)
     };
     let clean = NodeReport {

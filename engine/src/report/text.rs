@@ -10,6 +10,9 @@ use super::{NodeReport, RunReport, units};
 /// Columns of a terminal that the table may fill.
 const WIDTH: usize = 100;
 
+/// The header of the number of the phase.
+const PHASE: &str = "phase";
+
 /// What a column is called, what it shows, and whether it is left out where it would be empty.
 struct Column {
     name: &'static str,
@@ -20,11 +23,6 @@ struct Column {
 /// The columns after the phase and the node.
 const COLUMNS: &[Column] = &[
     Column {
-        name: "kind",
-        cell: |_, _, n| shorten(&n.kind, 16),
-        fill: |_| 1,
-    },
-    Column {
         name: "rows in",
         cell: |_, _, n| units::count(n.rows_in),
         fill: |_| 1,
@@ -33,11 +31,6 @@ const COLUMNS: &[Column] = &[
         name: "rows out",
         cell: |_, _, n| units::count(n.rows_out),
         fill: |_| 1,
-    },
-    Column {
-        name: "rejected",
-        cell: |_, _, n| units::count(n.rejected),
-        fill: |n| n.rejected,
     },
     Column {
         name: "bytes",
@@ -89,15 +82,19 @@ impl fmt::Display for RunReport {
         };
         write!(
             f,
-            "pipeline {:?} {verb} {} with {}: {} rows read ({})",
+            "pipeline {:?} {verb} {} with {}",
             self.pipeline,
             units::duration(self.wall),
             plural(self.workers, "worker"),
-            units::count(self.rows_read()),
-            units::rate(self.rows_read(), self.wall),
         )?;
         if self.peak_memory_bytes > 0 {
-            write!(f, ", at most {}", units::bytes(self.peak_memory_bytes))?;
+            let memory = units::bytes(self.peak_memory_bytes);
+            write!(f, ", at most {memory} of memory")?;
+        }
+        let rows_read = self.rows_read();
+        if rows_read > 0 {
+            let rate = units::rate(rows_read, self.wall);
+            write!(f, "\n{} rows read, {rate}", units::exact(rows_read))?;
         }
         if let Some((phase, node)) = self.slowest() {
             let share = units::share(self.busy_share(node));
@@ -143,19 +140,19 @@ impl RunReport {
         };
         let others: usize = columns.iter().enumerate().map(widest).sum();
         // Each column has a border and two blanks; the phase has its header's width.
-        let for_ids = WIDTH.saturating_sub(others + "phase".len() + 3 * (columns.len() + 2) + 1);
+        let for_ids = WIDTH.saturating_sub(others + PHASE.len() + 3 * (columns.len() + 2) + 1);
 
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
         let names = columns.iter().map(|c| c.name);
-        table.set_header(["phase", "node"].into_iter().chain(names));
+        table.set_header([PHASE, "node"].into_iter().chain(names));
         for ((phase, node), cells) in self.nodes().zip(rows) {
             let id = shorten(&node.node, for_ids.max(8));
             table.add_row([phase.to_string(), id].into_iter().chain(cells));
         }
         for (i, column) in table.column_iter_mut().enumerate() {
             // Words to the left, numbers to the right.
-            if i > 2 {
+            if i > 1 {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }

@@ -61,7 +61,7 @@ fn cannot(path: &Path, error: std::io::Error) -> Error {
         "the report cannot be written to {:?}",
         path.display()
     ))
-    .with_detail(format!("{error}."))
+    .with_detail(format!("The system says: {}.", error.kind()))
     .with_hint("Its folder must be there and may be written to.")
     .with_source(error)
 }

@@ -165,20 +165,19 @@ struct SplitFeedReader {
 #[derive(Default)]
 struct Told {
     bytes_read: u64,
-    rows_pruned: u64,
+    n_pruned_rows: u64,
 }
 
 impl SplitFeedReader {
     fn tell(&mut self) {
-        let (bytes, pruned) = (self.reader.bytes_read(), self.reader.rows_pruned());
+        let (bytes, pruned) = (self.reader.bytes_read(), self.reader.n_pruned_rows());
         let told = &mut self.told;
         // A reader that counts backwards tells nothing new.
-        self.metrics.read_storage(
-            bytes.saturating_sub(told.bytes_read),
-            pruned.saturating_sub(told.rows_pruned),
-        );
+        let metrics = &self.metrics;
+        metrics.read_storage(bytes.saturating_sub(told.bytes_read));
+        metrics.left_out(pruned.saturating_sub(told.n_pruned_rows));
         told.bytes_read = told.bytes_read.max(bytes);
-        told.rows_pruned = told.rows_pruned.max(pruned);
+        told.n_pruned_rows = told.n_pruned_rows.max(pruned);
     }
 }
 

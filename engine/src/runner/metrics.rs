@@ -16,7 +16,7 @@ pub(crate) struct NodeMetrics {
     rows_out: AtomicU64,
     filtered: AtomicU64,
     rejected: AtomicU64,
-    pruned_rows: AtomicU64,
+    pruned: AtomicU64,
     bytes_in: AtomicU64,
     bytes_read: AtomicU64,
     batches: AtomicU64,
@@ -55,10 +55,14 @@ impl NodeMetrics {
         self.rows_in.fetch_add(n_rows, Relaxed);
     }
 
-    /// What a source has read of its storage, and what it found it need not read.
-    pub(crate) fn read_storage(&self, n_bytes: u64, pruned_rows: u64) {
+    /// What a source has read of its storage.
+    pub(crate) fn read_storage(&self, n_bytes: u64) {
         self.bytes_read.fetch_add(n_bytes, Relaxed);
-        self.pruned_rows.fetch_add(pruned_rows, Relaxed);
+    }
+
+    /// Rows that a source left out, since no node needs them.
+    pub(crate) fn left_out(&self, n_rows: u64) {
+        self.pruned.fetch_add(n_rows, Relaxed);
     }
 
     pub(crate) fn gave_out(&self, n_rows: usize) {
@@ -118,11 +122,12 @@ impl NodeMetrics {
         let load = |counter: &AtomicU64| counter.load(Relaxed);
         let credits = self.lock_credits();
         Counts {
-            rows_in: load(&self.rows_in),
+            // A trainer takes in rows that the runner does not see pass.
+            rows_in: load(&self.rows_in) + load(&self.trained),
             rows_out: load(&self.rows_out),
             filtered: load(&self.filtered),
             rejected: load(&self.rejected),
-            pruned_rows: load(&self.pruned_rows),
+            pruned: load(&self.pruned),
             bytes_in: load(&self.bytes_in),
             bytes_read: load(&self.bytes_read),
             batches: load(&self.batches),
@@ -145,7 +150,7 @@ pub(crate) struct Counts {
     pub(crate) rows_out: u64,
     pub(crate) filtered: u64,
     pub(crate) rejected: u64,
-    pub(crate) pruned_rows: u64,
+    pub(crate) pruned: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_read: u64,
     pub(crate) batches: u64,
@@ -168,7 +173,7 @@ impl Counts {
             filtered: self.filtered,
             rejected: self.rejected,
             late: 0,
-            pruned_rows: self.pruned_rows,
+            pruned: self.pruned,
             bytes_in: self.bytes_in,
             bytes_read: self.bytes_read,
             batches: self.batches,
@@ -182,16 +187,6 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_peak_of_the_state_is_that_of_all_instances_together() {
-        let metrics = NodeMetrics::default();
-        metrics.state_changed(0, 70);
-        metrics.state_changed(0, 50);
-        metrics.state_changed(70, 10);
-        let counts = metrics.now();
-        assert_eq!((counts.state_bytes, counts.peak_state_bytes), (60, 120));
-    }
 
     #[test]
     fn credit_in_use_is_summed_and_its_peak_is_of_one_instance() {

@@ -31,3 +31,7 @@ pub use options::{Progress, RunOptions};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tracing_tests;
+#[cfg(test)]
+mod watch_tests;

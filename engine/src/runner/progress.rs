@@ -65,7 +65,7 @@ impl Standing {
         (self.rows, self.n_rows) = match role {
             Role::Trainer => (counts.trained, Some(counts.to_train)),
             // Rows that need not be read are as good as read.
-            _ => (counts.rows_in + counts.pruned_rows, counts.expected.n_rows),
+            _ => (counts.rows_in + counts.pruned, counts.expected.n_rows),
         };
         (self.bytes, self.n_bytes) = (counts.bytes_read, counts.expected.n_bytes);
         let after = at.saturating_sub(self.looked);

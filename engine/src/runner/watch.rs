@@ -166,7 +166,8 @@ impl<'a> Watch<'a> {
         for (&index, metrics) in metrics {
             let outline = self.plan.outline(phase, index);
             let role = outline.role;
-            if matches!(role, Role::Source | Role::Kept | Role::Sink) {
+            let is_drawn = [Role::Source, Role::Kept, Role::Trainer, Role::Sink].contains(&role);
+            if is_drawn {
                 let id = Arc::clone(&self.plan.graph.nodes[index].id);
                 recorder.watch(id, number, role, Arc::clone(metrics));
             }

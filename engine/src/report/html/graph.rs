@@ -71,13 +71,16 @@ fn group(report: &RunReport, number: usize, phase: &PhaseReport) -> Markup {
             h3 {
                 "Phase " (number) " of " (n_phases)
                 span.muted { " · " (units::duration(phase.wall)) " · ends in " (phase.ends_in.join(", ")) }
+                @if let Some((_, slowest)) = report.slowest().filter(|(p, _)| *p == number) {
+                    span.mark { " · slowest: " (slowest.node) }
+                }
             }
             @if n_nodes > 0 {
                 div.scroll tabindex="0" role="group" aria-label={ "Drawing of phase " (number) } {
                     svg.graph width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) }
                         aria-label={ "Graph of phase " (number) ", " (n_nodes) " nodes; the table of nodes says the same in text" } {
                         defs {
-                            marker.head id={ "head-" (number) } viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto" {
+                            marker.head id={ "head-" (number) } viewBox="0 0 8 8" refX="7" refY="4" markerUnits="userSpaceOnUse" markerWidth="9" markerHeight="9" orient="auto" {
                                 path d="M0 0L8 4L0 8z" {}
                             }
                         }
@@ -156,8 +159,8 @@ fn node(report: &RunReport, phase: usize, node: &NodeReport, (x, y): (f64, f64))
                     text.tag x="30" y="-6" text-anchor="middle" { "slowest" }
                 }
                 rect.box width=(width) height=(height) rx="8" {}
-                text.id x="12" y="20" { (shorten(&node.node, 22)) }
-                text.muted x="12" y="36" { (shorten(&kind(node), 30)) }
+                text.id x="12" y="20" { (shorten(&node.node, 20)) }
+                text.muted x="12" y="36" { (shorten(&kind(node), 27)) }
                 text x="12" y="54" { (rows(node)) }
                 text.muted x="12" y="69" { (sizes(node)) }
                 rect.track x="12" y="77" width=(BAR) height="6" rx="3" {}

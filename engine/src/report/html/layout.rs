@@ -5,10 +5,10 @@
 //! neighbours, in a few sweeps to and fro.
 
 /// The width and the height of a node.
-pub(super) const NODE: (f64, f64) = (196.0, 92.0);
+pub(super) const NODE: (f64, f64) = (180.0, 92.0);
 
 /// Between layers, and between the nodes of one.
-const GAP: (f64, f64) = (52.0, 30.0);
+const GAP: (f64, f64) = (40.0, 30.0);
 
 /// The height that a passing edge takes in a layer.
 const BEND: f64 = 14.0;
@@ -81,6 +81,14 @@ fn layers(n_nodes: usize, edges: &[(usize, usize)]) -> Vec<Place> {
             .iter()
             .filter(|(from, to)| *to == node && *from < node);
         layers[node] = before.map(|&(from, _)| layers[from] + 1).max().unwrap_or(0);
+    }
+    // What reads nothing stands just before what reads it.
+    for node in 0..n_nodes {
+        if !edges.iter().any(|(from, to)| *to == node && from < to) {
+            let after = edges.iter().filter(|(from, to)| *from == node && from < to);
+            let first = after.map(|&(_, to)| layers[to]).min();
+            layers[node] = first.map_or(0, |layer| layer.saturating_sub(1));
+        }
     }
     let place = |layer| Place {
         layer,
@@ -200,6 +208,15 @@ mod tests {
     #[test]
     fn a_chain_is_level() {
         assert_eq!(corners(3, &[(0, 1), (1, 2)]), [(0, 0), (1, 0), (2, 0)]);
+    }
+
+    #[test]
+    fn what_reads_nothing_stands_just_before_what_reads_it() {
+        let columns: Vec<_> = corners(4, &[(0, 1), (1, 3), (2, 3)])
+            .iter()
+            .map(|c| c.0)
+            .collect();
+        assert_eq!(columns, [0, 1, 1, 2]);
     }
 
     #[test]

@@ -56,11 +56,7 @@ const NUMBERS: &[Number] = &[
     ("Filtered", |n| n.filtered, |n| units::exact(n.filtered)),
     ("Rejected", |n| n.rejected, |n| units::exact(n.rejected)),
     ("Late", |n| n.late, |n| units::exact(n.late)),
-    (
-        "Not read",
-        |n| n.pruned_rows,
-        |n| units::exact(n.pruned_rows),
-    ),
+    ("Not read", |n| n.pruned, |n| units::exact(n.pruned)),
     (
         "Memory of rows",
         |n| n.bytes_in,

@@ -53,7 +53,7 @@ fn words_say_what_is_known() {
 fn rows_that_need_not_be_read_are_as_good_as_read() {
     let mut standing = Standing::default();
     let counts = Counts {
-        pruned_rows: 50,
+        pruned: 50,
         ..counts(25, Some(100), 0, None)
     };
     standing.look(&counts, Role::Source, at(1));

@@ -1,3 +1,9 @@
+// Scrolls the drawing to the slowest node, where it is wider than the page.
+for (const node of document.querySelectorAll("svg .slowest .box")) {
+  const scroll = node.closest(".scroll");
+  const [at, view] = [node.getBoundingClientRect(), scroll.getBoundingClientRect()];
+  if (at.right > view.right) scroll.scrollLeft = at.right - view.right + 40;
+}
 // Lets a reader sort the table of nodes by any of its columns.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
