@@ -159,6 +159,9 @@ fn a_row_that_fails_is_named() {
     );
 }
 
+/// Key, value, and place.
+type Numbered = (i64, Option<i64>, i64);
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -168,8 +171,8 @@ proptest! {
         workers in 1usize..5,
         split_rows in 1usize..40,
     ) {
-        let numbered: Vec<(i64, Option<i64>, i64)> = rows.iter().zip(0..).map(|((k, x), n)| (*k, *x, n)).collect();
-        let column = |of: fn(&(i64, Option<i64>, i64)) -> Option<i64>| -> ArrayRef {
+        let numbered: Vec<Numbered> = rows.iter().zip(0..).map(|((k, x), n)| (*k, *x, n)).collect();
+        let column = |of: fn(&Numbered) -> Option<i64>| -> ArrayRef {
             Arc::new(numbered.iter().map(of).collect::<Int64Array>())
         };
         let batch = RecordBatch::try_from_iter_with_nullable([
