@@ -90,8 +90,8 @@ impl DistinctBytes {
             &self.shorts,
             &mut self.strings,
             |strings, row, number| {
-                let value = string(row);
-                value.len() < SHORT || strings.value(number as usize) == value
+                let is_short = self.shorts[row] >> 120 != u128::from(u8::MAX);
+                is_short || strings.value(number as usize) == string(row)
             },
             |strings, row| strings.push(string(row)),
             |number| groups.push(number),
@@ -193,15 +193,44 @@ fn start(ends: &[usize], number: usize) -> usize {
 /// A short string with its length, or the hash and the first bytes of a long one.
 #[inline]
 fn short(hasher: &DefaultHashBuilder, value: &[u8]) -> u128 {
-    let mut bytes = [0; SHORT];
-    if value.len() < SHORT {
-        bytes[..value.len()].copy_from_slice(value);
-        // At most 15; a long string has 255 here.
-        bytes[SHORT - 1] = value.len().to_le_bytes()[0];
-    } else {
-        bytes[..8].copy_from_slice(&hasher.hash_one(value).to_le_bytes());
-        bytes[8..15].copy_from_slice(&value[..7]);
-        bytes[SHORT - 1] = u8::MAX;
-    }
-    u128::from_le_bytes(bytes)
+    let len = value.len();
+    let (low, high) = match len {
+        SHORT.. => (
+            hasher.hash_one(value),
+            first_word(value) >> 8 | u64::from(u8::MAX) << 56,
+        ),
+        // Two words that overlap, of which the second gives what the first has not.
+        8.. => (
+            first_word(value),
+            last_word(value, 8 * (SHORT - len)) | (len as u64) << 56,
+        ),
+        _ => (
+            value
+                .iter()
+                .rev()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+            (len as u64) << 56,
+        ),
+    };
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// The first 8 bytes.
+#[inline]
+fn first_word(value: &[u8]) -> u64 {
+    value
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// The last 8 bytes without the first `n_bits` of them.
+#[inline]
+fn last_word(value: &[u8], n_bits: usize) -> u64 {
+    let word = value
+        .last_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    u32::try_from(n_bits)
+        .ok()
+        .and_then(|n| word.checked_shr(n))
+        .unwrap_or(0)
 }

@@ -7,6 +7,8 @@ mod normal;
 mod rows;
 mod several;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use normal::{normal, plain_type};
 

@@ -191,3 +191,35 @@ impl Operator for DistinctOperator {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::OnBadRow;
+    use crate::testing::{run_transform, show, table};
+    use expect_test::expect;
+
+    #[test]
+    fn rows_leave_once_and_what_was_seen_survives_a_snapshot() {
+        let rows = table("a: 1, null, 1, null, 2; b: 0.0, nan, -0.0, nan, 0.0");
+        let both = [Stage::Partial, Stage::Final].map(|stage| Distinct { stage });
+        let (keyed, _) = run_transform(&both[0], &rows, OnBadRow::Fail).unwrap();
+        let (made, mut out) = run_transform(&both[1], &keyed, OnBadRow::Fail).unwrap();
+        assert_eq!(out.take_counts(), (0, 0));
+        expect![[r#"
+            a: 1, null, 2
+            b: 0.0, NaN, 0.0"#]]
+        .assert_eq(&show(&made));
+
+        let mut first = both[1].build(&Artifacts::none()).unwrap();
+        first
+            .on_batch(0, Batch::new(keyed.slice(0, 2)), &mut out)
+            .unwrap();
+        let mut second = both[1].build(&Artifacts::none()).unwrap();
+        second.restore(&first.snapshot().unwrap()).unwrap();
+        out.take();
+        second.on_batch(0, Batch::new(keyed), &mut out).unwrap();
+        let left: Vec<String> = out.take().iter().map(|(_, b)| show(b.rows())).collect();
+        assert_eq!(left, ["a: 2\nb: 0.0"]);
+    }
+}

@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, BinaryBuilder};
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -245,27 +245,28 @@ impl PartialTopK {
         let compiled = self.compile(&batch.rows().schema())?;
         let keys = located(batch, |rows| compiled.key.bytes(rows))?;
         let order = located(batch, |rows| compiled.order.bytes(rows))?;
-        let places = match batch.row_numbers() {
+        let split = batch.split_key();
+        let numbers = batch.row_numbers();
+        let places = match &numbers {
             Some(_) => None,
             None => Some(compiled.all.bytes(batch.rows())?),
         };
-        let numbers = batch.row_numbers().unwrap_or_default();
-        let split = batch.split_key();
         let mut prefix = Vec::with_capacity(17);
         prefix.extend(split.source.to_be_bytes());
         prefix.extend(split.split.to_be_bytes());
         prefix.extend(split.branch.to_be_bytes());
         prefix.push(u8::from(places.is_some()));
-        let mut bytes =
-            arrow::array::BinaryBuilder::with_capacity(batch.n_rows(), batch.n_rows() * 34);
+        let n_rows = batch.n_rows();
+        let mut bytes = BinaryBuilder::with_capacity(n_rows, n_rows * 34);
         let mut one = Vec::new();
-        for row in 0..batch.n_rows() {
+        for (row, of_row) in order.iter().enumerate() {
             one.clear();
-            one.extend_from_slice(order.value(row));
+            one.extend_from_slice(of_row.unwrap_or_default());
             one.extend_from_slice(&prefix);
-            match &places {
-                Some(places) => one.extend_from_slice(places.value(row)),
-                None => one.extend(numbers[row].to_be_bytes()),
+            match (&places, &numbers) {
+                (Some(places), _) => one.extend_from_slice(places.value(row)),
+                (None, Some(numbers)) => one.extend(numbers[row].to_be_bytes()),
+                (None, None) => {}
             }
             bytes.append_value(&one);
         }
@@ -344,7 +345,7 @@ impl Operator for FinalTopK {
 }
 
 /// The bytes of key and order of rows as they travel.
-fn bytes_of(rows: &RecordBatch) -> (&arrow::array::BinaryArray, &arrow::array::BinaryArray) {
+fn bytes_of(rows: &RecordBatch) -> (&BinaryArray, &BinaryArray) {
     let n = rows.num_columns();
     (
         rows.column(n - 2).as_binary(),

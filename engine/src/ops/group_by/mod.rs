@@ -40,9 +40,9 @@ pub struct GroupedRows {
 impl Collection {
     /// The rows by the values of `keys`, which are expressions: `group_by([col("origin")])`.
     ///
-    /// Null is a key like any other, -0.0 and 0.0 are one key, as are all NaN. Keys may be of any type
-    /// but maps and unions, and of several columns. Dictionaries are compared by their values, and leave
-    /// as plain values.
+    /// Null is a key like any other, -0.0 and 0.0 are one key, as are all NaN (but for floats inside of maps
+    /// and unions, which are compared by their bits). Keys may be of any type, and of several columns.
+    /// Dictionaries are compared by their values, and leave as plain values.
     pub fn group_by(&self, keys: impl IntoIterator<Item = Expr>) -> GroupedRows {
         GroupedRows {
             rows: self.clone(),

@@ -107,8 +107,11 @@ impl GroupTable {
         self.take_batches(&columns, |columns| planned.project(columns))
     }
 
-    /// A group without rows, as of an `agg` over nothing, is there in the accumulators as well.
+    /// The group of an `agg` over nothing is there in the accumulators as well; with keys, groups have rows.
     fn make_room_for_all(&mut self) -> Result<()> {
+        if !self.planned.key_fields.is_empty() {
+            return Ok(());
+        }
         let n_groups = self.keys.len();
         for (n, accumulator) in self.accumulators.iter_mut().enumerate() {
             let states = self.planned.aggregates[n].states.iter();

@@ -245,7 +245,8 @@ fn structs_are_keys() {
 
 #[test]
 fn refusals_say_what_to_do() {
-    let cases: [(&dyn Fn(&Collection) -> Collection, expect_test::Expect); 9] = [
+    type Compose<'a> = &'a dyn Fn(&Collection) -> Collection;
+    let cases: [(Compose, expect_test::Expect); 9] = [
         (
             &|r| r.group_by([col("k")]).agg([sum(col("z")), avg(col("zz"))]),
             expect![[r#"
@@ -584,4 +585,25 @@ fn aggregates_agree_with_duckdb() {
             );
         }
     }
+}
+
+#[test]
+fn the_first_half_makes_the_states_it_promised() {
+    let grouping = Arc::new(Grouping {
+        keys: vec![col("k")],
+        outputs: vec![
+            sum(col("x")),
+            array_agg(col("y")),
+            median(col("x")),
+            corr(col("x"), col("y")),
+        ],
+        planned: Mutex::new(None),
+    });
+    let partial = PartialAggregate::new(&grouping);
+    let policy = crate::output::OnBadRow::Fail;
+    let (states, _) = crate::testing::run_transform(&partial, &table(ROWS), policy).unwrap();
+    assert_eq!(states.num_rows(), 4);
+    let finish = FinalAggregate::new(&grouping);
+    let (made, _) = crate::testing::run_transform(&finish, &states, policy).unwrap();
+    assert_eq!(made.num_rows(), 4);
 }

@@ -159,6 +159,9 @@ fn a_row_that_fails_is_named() {
     );
 }
 
+/// Key, value, and place.
+type Numbered = (i64, Option<i64>, i64);
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -168,14 +171,14 @@ proptest! {
         workers in 1usize..5,
         split_rows in 1usize..40,
     ) {
-        let numbered: Vec<(i64, Option<i64>, i64)> = rows.iter().zip(0..).map(|((k, x), n)| (*k, *x, n)).collect();
-        let column = |of: &dyn Fn(&(i64, Option<i64>, i64)) -> Option<i64>| -> ArrayRef {
+        let numbered: Vec<Numbered> = rows.iter().zip(0..).map(|((k, x), n)| (*k, *x, n)).collect();
+        let column = |of: fn(&Numbered) -> Option<i64>| -> ArrayRef {
             Arc::new(numbered.iter().map(of).collect::<Int64Array>())
         };
         let batch = RecordBatch::try_from_iter_with_nullable([
-            ("k", column(&|r| Some(r.0)), true),
-            ("x", column(&|r| r.1), true),
-            ("n", column(&|r| Some(r.2)), true),
+            ("k", column(|r| Some(r.0)), true),
+            ("x", column(|r| r.1), true),
+            ("n", column(|r| Some(r.2)), true),
         ]).unwrap();
         let numbers = |made: &RecordBatch| made["n"].as_primitive::<Int64Type>().values().to_vec();
         // Greatest first, null last.
@@ -236,4 +239,33 @@ fn many_keys_keep_their_first_row() {
     let of = |n: usize| made.column(n).as_primitive::<Int64Type>().values().to_vec();
     let found: Vec<(i64, i64)> = of(0).into_iter().zip(of(1)).collect();
     assert_eq!(found, first.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn candidates_survive_a_snapshot() {
+    use crate::artifact::Artifacts;
+    use crate::batch::Batch;
+    use crate::ops::TopK;
+    use crate::output::Output;
+    use crate::transform::{Transform, Watermark};
+    let rows = table("x: 5, 1, 4, 2, 3");
+    let first = TopK::new(2, vec![col("x").sort(true, false)]);
+    assert!(first.output_schema(&[rows.schema()]).is_ok());
+    let mut operator = first.build(&Artifacts::none()).unwrap();
+    let mut out = Output::default();
+    for n in 0..5 {
+        operator
+            .on_batch(0, Batch::new(rows.slice(n, 1)), &mut out)
+            .unwrap();
+        assert!(operator.state_bytes() > 0);
+        let mut restored = first.build(&Artifacts::none()).unwrap();
+        restored.restore(&operator.snapshot().unwrap()).unwrap();
+        operator = restored;
+    }
+    operator.on_watermark(Watermark::END, &mut out).unwrap();
+    let made = out.take();
+    assert_eq!(
+        made[0].1.rows()["x"].as_primitive::<Int64Type>().values(),
+        &[1, 2]
+    );
 }
