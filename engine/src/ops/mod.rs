@@ -1,19 +1,25 @@
 //! Transforms that every pipeline needs, each in a file of its own.
 
+mod describe;
 mod filter;
 mod join;
 mod map_batches;
 mod map_rows;
+mod partition;
+mod sample;
 mod select;
 mod split_by_hash;
 mod union;
 mod with_column;
 
+pub use describe::{ColumnSummary, Describe, Summary};
 pub use filter::Filter;
 pub use join::{Join, JoinKind, Side};
 pub use map_batches::MapBatches;
 pub use map_rows::MapRows;
 pub(crate) use map_rows::rows_from;
+pub use partition::Partition;
+pub use sample::{Sample, SampleByKey};
 pub use select::Select;
 pub use split_by_hash::{SplitByHash, farm_fingerprint};
 pub use union::Union;
