@@ -64,11 +64,9 @@ impl Code for u128 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NoBytes;
 
-impl TryFrom<usize> for NoBytes {
-    type Error = std::convert::Infallible;
-
-    fn try_from(_: usize) -> Result<Self, Self::Error> {
-        Ok(Self)
+impl From<usize> for NoBytes {
+    fn from(_: usize) -> Self {
+        Self
     }
 }
 
