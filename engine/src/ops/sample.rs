@@ -70,7 +70,7 @@ impl Collection {
     /// let (sink, some) = connectors::collect();
     /// rows.sample(0.5, 7).write(sink);
     /// pipeline.run(&RunOptions::new())?;
-    /// assert_eq!(show(&some.take()[0]), "n: 1, 4, 5");
+    /// assert_eq!(show(&some.take()[0]), "n: 0, 2, 3, 5, 6, 7");
     /// # Ok::<(), mainstem_engine::Error>(())
     /// ```
     #[must_use]
@@ -87,7 +87,7 @@ impl Collection {
     /// let (sink, some) = connectors::collect();
     /// rows.sample_by_key(col("user"), 0.5, 7).write(sink);
     /// pipeline.run(&RunOptions::new())?;
-    /// assert_eq!(show(&some.take()[0]), "user: 'a', 'a', 'a'");
+    /// assert_eq!(show(&some.take()[0]), "user: 'b', 'b'");
     /// # Ok::<(), mainstem_engine::Error>(())
     /// ```
     #[must_use]
@@ -376,6 +376,20 @@ mod tests {
     fn all_rows_and_none() {
         check_transform(Sample::new(1.0, 5), "a: 1, 2, 3", expect!["a: 1, 2, 3"]);
         check_transform(Sample::new(0.0, 5), "a: 1, 2, 3", expect!["a:"]);
+    }
+
+    #[test]
+    fn the_same_rows_in_every_version() {
+        check_transform(
+            Sample::new(0.5, 7),
+            "n: 0, 1, 2, 3, 4, 5, 6, 7",
+            expect!["n: 0, 2, 3, 5, 6, 7"],
+        );
+        check_transform(
+            SampleByKey::new(col("user"), 0.5, 7),
+            "user: a, b, a, c, b, a",
+            expect!["user: 'b', 'b'"],
+        );
     }
 
     #[test]
