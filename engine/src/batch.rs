@@ -189,6 +189,29 @@ impl Batch {
         }
     }
 
+    /// The number of each row in its split, in one pass; where rows have none, that of the first.
+    pub(crate) fn row_numbers(&self) -> Vec<u64> {
+        if !self.exact {
+            return vec![self.first_row; self.n_rows()];
+        }
+        let Some((first, others)) = self.masks.split_first() else {
+            return (0..self.n_rows() as u64)
+                .map(|i| self.first_row + i)
+                .collect();
+        };
+        let is_true = |mask: &BooleanArray, i: usize| mask.is_valid(i) && mask.value(i);
+        let kept = (0..first.len()).filter(|&i| is_true(first, i));
+        let mut numbers: Vec<u64> = kept.map(|i| self.first_row + i as u64).collect();
+        for mask in others {
+            let mut i = 0;
+            numbers.retain(|_| {
+                i += 1;
+                is_true(mask, i - 1)
+            });
+        }
+        numbers
+    }
+
     /// The same rows, come by input `port` of a transform that brings several inputs together.
     ///
     /// Keeps rows of one split that came by two ways apart, so that their order never depends on timing.

@@ -24,27 +24,17 @@ use datafusion_expr::binary::comparison_coercion;
 
 use crate::error::Result;
 
-/// The type in which two keys are compared, or what to do about it.
-pub(super) fn common_type(left: &DataType, right: &DataType) -> Result<DataType, String> {
+/// The type in which two keys are compared; `None` where they do not go together.
+pub(super) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
     let (left, right) = (plain(left), plain(right));
-    for side in [&left, &right] {
-        if !can_hash(side) {
-            return Err(format!(
-                "Keys of type {side} cannot be hashed: join on a field, or on a text form of it."
-            ));
-        }
-    }
-    let common = match (class(&left), class(&right)) {
-        _ if left.equals_datatype(&right) => Some(left.clone()),
-        (Class::Null, _) => Some(right.clone()),
-        (_, Class::Null) => Some(left.clone()),
+    match (class(&left), class(&right)) {
+        _ if left.equals_datatype(&right) => Some(left),
+        (Class::Null, _) => Some(right),
+        (_, Class::Null) => Some(left),
         (Class::Other, _) => None,
         (l, r) if l == r => comparison_coercion(&left, &right),
         _ => None,
-    };
-    common.ok_or_else(|| {
-        format!("Bring both to one type, such as `cast(col(\"key\"), DataType::{left})`.")
-    })
+    }
 }
 
 /// The type of the values, where a column only says which.
@@ -56,8 +46,10 @@ fn plain(data_type: &DataType) -> DataType {
     }
 }
 
-fn can_hash(data_type: &DataType) -> bool {
+pub(in crate::ops) fn can_hash(data_type: &DataType) -> bool {
     match data_type {
+        DataType::Dictionary(_, values) => can_hash(values),
+        DataType::RunEndEncoded(_, values) => can_hash(values.data_type()),
         // The entries of a map have no order.
         DataType::Map(..) | DataType::Union(..) => false,
         DataType::List(f)
@@ -289,7 +281,7 @@ fn float_word(value: f64) -> u64 {
 }
 
 /// The column with one zero and one NaN among its floats, nested ones too.
-pub(super) fn one_zero(column: &ArrayRef) -> Result<ArrayRef> {
+pub(in crate::ops) fn one_zero(column: &ArrayRef) -> Result<ArrayRef> {
     if !has_floats(column.data_type()) {
         return Ok(ArrayRef::clone(column));
     }

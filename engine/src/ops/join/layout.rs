@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
-use super::keys::common_type;
+use super::keys::{can_hash, common_type};
 use super::{Join, JoinKind, Side};
 use crate::error::{Error, Result};
 use crate::expression::{Expression, check_columns};
@@ -170,19 +170,30 @@ fn keys(join: &Join, left: &SchemaRef, right: &SchemaRef) -> Result<Vec<Key>> {
                 continue;
             }
         };
+        let unfit = [(of_left, &l), (of_right, &r)]
+            .into_iter()
+            .find(|(_, key)| !can_hash(key.data_type()));
+        if let Some((expr, key)) = unfit {
+            let found = key.data_type();
+            errors.push(
+                Error::pipeline(format!("key `{expr}` cannot be hashed: {found}"))
+                    .with_hint("Join on a field of it, or on a text form of it."),
+            );
+            continue;
+        }
         match common_type(l.data_type(), r.data_type()) {
-            Ok(data_type) => keys.push(Key {
+            Some(data_type) => keys.push(Key {
                 left: of_left.clone(),
                 right: of_right.clone(),
                 data_type,
             }),
-            Err(hint) => errors.push(
+            None => errors.push(
                 Error::pipeline(format!(
                     "key `{of_left}` is {}, key `{of_right}` is {}",
                     l.data_type(),
                     r.data_type()
                 ))
-                .with_hint(hint),
+                .with_hint("Bring both to one type with `cast`."),
             ),
         }
     }

@@ -30,6 +30,8 @@ use crate::pipeline::Collection;
 use crate::plan::{Learned, Lowered, Place, Size};
 use crate::transform::{Description, Operator, Properties, Transform};
 
+pub(super) use keys::{can_hash, one_zero};
+
 use build::JoinBuild;
 use layout::Layout;
 use probe::Probe;

@@ -9,6 +9,7 @@
 //! A slot holds the key itself, so a lookup costs one cache miss. The rows of a key stand in order.
 
 use std::fmt;
+use std::hint::black_box;
 use std::mem::size_of;
 
 use arrow::buffer::NullBuffer;
@@ -63,11 +64,9 @@ impl Code for u128 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NoBytes;
 
-impl TryFrom<usize> for NoBytes {
-    type Error = std::convert::Infallible;
-
-    fn try_from(_: usize) -> Result<Self, Self::Error> {
-        Ok(Self)
+impl From<usize> for NoBytes {
+    fn from(_: usize) -> Self {
+        Self
     }
 }
 
@@ -220,6 +219,24 @@ impl<C: Code> Partition<C> {
         }
     }
 
+    /// The slot where the search for a hash begins.
+    fn home(&self, hash: u64) -> &Slot<C> {
+        &self.slots[hash as usize & (self.slots.len() - 1)]
+    }
+
+    /// The first slot of this code, whatever its bytes, or the free one where it would stand.
+    fn seek_code(&self, code: C) -> &Slot<C> {
+        let mask = self.slots.len() - 1;
+        let mut i = code.hash() as usize & mask;
+        loop {
+            let slot = &self.slots[i];
+            if slot.found.count == 0 || slot.code == code {
+                return slot;
+            }
+            i = (i + 1) & mask;
+        }
+    }
+
     fn is_same<'a>(&self, slot: &Slot<C>, bytes: &impl Fn() -> &'a [u8]) -> bool {
         slot.code.long() == 0 || stored(&self.arena, slot.code, slot.at) == bytes()
     }
@@ -352,23 +369,53 @@ impl<C: Code> HashIndex<C> {
         nulls: Option<&NullBuffer>,
         bytes: impl Fn(usize) -> &'a [u8],
     ) -> Vec<Found> {
-        let look_up = |(i, &code): (usize, &C)| {
-            let partition = &self.partitions[partition(code.hash())];
-            let mut found = partition.slots[partition.seek(code, || bytes(i))].found;
-            if found.count > 1 {
-                found.first += partition.base;
+        let mut all = Vec::with_capacity(codes.len());
+        let of = |hash: u64| &self.partitions[partition(hash)];
+        for (lot, codes) in codes.chunks(LOT).enumerate() {
+            // Loads that wait for nothing overlap: what is compared below has come by then.
+            let touch = |t: u32, code: &C| t ^ of(code.hash()).home(code.hash()).found.first;
+            black_box(codes.iter().fold(0, touch));
+            let mut slots = [None; LOT];
+            let mut touched = 0;
+            for (slot, code) in slots.iter_mut().zip(codes) {
+                let partition = of(code.hash());
+                let found = partition.seek_code(*code);
+                if found.code.long() > 0 {
+                    touched ^= stored(&partition.arena, found.code, found.at)[0];
+                }
+                *slot = Some(found);
             }
-            found
-        };
-        let found = codes.iter().enumerate();
-        match nulls {
-            None => found.map(look_up).collect(),
-            Some(nulls) => found
-                .map(|(i, code)| match nulls.is_null(i) {
-                    true => Found::default(),
-                    false => look_up((i, code)),
-                })
-                .collect(),
+            black_box(touched);
+            for (i, (slot, &code)) in slots.iter().flatten().zip(codes).enumerate() {
+                let partition = of(code.hash());
+                let bytes = || bytes(lot * LOT + i);
+                let is_same = slot.found.count == 0 || partition.is_same(slot, &bytes);
+                let mut found = match is_same {
+                    true => slot.found,
+                    // Another key of the same code stands before it, or in its stead.
+                    false => partition.slots[partition.seek(code, bytes)].found,
+                };
+                if found.count > 1 {
+                    found.first += partition.base;
+                }
+                all.push(found);
+            }
+        }
+        if let Some(nulls) = nulls {
+            forget_nulls(&mut all, nulls);
+        }
+        all
+    }
+}
+
+/// Keys that are looked up together.
+const LOT: usize = 128;
+
+/// A null key finds nothing.
+fn forget_nulls(found: &mut [Found], nulls: &NullBuffer) {
+    for (found, valid) in found.iter_mut().zip(nulls) {
+        if !valid {
+            *found = Found::default();
         }
     }
 }
@@ -441,11 +488,7 @@ impl DenseIndex {
         };
         let mut found: Vec<Found> = codes.iter().map(look_up).collect();
         if let Some(nulls) = nulls {
-            for (found, valid) in found.iter_mut().zip(nulls) {
-                if !valid {
-                    *found = Found::default();
-                }
-            }
+            forget_nulls(&mut found, nulls);
         }
         found
     }
