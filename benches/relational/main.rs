@@ -14,6 +14,7 @@ mod contest;
 mod dataset;
 #[path = "../shared/figures.rs"]
 mod figures;
+mod keep;
 mod query;
 #[path = "../../examples/shared/usage.rs"]
 mod usage;

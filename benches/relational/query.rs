@@ -6,6 +6,7 @@ use mainstem::engine::ops::JoinKind;
 use mainstem::prelude::*;
 
 use crate::dataset::Dataset;
+use crate::keep::Keep;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,8 +86,8 @@ impl Query {
         workers: usize,
     ) -> Result<Vec<arrow::record_batch::RecordBatch>> {
         let pipeline = Pipeline::new(self.name());
-        let (sink, rows) = connectors::collect();
-        self.rows(&pipeline, data).write(sink);
+        let rows = Keep::default();
+        self.rows(&pipeline, data).write(rows.clone());
         pipeline.run(&RunOptions::new().workers(workers))?;
         Ok(rows.take())
     }

@@ -132,12 +132,18 @@ mod tests {
     fn a_row_that_cannot_be_evaluated_is_named_with_its_place() {
         let error = run(Evaluate::classification("y", "p")).unwrap_err();
         assert!(error.is_data());
-        expect![[r#""#]].assert_eq(&error.to_string());
+        expect![[r#"
+            record batch 0, row 1: label "y" is null
+              in transform "evaluate/rows"
+              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]].assert_eq(&error.to_string());
     }
 
     #[test]
     fn such_rows_are_left_out_where_that_is_asked_for() {
         let evaluate = Evaluate::classification("y", "p").on_bad_row(OnBadRow::Drop);
-        expect![[r#""#]].assert_eq(&run(evaluate).unwrap());
+        expect![[r#"
+            | slice | rows | prediction | accuracy | auc | log loss | mean label | mean prediction |
+            |-------|------|------------|----------|-----|----------|------------|-----------------|
+            | all   |    2 | p          |   1.0000 |   - |   0.1438 |     1.0000 |          0.8750 |"#]].assert_eq(&run(evaluate).unwrap());
     }
 }
