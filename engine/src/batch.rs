@@ -189,29 +189,6 @@ impl Batch {
         }
     }
 
-    /// The number of each row in its split, in one pass; where rows have none, that of the first.
-    pub(crate) fn row_numbers(&self) -> Vec<u64> {
-        if !self.exact {
-            return vec![self.first_row; self.n_rows()];
-        }
-        let Some((first, others)) = self.masks.split_first() else {
-            return (0..self.n_rows() as u64)
-                .map(|i| self.first_row + i)
-                .collect();
-        };
-        let is_true = |mask: &BooleanArray, i: usize| mask.is_valid(i) && mask.value(i);
-        let kept = (0..first.len()).filter(|&i| is_true(first, i));
-        let mut numbers: Vec<u64> = kept.map(|i| self.first_row + i as u64).collect();
-        for mask in others {
-            let mut i = 0;
-            numbers.retain(|_| {
-                i += 1;
-                is_true(mask, i - 1)
-            });
-        }
-        numbers
-    }
-
     /// The same rows, come by input `port` of a transform that brings several inputs together.
     ///
     /// Keeps rows of one split that came by two ways apart, so that their order never depends on timing.
@@ -226,23 +203,29 @@ impl Batch {
         self
     }
 
-    /// Where each row stands in its split; `None` where they only stand at or after some row.
+    /// Where each row stands in its split, in one pass; `None` where they only stand at or after some row.
     pub(crate) fn row_numbers(&self) -> Option<Vec<u64>> {
         if !self.exact {
             return None;
         }
-        let mut rows: Vec<usize> = (0..self.n_rows()).collect();
-        for mask in self.masks.iter().rev() {
-            let taken = (0..mask.len()).filter(|&i| mask.is_valid(i) && mask.value(i));
-            let taken: Vec<usize> = taken.collect();
-            rows.iter_mut()
-                .for_each(|row| *row = taken.get(*row).copied().unwrap_or(mask.len()));
+        let number = |i: usize| match &self.runs {
+            Some(runs) => line_in(runs, i),
+            None => self.first_row + i as u64,
+        };
+        let Some((first, others)) = self.masks.split_first() else {
+            return Some((0..self.n_rows()).map(number).collect());
+        };
+        let is_true = |mask: &BooleanArray, i: usize| mask.is_valid(i) && mask.value(i);
+        let kept = (0..first.len()).filter(|&i| is_true(first, i));
+        let mut numbers: Vec<u64> = kept.map(number).collect();
+        for mask in others {
+            let mut i = 0;
+            numbers.retain(|_| {
+                i += 1;
+                is_true(mask, i - 1)
+            });
         }
-        Some(
-            rows.into_iter()
-                .map(|row| self.first_row + row as u64)
-                .collect(),
-        )
+        Some(numbers)
     }
 
     /// True if row `i` of the batch is row `position(0).row + i` of the split.

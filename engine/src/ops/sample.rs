@@ -250,7 +250,9 @@ impl Operator for SampleOperator {
         }
         let key = batch.split_key();
         let split = mixed(u64::from(key.split) ^ mixed(key.branch));
-        let rows = batch.row_numbers();
+        let rows = batch
+            .row_numbers()
+            .unwrap_or_else(|| vec![batch.position(0).row; batch.n_rows()]);
         let hash = |row: u64| mixed(split.wrapping_add(row.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         push(batch, rows.into_iter().map(hash), self.coin, out)
     }
