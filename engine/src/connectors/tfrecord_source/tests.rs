@@ -173,7 +173,9 @@ fn records_that_are_no_rows_are_bad_rows() {
 #[test]
 fn damaged_files_end_the_run() {
     let folder = TestFolder::new();
-    let whole = file_of(some_records());
+    // One feature each: several would stand in another order in each run.
+    let records = (0..3).map(|i| example(&[("x", ints(&[i]))]));
+    let whole = file_of(records.collect());
     let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, true)]));
     let error = |bytes: Vec<u8>| {
         let source = tfrecord(folder.write("a.tfrecord", bytes))
@@ -193,7 +195,7 @@ fn damaged_files_end_the_run() {
         error(whole[..whole.len() - 3].to_vec()),
         error(whole[..5].to_vec()),
         error(damaged(0)),
-        error(damaged(30)),
+        error(damaged(15)),
         error(file_of(vec![vec![0; 101]])),
     ];
     expect![[r#"
@@ -203,9 +205,9 @@ fn damaged_files_end_the_run() {
           Hint: Copy the file anew, or leave it out.
         file "FOLDER/a.tfrecord", record 0: the file ends in the middle of it
           Hint: Copy the file anew, or leave it out.
-        file "FOLDER/a.tfrecord", record 0: its checksum is 0x61766551, expected 0xe740d2d9
+        file "FOLDER/a.tfrecord", record 0: its checksum is 0x092b536d, expected 0x3f69e5c5
           Hint: Copy the file anew, or leave it out.
-        file "FOLDER/a.tfrecord", record 0: its checksum is 0x397ce2c6, expected 0x810a2224
+        file "FOLDER/a.tfrecord", record 0: its checksum is 0x4765148f, expected 0xede3f22c
           Hint: Copy the file anew, or leave it out.
         file "FOLDER/a.tfrecord", record 0: the record is longer than 100 bytes
           Hint: Raise `max_row_bytes`, if the record is what it should be."#]]
