@@ -253,9 +253,9 @@ fn a_field_of_100_megabytes() {
     assert!((100_000_000..300_000_000).contains(&n_bytes), "{n_bytes}");
     let message = refusal(folder.path(), read(DataType::Float64), Data, 1);
     expect![[r#"
-            file "DIR/long.csv", line 1: column "text" must hold Float64, found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
-              in transform "long"
-              Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]].assert_eq(&message);
+        file "DIR/long.csv", line 1: column "text" must hold Float64, found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"
+          in transform "long"
+          Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]].assert_eq(&message);
     println!("a field of 100 MB, read twice: {:?}", start.elapsed());
 }
 

@@ -13,7 +13,7 @@ fn an_overflow_in_a_cast() {
         |p, dir| people_of(p, dir).with_column("small", cast(col("age"), DataType::Int8)),
         Data,
         expect![[r#"
-            file "DIR/people.csv", row 2: expression `CAST(age AS Int8)` failed on {"age":300}: Cast error: Can't cast value 300 to type Int8
+            file "DIR/people.csv", line 4: expression `CAST(age AS Int8)` failed on {"age":300}: Cast error: Can't cast value 300 to type Int8
               in transform "with_column"
               Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
     );
@@ -30,7 +30,7 @@ fn a_division_by_zero() {
         },
         Data,
         expect![[r#"
-            file "DIR/people.csv", row 3: expression `Int32(100) / age` failed on {"age":0}: Divide by zero error
+            file "DIR/people.csv", line 5: expression `Int32(100) / age` failed on {"age":0}: Divide by zero error
               in transform "rates/per_year"
               Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
     );
@@ -50,7 +50,7 @@ fn a_pattern_that_is_none() {
         },
         Data,
         expect![[r#"
-            file "DIR/patterns.csv", row 1: expression `regexp_like(text, pattern)` failed on {"text":"bb","pattern":"b("}: Compute error: Regular expression did not compile: Syntax( regex parse error: b( ^ error: unclosed group )
+            file "DIR/patterns.csv", line 3: expression `regexp_like(text, pattern)` failed on {"text":"bb","pattern":"b("}: Compute error: Regular expression did not compile: Syntax( regex parse error: b( ^ error: unclosed group )
               in transform "filter"
               Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
     );
@@ -68,7 +68,7 @@ fn a_row_that_a_function_cannot_take() {
         |p, dir| people_of(p, dir).map_rows(|person: Person| person),
         Data,
         expect![[r#"
-            file "DIR/people.csv", row 2: {"name":"Max","age":300} is not a Person: integer conversion failed: out of range integral type conversion attempted
+            file "DIR/people.csv", line 4: {"name":"Max","age":300} is not a Person: integer conversion failed: out of range integral type conversion attempted
               in transform "map_rows"
               Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
     );
@@ -110,7 +110,7 @@ fn only_the_rows_that_fail_are_rejected() {
     expect![[r#"
         node: 'select', 'select', 'select'
         split: 'file "DIR/n.csv"', 'file "DIR/n.csv"', 'file "DIR/n.csv"'
-        row: 5, 9978, 19951
+        row: 7, 9980, 19953
         reason: 'expression `Int32(1000) / (n % Int32(9973) - Int32(5)) AS q` failed on {"n":5}: Divide by zero error', 'expression `Int32(1000) / (n % Int32(9973) - Int32(5)) AS q` failed on {"n":9978}: Divide by zero error', 'expression `Int32(1000) / (n % Int32(9973) - Int32(5)) AS q` failed on {"n":19951}: Divide by zero error'
         data: '{"n":5}', '{"n":9978}', '{"n":19951}'"#]].assert_eq(&all[0]);
     assert_eq!(all[1], all[0], "with 3 workers");
