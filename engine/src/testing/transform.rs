@@ -1,12 +1,14 @@
 //! Runs a transform on rows written as text, under the laws that every transform keeps.
 
+use std::sync::Arc;
+
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use expect_test::Expect;
 
 use super::{show, table};
 use crate::artifact::Artifacts;
-use crate::batch::Batch;
+use crate::batch::{Batch, SplitKey};
 use crate::error::Result;
 use crate::output::{OnBadRow, Output};
 use crate::transform::{Operator, Transform, Watermark};
@@ -34,7 +36,9 @@ fn run_in_batches(
     let mut out = Output::new(policy);
     for start in (0..rows.num_rows()).step_by(batch_rows) {
         let part = rows.slice(start, batch_rows.min(rows.num_rows() - start));
-        operator.on_batch(0, Batch::new(part), &mut out)?;
+        let name = Arc::from("rows in memory");
+        let batch = Batch::read(part, SplitKey::default(), name, start as u64);
+        operator.on_batch(0, batch, &mut out)?;
         go_on(&mut *operator, &mut out)?;
     }
     operator.on_watermark(Watermark::END, &mut out)?;
