@@ -30,6 +30,9 @@ pub struct NodeReport {
     pub rejected: u64,
     /// Rows behind the allowed lateness.
     pub late: u64,
+    /// Rows of a source that were left out unread, since filters behind it need none of them; not in
+    /// `rows_in`.
+    pub pruned: u64,
     /// Bytes of memory that the rows taken in fill.
     pub bytes_in: u64,
     /// Batches taken in.
@@ -92,6 +95,7 @@ impl RunReport {
             filtered: a.filtered + b.filtered,
             rejected: a.rejected + b.rejected,
             late: a.late + b.late,
+            pruned: a.pruned + b.pruned,
             bytes_in: a.bytes_in + b.bytes_in,
             batches: a.batches + b.batches,
             busy: a.busy + b.busy,
@@ -119,7 +123,7 @@ fn phase_to_json(phase: &PhaseReport) -> serde_json::Value {
         .map(|n| {
             serde_json::json!({
                 "node": n.node, "kind": n.kind, "rows_in": n.rows_in, "rows_out": n.rows_out,
-                "filtered": n.filtered, "rejected": n.rejected, "late": n.late,
+                "filtered": n.filtered, "rejected": n.rejected, "late": n.late, "pruned": n.pruned,
                 "bytes_in": n.bytes_in, "batches": n.batches, "busy_seconds": n.busy.as_secs_f64(),
             })
         })

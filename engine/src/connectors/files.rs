@@ -64,9 +64,19 @@ impl Files {
 
     fn list_folder(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
-        for entry in fs::read_dir(&self.place).map_err(|e| cannot_read(&self.place, e))? {
-            let path = entry.map_err(|e| cannot_read(&self.place, e))?.path();
+        self.find_in(&self.place, &mut files)?;
+        self.sorted(files, &self.place.join(format!("*.{}", self.extension())))
+    }
+
+    /// The files of a folder, and those of its folders that are named `column=value`.
+    fn find_in(&self, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+        for entry in fs::read_dir(folder).map_err(|e| cannot_read(folder, e))? {
+            let path = entry.map_err(|e| cannot_read(folder, e))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.contains('=') && !name.starts_with(['.', '_']) && path.is_dir() {
+                self.find_in(&path, files)?;
+                continue;
+            }
             let wanted = path
                 .extension()
                 .is_some_and(|e| self.extensions.iter().any(|x| e.eq_ignore_ascii_case(x)));
@@ -74,7 +84,7 @@ impl Files {
                 files.push(path);
             }
         }
-        self.sorted(files, &self.place.join(format!("*.{}", self.extension())))
+        Ok(())
     }
 
     fn list_matches(&self) -> Result<Vec<PathBuf>> {

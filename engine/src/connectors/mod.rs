@@ -16,6 +16,7 @@ mod csv_sink;
 mod csv_source;
 mod csv_types;
 mod files;
+mod hive;
 mod memory_source;
 mod parquet_file;
 mod parquet_sink;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{Phase, Plan};
 use crate::graph::{NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
+use crate::transform::Description;
 
 pub(super) fn text(plan: &Plan) -> String {
     let graph = &plan.graph;
@@ -22,7 +23,8 @@ pub(super) fn text(plan: &Plan) -> String {
         }
         text.push('\n');
         for &step in &phase.steps {
-            let _ = writeln!(text, "  step      {}", line(plan, step));
+            let description = plan.graph.nodes[step].stage.describe();
+            let _ = writeln!(text, "  step      {}", line(plan, step, &description));
         }
         for &node in &phase.nodes {
             let _ = writeln!(text, "  {}", node_line(plan, phase, node));
@@ -31,9 +33,8 @@ pub(super) fn text(plan: &Plan) -> String {
     text
 }
 
-fn line(plan: &Plan, index: NodeIndex) -> String {
+fn line(plan: &Plan, index: NodeIndex, description: &Description) -> String {
     let node = &plan.graph.nodes[index];
-    let description = node.stage.describe();
     let mut line = format!("{} [{}", node.id, description.kind);
     match &description.config {
         serde_json::Value::Null => {}
@@ -78,7 +79,11 @@ fn node_line(plan: &Plan, phase: &Phase, index: NodeIndex) -> String {
         Stage::Sink(_) => "write    ",
         Stage::Step(_) => "step     ",
     };
-    let mut text = format!("{verb} {}", line(plan, index));
+    let description = match phase.pruned.get(&index) {
+        Some(pruned) => pruned.describe(),
+        None => node.stage.describe(),
+    };
+    let mut text = format!("{verb} {}", line(plan, index, &description));
     let inputs: Vec<String> = phase
         .inputs(graph, index)
         .iter()

@@ -9,6 +9,7 @@ mod check;
 mod explain;
 mod phases;
 mod projection;
+mod pruning;
 
 use std::sync::Arc;
 

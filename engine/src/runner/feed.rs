@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use arrow::array::Array;
+
+use super::metrics::NodeMetrics;
 use crate::batch::{Batch, SplitKey};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
 use crate::output::Output;
-use crate::source::{Position, Source, Split, SplitReader};
+use crate::source::{Position, RowsRead, Source, Split, SplitReader};
 
 /// Rows in parts, handed out to whichever worker asks first, so that none idles while parts are left.
 pub(crate) trait Feed: Send + Sync {
@@ -30,6 +33,7 @@ pub(crate) struct SourceFeed {
     source: Arc<dyn Source>,
     splits: Vec<Split>,
     columns: Option<Vec<String>>,
+    metrics: Arc<NodeMetrics>,
     taken: AtomicUsize,
 }
 
@@ -38,13 +42,16 @@ impl SourceFeed {
         node: NodeIndex,
         source: Arc<dyn Source>,
         columns: Option<Vec<String>>,
+        metrics: Arc<NodeMetrics>,
     ) -> Result<Self> {
         let splits = source.splits()?;
+        metrics.left_out(source.n_pruned_rows());
         Ok(Self {
             node,
             source,
             splits,
             columns,
+            metrics,
             taken: AtomicUsize::new(0),
         })
     }
@@ -71,6 +78,8 @@ impl Feed for SourceFeed {
             },
             name: Arc::from(split.name.as_str()),
             next_row: 0,
+            n_pruned: 0,
+            metrics: Arc::clone(&self.metrics),
         })))
     }
 
@@ -84,20 +93,26 @@ struct SplitFeedReader {
     key: SplitKey,
     name: Arc<str>,
     next_row: u64,
+    /// Rows of the split that were left out, as far as they have been counted.
+    n_pruned: u64,
+    metrics: Arc<NodeMetrics>,
 }
 
 impl FeedReader for SplitFeedReader {
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<Batch>> {
-        let Some(rows) = self.reader.next_batch(out)? else {
-            return Ok(None);
-        };
-        let first_row = self.next_row;
-        self.next_row += rows.num_rows() as u64;
-        Ok(Some(Batch::read(
-            rows,
-            self.key,
-            Arc::clone(&self.name),
-            first_row,
-        )))
+        let read = self.reader.next_batch(out)?;
+        let n_pruned = self.reader.n_pruned_rows();
+        self.metrics
+            .left_out(n_pruned.saturating_sub(self.n_pruned));
+        self.n_pruned = n_pruned;
+        let Some(rows) = read else { return Ok(None) };
+        let RowsRead { first_row, mask } = self.reader.rows_read().unwrap_or(RowsRead {
+            first_row: self.next_row,
+            mask: None,
+        });
+        let n_rows = mask.as_ref().map_or(rows.num_rows(), Array::len);
+        self.next_row = first_row + n_rows as u64;
+        let batch = Batch::read(rows, self.key, Arc::clone(&self.name), first_row);
+        Ok(Some(batch.masked(mask)))
     }
 }

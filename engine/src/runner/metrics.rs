@@ -14,6 +14,7 @@ pub(crate) struct NodeMetrics {
     rows_out: AtomicU64,
     filtered: AtomicU64,
     rejected: AtomicU64,
+    pruned: AtomicU64,
     bytes_in: AtomicU64,
     batches: AtomicU64,
     busy_ns: AtomicU64,
@@ -29,6 +30,11 @@ impl NodeMetrics {
     /// Rows that a source met but could not read.
     pub(crate) fn took_in_rejected(&self, n_rows: u64) {
         self.rows_in.fetch_add(n_rows, Relaxed);
+    }
+
+    /// Rows that a source left out, since no node needs them.
+    pub(crate) fn left_out(&self, n_rows: u64) {
+        self.pruned.fetch_add(n_rows, Relaxed);
     }
 
     pub(crate) fn gave_out(&self, n_rows: usize) {
@@ -61,6 +67,7 @@ impl NodeMetrics {
             filtered: self.filtered.load(Relaxed),
             rejected: self.rejected.load(Relaxed),
             late: 0,
+            pruned: self.pruned.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             batches: self.batches.load(Relaxed),
             busy: Duration::from_nanos(self.busy_ns.load(Relaxed)),

@@ -66,8 +66,11 @@ impl Workshop<'_> {
                     }
                 }
                 Stage::Source(source) => {
-                    let source = Arc::clone(source);
-                    let feed = guard(&node.id, || SourceFeed::new(index, source, columns))?;
+                    let source = Arc::clone(self.phase.pruned.get(&index).unwrap_or(source));
+                    let metrics = Arc::clone(&kit.metrics[&index]);
+                    let feed = guard(&node.id, || {
+                        SourceFeed::new(index, source, columns, metrics)
+                    })?;
                     kit.feeds.insert((index, Port::Out(0)), Arc::new(feed));
                 }
                 Stage::Analysis(analysis) => {

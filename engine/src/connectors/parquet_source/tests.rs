@@ -4,6 +4,7 @@ use std::fs::File;
 
 use arrow::array::{ArrayRef, DictionaryArray, Int64Array, LargeStringArray, StringViewArray};
 use arrow::datatypes::Int32Type;
+use arrow::record_batch::RecordBatch;
 use expect_test::expect;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -72,9 +73,9 @@ fn the_laws_of_sources_hold_on_real_files() {
 #[test]
 fn small_row_groups_are_read_together() {
     let names = |sizes: &[u64]| {
-        let runs = runs(sizes, 100);
+        let runs = splits::runs(sizes, 100);
         runs.into_iter()
-            .map(|(first, n)| group_names(first, n))
+            .map(|(first, n)| splits::group_names(first, n))
             .collect::<Vec<_>>()
             .join("; ")
     };
@@ -100,7 +101,12 @@ fn a_large_row_group_is_cut_into_splits() {
         file "FOLDER/a.parquet", row group 0, from row 0: Some(150001) rows
         file "FOLDER/a.parquet", row group 0, from row 150001: Some(150000) rows"#]]
     .assert_eq(&folder.hide(splits.join("\n")));
-    let sizes = |n_rows| pieces(n_rows, 100).iter().map(|p| p.1).collect::<Vec<_>>();
+    let sizes = |n_rows| {
+        splits::pieces(n_rows, 100)
+            .iter()
+            .map(|p| p.1)
+            .collect::<Vec<_>>()
+    };
     assert!(sizes(0).is_empty());
     assert_eq!(sizes(199), [199]);
     assert_eq!(sizes(200), [100, 100]);
@@ -123,7 +129,7 @@ fn text_is_utf8_however_it_is_stored() {
     write(&folder, "a.parquet", &rows, 10);
     let read = check_source(&parquet(folder.path("a.parquet"))).unwrap();
     expect![[r#"
-        Field { "dictionary": Utf8 }, Field { "large": Utf8 }, Field { "view": Utf8 }
+        Field { "dictionary": Dictionary(Int32, Utf8) }, Field { "large": Utf8 }, Field { "view": Utf8 }
         dictionary: 'b', 'a', 'b'
         large: 'b', 'a', 'b'
         view: 'b', 'a', 'b'"#]]
