@@ -12,7 +12,7 @@ use crate::transform::Description;
 /// What a sink has published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// The files, in order; empty for a sink without files.
+    /// The files, in order, as paths or URLs; empty for a sink without files.
     pub files: Vec<PathBuf>,
     /// How many rows they hold.
     pub n_rows: u64,

@@ -1,4 +1,4 @@
-//! Writes CSV files: a folder of shards or one file, published by one rename.
+//! Writes CSV files: a folder of shards or one file, published whole.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
+use super::file_sink::file_sink_options;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
-use super::staging::Existing;
 use super::storage::Writing;
 use crate::error::Result;
 use crate::sink::{Publication, Sink};
@@ -19,7 +19,9 @@ use crate::transform::Description;
 /// `part-00000-of-00002.csv` and so on.
 ///
 /// Rows of a worker keep their order; one file holds those of worker 0 first. Nothing can be seen
-/// until the run has ended well: then the file or the whole folder appears by one rename. Where there
+/// until the run has ended well: then the file or the whole folder appears by one rename, or, where the
+/// place is a URL such as `s3://bucket/births`, its files appear one after the other, and `_SUCCESS` when all
+/// are there. One file there waits on the local disk until it is whole. Where there
 /// are no rows, the header alone is published.
 ///
 /// Null is written as an empty field, and so is empty text: both are null when they are read again.
@@ -55,22 +57,9 @@ impl CsvSink {
         self.delimiter = delimiter;
         self
     }
-
-    /// Starts a new file of the folder after so many rows, at least one; one file stays one.
-    #[must_use]
-    pub fn rows_per_file(mut self, n_rows: u64) -> Self {
-        self.options.rows_per_file = Some(n_rows.max(1));
-        self
-    }
-
-    /// Replaces what is there, once the new rows are whole; a folder that holds anything but CSV files
-    /// is refused.
-    #[must_use]
-    pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.options.existing = Existing::when(overwrite);
-        self
-    }
 }
+
+file_sink_options!(CsvSink);
 
 impl CsvSink {
     pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
@@ -93,7 +82,8 @@ impl Sink for CsvSink {
     }
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
-        accept_columns(schema, "CSV", |field| {
+        let schema = self.options.file_schema(schema)?;
+        accept_columns(&schema, "CSV", |field| {
             let nested = field.data_type().is_nested();
             nested.then(|| "A field of CSV holds one value.".to_owned())
         })

@@ -15,7 +15,7 @@ use super::csv_reader::{CsvReader, Layout};
 use super::csv_types::infer_type;
 use super::files::Files;
 use super::selection::Selection;
-use super::storage::{StoredFile, has_changed};
+use super::storage::{Storage, StoredFile, has_changed};
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::output::{OnBadRow, Output};
@@ -25,7 +25,8 @@ use crate::transform::Description;
 /// How many rows are looked at, over all files, to find the types of the columns.
 const SAMPLE_ROWS: usize = 10_000;
 
-/// Rows of CSV files: of one file, of all `*.csv` of a folder, or of those that match a pattern.
+/// Rows of CSV files: of one file, of all `*.csv` of a folder, or of those that match a pattern, at a
+/// path or a URL such as `s3://bucket/births/*.csv` (see [`Storage`]).
 ///
 /// The first line names the columns, unless [`CsvSource::schema`] is given; columns without a name are
 /// called `column_1` and so on by their place. All files must have the same columns; where they have
@@ -140,6 +141,13 @@ impl CsvSource {
         spellings: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
         self.dialect.nulls = spellings.into_iter().map(Into::into).collect();
+        self.afresh()
+    }
+
+    /// How an object store is reached, where the place is a URL: by default as the environment says.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.files = self.files.storage(storage);
         self.afresh()
     }
 

@@ -1,16 +1,19 @@
 //! Finds the files of a source by path, folder or pattern.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::storage::StoredFile;
+use super::storage::{self, Address, Storage, StoredFile};
 use crate::error::{Error, Result};
 
-/// One file, the files of a folder, or the files that match a pattern.
+/// One file, the files of a folder, or the files that match a pattern, at a path or a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Files {
     place: PathBuf,
+    /// How a place that is a URL is reached.
+    storage: Storage,
     /// What the files of a folder end in, one of these; the first is named in messages.
     extensions: &'static [&'static str],
 }
@@ -18,9 +21,15 @@ pub(crate) struct Files {
 impl Files {
     pub(crate) fn new(place: impl AsRef<Path>, extensions: &'static [&'static str]) -> Self {
         Self {
-            place: place.as_ref().to_owned(),
+            place: storage::local_path(place.as_ref()),
+            storage: Storage::default(),
             extensions,
         }
+    }
+
+    #[must_use]
+    pub(crate) fn storage(self, storage: Storage) -> Self {
+        Self { storage, ..self }
     }
 
     pub(crate) fn place(&self) -> String {
@@ -28,11 +37,15 @@ impl Files {
     }
 
     /// The files, sorted by name; never none. Hidden files, of a folder also those whose name begins
-    /// with `_`, are passed over, unless named.
+    /// with `_`, are passed over, unless named. Of a folder, the folders of partitions in it, such as
+    /// `year=2024`, are read too.
     ///
     /// A path that exists is taken as it is, even if it holds characters of a pattern.
     pub(crate) fn list(&self) -> Result<Vec<StoredFile>> {
-        self.paths()?.into_iter().map(StoredFile::local).collect()
+        match Address::of(&self.place)? {
+            Some(address) => storage::list(&address, &self.storage, self.extensions),
+            None => self.paths()?.into_iter().map(StoredFile::local).collect(),
+        }
     }
 
     fn paths(&self) -> Result<Vec<PathBuf>> {
@@ -64,27 +77,24 @@ impl Files {
 
     fn list_folder(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
-        self.find_in(&self.place, &mut files)?;
-        self.sorted(files, &self.place.join(format!("*.{}", self.extension())))
-    }
-
-    /// The files of a folder, and those of its folders that are named `column=value`.
-    fn find_in(&self, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-        for entry in fs::read_dir(folder).map_err(|e| cannot_read(folder, e))? {
-            let path = entry.map_err(|e| cannot_read(folder, e))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.contains('=') && !name.starts_with(['.', '_']) && path.is_dir() {
-                self.find_in(&path, files)?;
-                continue;
-            }
-            let wanted = path
-                .extension()
-                .is_some_and(|e| self.extensions.iter().any(|x| e.eq_ignore_ascii_case(x)));
-            if wanted && !name.starts_with(['.', '_']) && path.is_file() {
-                files.push(path);
+        let mut folders = vec![self.place.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).map_err(|e| cannot_read(&folder, e))? {
+                let path = entry.map_err(|e| cannot_read(&folder, e))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if is_hidden(&name) {
+                    continue;
+                }
+                let ends = |e: &OsStr| self.extensions.iter().any(|x| e.eq_ignore_ascii_case(x));
+                if path.extension().is_some_and(ends) && path.is_file() {
+                    files.push(path);
+                } else if name.contains('=') && path.is_dir() {
+                    // A folder of `year=2024` and the like is read with all that is below it.
+                    folders.push(path);
+                }
             }
         }
-        Ok(())
+        self.sorted(files, &self.place.join(format!("*.{}", self.extension())))
     }
 
     fn list_matches(&self) -> Result<Vec<PathBuf>> {
@@ -93,10 +103,8 @@ impl Files {
             require_literal_leading_dot: true,
             ..glob::MatchOptions::default()
         };
-        let matches = glob::glob_with(&self.place(), options).map_err(|error| {
-            Error::pipeline(format!("{:?} is not a pattern of files", self.place))
-                .with_detail(format!("At character {}: {}.", error.pos + 1, error.msg))
-        })?;
+        let matches = glob::glob_with(&self.place(), options)
+            .map_err(|error| no_pattern(&self.place(), &error))?;
         let mut files = Vec::new();
         for found in matches {
             let path = found.map_err(|error| {
@@ -113,14 +121,31 @@ impl Files {
     fn sorted(&self, mut files: Vec<PathBuf>, pattern: &Path) -> Result<Vec<PathBuf>> {
         files.sort();
         if files.is_empty() {
-            return Err(no_match(pattern));
+            return Err(no_local_match(pattern));
         }
         Ok(files)
     }
 }
 
-fn no_match(pattern: &Path) -> Error {
-    let error = Error::environment(format!("no file matches {pattern:?}"));
+/// Files that are passed over where they are not named.
+pub(crate) fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '_'])
+}
+
+pub(crate) fn no_match(pattern: &str) -> Error {
+    Error::environment(format!("no file matches {pattern:?}"))
+}
+
+pub(crate) fn no_pattern(place: &str, error: &glob::PatternError) -> Error {
+    Error::pipeline(format!("{place:?} is not a pattern of files")).with_detail(format!(
+        "At character {}: {}.",
+        error.pos + 1,
+        error.msg
+    ))
+}
+
+fn no_local_match(pattern: &Path) -> Error {
+    let error = no_match(&pattern.display().to_string());
     let folder: PathBuf = pattern
         .components()
         .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))

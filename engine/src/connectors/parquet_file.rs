@@ -84,6 +84,12 @@ impl ChunkReader for ParquetBytes {
                 .map_err(|e| self.keep_local(e)),
             None => {
                 let range = start..start.saturating_add(n_bytes as u64);
+                if range.end > self.file.n_bytes() {
+                    let found = self.file.n_bytes().saturating_sub(start);
+                    return Err(ParquetError::EOF(format!(
+                        "expected to read {n_bytes} bytes, read only {found}"
+                    )));
+                }
                 self.file.range(range).map_err(|e| self.keep(e))
             }
         }

@@ -1,4 +1,4 @@
-//! Writes Parquet files: a folder of shards, published by one rename.
+//! Writes Parquet files: a folder of shards, published whole.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,8 +12,8 @@ use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
 use super::SPLIT_ROWS;
+use super::file_sink::file_sink_options;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
-use super::staging::Existing;
 use super::storage::Writing;
 use crate::error::Result;
 use crate::sink::{Publication, Sink};
@@ -34,7 +34,8 @@ pub enum ParquetCompression {
 /// A folder of Parquet files, `part-00000-of-00002.parquet` and so on.
 ///
 /// Each worker writes shards of its own; rows of a worker keep their order. Nothing can be seen until
-/// the run has ended well: then the whole folder appears by one rename. Where there are no rows, one
+/// the run has ended well: then the whole folder appears by one rename, or, where the place is a URL such as
+/// `s3://bucket/births`, its files appear one after the other, and `_SUCCESS` when all are there. Where there are no rows, one
 /// file with the schema is published. Nulls are nulls.
 ///
 /// A folder that is not empty is refused before the first row is read, unless
@@ -61,31 +62,15 @@ pub fn parquet_sink(folder: impl AsRef<Path>) -> ParquetSink {
 }
 
 impl ParquetSink {
-    /// Starts a new file after so many rows, at least one.
-    #[must_use]
-    pub fn rows_per_file(mut self, n_rows: u64) -> Self {
-        self.options.rows_per_file = Some(n_rows.max(1));
-        self
-    }
-
     /// How pages are compressed.
     #[must_use]
     pub fn compression(mut self, compression: ParquetCompression) -> Self {
         self.compression = compression;
         self
     }
-
-    /// Replaces a folder that is there, once the new one is whole.
-    ///
-    /// The old folder is moved aside, the new one takes its name, and the old one is removed: two
-    /// renames, between which a reader finds nothing. A folder that holds anything but Parquet files
-    /// is refused.
-    #[must_use]
-    pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.options.existing = Existing::when(overwrite);
-        self
-    }
 }
+
+file_sink_options!(ParquetSink);
 
 impl ParquetSink {
     pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
@@ -102,7 +87,8 @@ impl Sink for ParquetSink {
     }
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
-        accept_columns(schema, "Parquet", |field| {
+        let schema = self.options.file_schema(schema)?;
+        accept_columns(&schema, "Parquet", |field| {
             if has_union(field) {
                 return Some("Parquet has no unions.".to_owned());
             }

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::files::Files;
 use super::hive::HiveColumns;
 use super::selection::Selection;
-use super::storage::has_changed;
+use super::storage::{Storage, has_changed};
 use crate::error::Result;
 use crate::predicate::Predicate;
 use crate::source::{Position, Source, Split, SplitReader};
@@ -27,7 +27,8 @@ use reader::{ParquetReader, Request};
 use splits::{Locator, locators, split};
 use statistics::row_groups_that_may_hold;
 
-/// Rows of Parquet files: of one file, of all `*.parquet` of a folder, or of those that match a pattern.
+/// Rows of Parquet files: of one file, of all `*.parquet` of a folder, or of those that match a pattern, at
+/// a path or a URL such as `s3://bucket/births/*.parquet` (see [`Storage`]).
 ///
 /// All files must have the same columns, in any order. Text is read as Utf8, with large offsets or a
 /// view in the file or not; text that the first file's Arrow schema holds as a dictionary stays one, with
@@ -95,18 +96,35 @@ pub fn parquet(place: impl AsRef<Path>) -> ParquetSource {
 }
 
 impl ParquetSource {
+    /// Forgets what was found with other options.
+    fn anew(self) -> Self {
+        Self {
+            listed: Arc::default(),
+            loaded: Arc::default(),
+            first: Arc::default(),
+            ..self
+        }
+    }
+
+    /// How an object store is reached, where the place is a URL: by default as the environment says.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.files = self.files.storage(storage);
+        self.anew()
+    }
+
     /// Whether folders named `column=value` are columns; they are by default.
     #[must_use]
     pub fn hive_columns(mut self, hive_columns: bool) -> Self {
         self.hive = hive_columns;
-        self
+        self.anew()
     }
 
     /// The type of a column that stands in the names of folders, in place of the one found out.
     #[must_use]
     pub fn hive_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.hive_types.push((column.into(), data_type));
-        self
+        self.anew()
     }
 
     /// Columns of text to read as dictionaries, with Int32 keys, which keeps what a file holds encoded.
@@ -114,7 +132,7 @@ impl ParquetSource {
     pub fn read_dictionary(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.dictionaries
             .extend(columns.into_iter().map(Into::into));
-        self
+        self.anew()
     }
 }
 

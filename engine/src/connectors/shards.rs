@@ -6,9 +6,9 @@
 //!  worker 1 ─▶ .NAME.tmp-…/00001-00000 ┘           NAME/part-00002-of-00003.parquet
 //! ```
 
+use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,8 +16,9 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::agreement::column_twice;
-use super::staging::{Existing, Staging, cannot_write};
-use super::storage::{LocalFile, Writing};
+use super::partitions::Partitions;
+use super::staging::{self, Existing, Staging};
+use super::storage::{self, Storage, Writing, found_within};
 use crate::error::{Error, Result};
 use crate::sink::{Publication, Published, SinkWriter};
 
@@ -53,13 +54,16 @@ pub(crate) trait Encoder: Send {
     fn finish(self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError>;
 }
 
-/// The one file, while it is being put together.
-const JOINED: &str = "joined";
+/// Of how many folders each worker keeps the file open, unless it is told otherwise.
+const MAX_OPEN_FILES: usize = 64;
 
 /// Where shards go and how they are written.
 #[derive(Clone, Debug)]
 pub(crate) struct ShardOptions {
+    /// A path or a URL.
     pub(crate) target: PathBuf,
+    /// How a target that is a URL is reached.
+    pub(crate) storage: Storage,
     pub(crate) existing: Existing,
     /// The shards are put together to one file.
     pub(crate) one_file: bool,
@@ -67,17 +71,49 @@ pub(crate) struct ShardOptions {
     pub(crate) rows_per_file: Option<u64>,
     /// A shard is closed when it has so many bytes.
     pub(crate) max_bytes_per_file: Option<u64>,
+    /// The columns by whose values shards are put into folders.
+    pub(crate) partition_by: Vec<String>,
+    /// How many files each worker keeps open.
+    pub(crate) max_open_files: usize,
 }
 
 impl ShardOptions {
     pub(crate) fn new(target: impl AsRef<Path>) -> Self {
         Self {
-            target: target.as_ref().to_owned(),
+            target: storage::local_path(target.as_ref()),
+            storage: Storage::default(),
             existing: Existing::default(),
             one_file: false,
             rows_per_file: None,
             max_bytes_per_file: None,
+            partition_by: Vec::new(),
+            max_open_files: MAX_OPEN_FILES,
         }
+    }
+
+    /// The columns that stand in the files, which are those that a format has to hold.
+    ///
+    /// # Errors
+    /// If the rows cannot be divided as the options say.
+    pub(crate) fn file_schema(&self, schema: &SchemaRef) -> Result<SchemaRef> {
+        Ok(match self.partitions(schema)? {
+            Some(partitions) => Arc::clone(partitions.file_schema()),
+            None => Arc::clone(schema),
+        })
+    }
+
+    fn partitions(&self, schema: &Schema) -> Result<Option<Partitions>> {
+        if self.partition_by.is_empty() {
+            return Ok(None);
+        }
+        if self.one_file {
+            let target = self.target.display().to_string();
+            return Err(Error::pipeline(format!(
+                "{target:?} is one file and cannot be divided by columns"
+            ))
+            .with_hint("Name a folder."));
+        }
+        Partitions::new(schema, &self.partition_by).map(Some)
     }
 }
 
@@ -116,26 +152,31 @@ pub(crate) fn accept_columns(
     }
 }
 
+/// A file of a worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Shard {
+    /// The folder it is in, below the target: `year=2020/month=5`, or nothing.
+    pub(crate) folder: String,
+    pub(crate) worker: usize,
+    /// Which one of the worker's.
+    pub(crate) number: usize,
+    pub(crate) n_rows: u64,
+    pub(crate) n_bytes: u64,
+}
+
 /// A folder of shards under way.
 #[derive(Debug)]
 pub(crate) struct Shards(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    staging: Staging,
+    staging: Box<dyn Staging>,
     format: Arc<dyn FileFormat>,
+    /// The columns of the files.
     schema: SchemaRef,
-    one_file: bool,
-    rows_per_file: u64,
-    max_bytes_per_file: u64,
+    partitions: Option<Partitions>,
+    options: ShardOptions,
     finished: Mutex<Vec<Shard>>,
-}
-
-#[derive(Debug)]
-struct Shard {
-    worker: usize,
-    number: usize,
-    n_rows: u64,
 }
 
 impl Shards {
@@ -144,14 +185,17 @@ impl Shards {
         format: Arc<dyn FileFormat>,
         schema: &SchemaRef,
     ) -> Result<Self> {
-        let staging = Staging::begin(options, format.extension())?;
+        let partitions = options.partitions(schema)?;
+        let schema = match &partitions {
+            Some(partitions) => partitions.file_schema(),
+            None => schema,
+        };
         Ok(Self(Arc::new(Shared {
-            staging,
+            staging: staging::begin(options, format.extension())?,
             format,
             schema: Arc::clone(schema),
-            one_file: options.one_file,
-            rows_per_file: options.rows_per_file.unwrap_or(u64::MAX).max(1),
-            max_bytes_per_file: options.max_bytes_per_file.unwrap_or(u64::MAX),
+            partitions,
+            options: options.clone(),
             finished: Mutex::new(Vec::new()),
         })))
     }
@@ -162,66 +206,46 @@ impl Shared {
         self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn path(&self, worker: usize, number: usize) -> PathBuf {
-        self.staging.path(&format!("{worker:05}-{number:05}"))
-    }
-
-    fn open(&self, worker: usize, number: usize) -> Result<OpenShard> {
-        let path = self.path(worker, number);
-        let file = LocalFile::create_new(&path).map_err(|e| self.failed(e))?;
-        let encoder = self
-            .format
-            .create(Box::new(file), &self.schema)
-            .map_err(|e| self.failed(e))?;
+    fn open(&self, folder: &str, worker: usize, number: usize) -> Result<OpenShard> {
+        let shard = Shard {
+            folder: folder.to_owned(),
+            worker,
+            number,
+            n_rows: 0,
+            n_bytes: 0,
+        };
+        let file = self.staging.create(&shard)?;
+        let encoder = self.format.create(file, &self.schema);
         Ok(OpenShard {
-            encoder,
-            shard: Shard {
-                worker,
-                number,
-                n_rows: 0,
-            },
+            encoder: encoder.map_err(|e| self.failed(e))?,
+            shard,
+            used: 0,
         })
     }
 
-    /// Gives each shard the name it is published under.
-    fn name(&self, shards: &[Shard]) -> Result<(u64, Vec<PathBuf>), EncodeError> {
-        let (mut n_bytes, mut files) = (0, Vec::new());
-        for (i, shard) in shards.iter().enumerate() {
-            let (n, extension) = (shards.len(), self.format.extension());
-            let name = format!("part-{i:05}-of-{n:05}.{extension}");
-            let path = self.staging.path(&name);
-            fs::rename(self.path(shard.worker, shard.number), &path)?;
-            n_bytes += fs::metadata(&path)?.len();
-            files.push(self.staging.target().join(name));
-        }
-        Ok((n_bytes, files))
-    }
-
-    /// Puts the shards together to one file.
-    fn join(&self, shards: &[Shard]) -> Result<(u64, Vec<PathBuf>), EncodeError> {
-        let mut joined = File::create_new(self.staging.path(JOINED))?;
-        joined.write_all(&self.format.preamble(&self.schema)?)?;
-        for shard in shards {
-            let mut file = File::open(self.path(shard.worker, shard.number))?;
-            io::copy(&mut file, &mut joined)?;
-        }
-        joined.sync_all()?;
-        let n_bytes = joined.metadata()?.len();
-        Ok((n_bytes, vec![self.staging.target().to_owned()]))
+    fn is_full(&self, open: &OpenShard) -> bool {
+        let n_rows = self.options.rows_per_file.unwrap_or(u64::MAX);
+        let n_bytes = self.options.max_bytes_per_file.unwrap_or(u64::MAX);
+        let n_bytes = n_bytes.min(self.staging.max_bytes_per_file());
+        open.shard.n_rows >= n_rows || open.encoder.n_bytes() >= n_bytes
     }
 
     fn close(&self, open: OpenShard) -> Result<()> {
+        let mut shard = open.shard;
         let file = open.encoder.finish().map_err(|e| self.failed(e))?;
-        file.close().map_err(|e| self.failed(e))?;
-        self.finished().push(open.shard);
+        shard.n_bytes = file.close().map_err(|e| self.failed(e))?;
+        self.finished().push(shard);
         Ok(())
     }
 
     /// What a failure of the disk, perhaps deep inside an error of a library, means to the user.
     fn failed(&self, error: impl Into<EncodeError>) -> Error {
         let error = error.into();
+        if let Some(found) = found_within(error.as_ref()) {
+            return found;
+        }
         match io_kind(error.as_ref()) {
-            Some(found) => cannot_write(self.staging.target(), found),
+            Some(found) => self.staging.cannot_write(found),
             None => Error::data(format!("cannot write {:?}", self.staging.target()))
                 .with_detail(format!("{error}."))
                 .with_source(error),
@@ -249,32 +273,35 @@ impl Publication for Shards {
             shared: Arc::clone(&self.0),
             worker,
             n_files: 0,
-            open: None,
+            n_writes: 0,
+            open: HashMap::new(),
         }))
     }
 
     fn commit(&self) -> Result<Published> {
         let shared = &self.0;
         if shared.finished().is_empty() {
-            shared.close(shared.open(0, 0)?)?;
+            shared.close(shared.open("", 0, 0)?)?;
         }
         let mut shards = std::mem::take(&mut *shared.finished());
-        shards.sort_by_key(|s| (s.worker, s.number));
-        let published = if shared.one_file {
-            shared.join(&shards)
-        } else {
-            shared.name(&shards)
-        };
-        let (n_bytes, files) = published.map_err(|e| shared.failed(e))?;
-        match shared.one_file {
-            true => shared.staging.publish_file(JOINED)?,
-            false => shared.staging.publish_folder()?,
-        }
-        Ok(Published {
-            files,
+        shards.sort_by(|a, b| {
+            let place = |s: &Shard| (s.worker, s.number);
+            a.folder.cmp(&b.folder).then(place(a).cmp(&place(b)))
+        });
+        let mut published = Published {
+            files: Vec::new(),
             n_rows: shards.iter().map(|s| s.n_rows).sum(),
-            n_bytes,
-        })
+            n_bytes: shards.iter().map(|s| s.n_bytes).sum(),
+        };
+        if shared.options.one_file {
+            let preamble = shared.format.preamble(&shared.schema);
+            let preamble = preamble.map_err(|e| shared.failed(e))?;
+            published.n_bytes = shared.staging.publish_joined(&preamble, &shards)?;
+            published.files.push(shared.staging.target().into());
+        } else {
+            published.files = shared.staging.publish_shards(&shards)?;
+        }
+        Ok(published)
     }
 
     fn abort(&self) {
@@ -285,100 +312,82 @@ impl Publication for Shards {
 struct OpenShard {
     encoder: Box<dyn Encoder>,
     shard: Shard,
+    /// When it was last written to.
+    used: u64,
 }
 
-/// The shards of one worker, one after the other; none where it gets no rows.
+/// The shards of one worker; none where it gets no rows.
+///
+/// One is open of each folder that rows go to, up to the most that may be: then the one that has not been
+/// written to for longest is closed, and rows that come for it later begin another.
 struct ShardWriter {
     shared: Arc<Shared>,
     worker: usize,
     n_files: usize,
-    open: Option<OpenShard>,
+    n_writes: u64,
+    /// By folder.
+    open: HashMap<String, OpenShard>,
 }
 
-impl SinkWriter for ShardWriter {
-    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+impl ShardWriter {
+    fn write_to(&mut self, folder: &str, rows: &RecordBatch) -> Result<()> {
         let mut start = 0;
         while start < rows.num_rows() {
-            let mut open = match self.open.take() {
+            let mut open = match self.open.remove(folder) {
                 Some(open) => open,
-                None => {
-                    self.n_files += 1;
-                    self.shared.open(self.worker, self.n_files - 1)?
-                }
+                None => self.begin(folder)?,
             };
-            let room = self.shared.rows_per_file - open.shard.n_rows;
-            let n = usize::try_from(room)
-                .unwrap_or(usize::MAX)
-                .min(rows.num_rows() - start);
+            let left = rows.num_rows() - start;
+            let room = self.shared.options.rows_per_file.unwrap_or(u64::MAX) - open.shard.n_rows;
+            let n = usize::try_from(room).unwrap_or(usize::MAX).min(left);
             open.encoder
                 .write(&rows.slice(start, n))
                 .map_err(|e| self.shared.failed(e))?;
             open.shard.n_rows += n as u64;
             start += n;
-            let is_full = open.shard.n_rows == self.shared.rows_per_file
-                || open.encoder.n_bytes() >= self.shared.max_bytes_per_file;
-            if is_full {
+            self.n_writes += 1;
+            open.used = self.n_writes;
+            if self.shared.is_full(&open) {
                 self.shared.close(open)?;
             } else {
-                self.open = Some(open);
+                self.open.insert(folder.to_owned(), open);
             }
         }
         Ok(())
     }
 
+    fn begin(&mut self, folder: &str) -> Result<OpenShard> {
+        if self.open.len() >= self.shared.options.max_open_files {
+            let longest = self.open.values().min_by_key(|open| open.used);
+            let folder = longest.map(|open| open.shard.folder.clone());
+            if let Some(open) = folder.and_then(|folder| self.open.remove(&folder)) {
+                self.shared.close(open)?;
+            }
+        }
+        self.n_files += 1;
+        self.shared.open(folder, self.worker, self.n_files - 1)
+    }
+}
+
+impl SinkWriter for ShardWriter {
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let Some(partitions) = &shared.partitions else {
+            return self.write_to("", rows);
+        };
+        for (folder, part) in partitions.divide(rows)? {
+            self.write_to(&folder, &part)?;
+        }
+        Ok(())
+    }
+
     fn finish(&mut self) -> Result<()> {
-        match self.open.take() {
-            Some(open) => self.shared.close(open),
-            None => Ok(()),
-        }
+        let mut open: Vec<OpenShard> = self.open.drain().map(|(_, open)| open).collect();
+        open.sort_by_key(|open| open.shard.number);
+        open.into_iter()
+            .try_for_each(|open| self.shared.close(open))
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-    use crate::connectors::test_folder::TestFolder;
-    use crate::connectors::{csv_sink, parquet_sink};
-    use crate::testing::table;
-    use expect_test::expect;
-
-    /// A format whose files are all on a disk without space.
-    #[derive(Debug)]
-    struct FullDisk(Arc<dyn FileFormat>);
-
-    impl FileFormat for FullDisk {
-        fn extension(&self) -> &'static str {
-            self.0.extension()
-        }
-
-        fn create(
-            &self,
-            _: Box<dyn Writing>,
-            schema: &SchemaRef,
-        ) -> Result<Box<dyn Encoder>, EncodeError> {
-            let full = File::options().write(true).open("/dev/full")?;
-            self.0.create(Box::new(LocalFile::new(full)), schema)
-        }
-    }
-
-    #[test]
-    fn a_full_disk_is_told_as_such_and_leaves_nothing() {
-        let folder = TestFolder::new();
-        let rows = table("x: 1, 2; y: a, b");
-        for format in [parquet_sink("").format(), csv_sink(".csv").format()] {
-            let options = ShardOptions::new(folder.path("a/out"));
-            let full = Arc::new(FullDisk(format));
-            let shards = Shards::begin(&options, full, &rows.schema()).unwrap();
-            let mut writer = shards.writer(0).unwrap();
-            let written = writer.write(&rows).and_then(|()| writer.finish());
-            let error = written.unwrap_err();
-            shards.abort();
-            assert!(error.is_environment(), "{error:?}");
-            expect![[r#"
-                cannot write "FOLDER/a/out": no space is left on the disk
-                  Hint: Free space there, or write to another disk."#]]
-            .assert_eq(&folder.hide(error.to_string()));
-            assert!(folder.tree().is_empty());
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ mod source;
 mod table;
 mod transform;
 
-pub use sink::{check_sink, write_sink};
+pub use sink::{check_sink, check_sink_at, write_sink};
 pub use source::{check_source, read_source};
 pub use table::{show, table};
 pub use transform::{check_transform, refuse_transform, run_transform};

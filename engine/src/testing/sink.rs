@@ -54,9 +54,28 @@ pub fn check_sink(
     make: impl Fn(&Path) -> Box<dyn Sink>,
     read_back: impl Fn(&Path) -> Result<Vec<RecordBatch>>,
 ) -> Result<()> {
-    let schema = rows.schema();
     let folder = tempfile::tempdir()?;
-    let place = |name: &str| folder.path().join(name);
+    check_sink_at(rows, folder.path(), everything_local, make, read_back)
+}
+
+/// Checks the laws that every sink keeps, as [`check_sink`], below a path or a URL where nothing is yet.
+///
+/// `everything` gives all files below a place, hidden or not, and of a local folder the folders too.
+///
+/// # Panics
+/// If a law is broken.
+///
+/// # Errors
+/// What the sink says of its place or of the rows.
+pub fn check_sink_at(
+    rows: &RecordBatch,
+    root: &Path,
+    everything: impl Fn(&Path) -> Result<Vec<PathBuf>>,
+    make: impl Fn(&Path) -> Box<dyn Sink>,
+    read_back: impl Fn(&Path) -> Result<Vec<RecordBatch>>,
+) -> Result<()> {
+    let schema = rows.schema();
+    let place = |name: &str| root.join(name);
     let half = rows.num_rows() / 2;
     let parts = [
         rows.slice(0, half),
@@ -82,7 +101,7 @@ pub fn check_sink(
         "nothing can be seen before the commit"
     );
     assert_eq!(
-        visible(folder.path())?,
+        visible(root, everything(root)?),
         Vec::<PathBuf>::new(),
         "files before the commit"
     );
@@ -95,11 +114,15 @@ pub fn check_sink(
         rows.num_rows() as u64,
         "rows that were published"
     );
+    let there = everything(root)?;
     for file in &published.files {
-        assert!(file.is_file(), "{file:?} was published and is not there");
+        assert!(
+            there.contains(file),
+            "{file:?} was published and is not there"
+        );
     }
     assert_eq!(
-        hidden(folder.path())?,
+        hidden(root, &everything(root)?),
         Vec::<PathBuf>::new(),
         "hidden files after the commit"
     );
@@ -127,7 +150,7 @@ pub fn check_sink(
     assert_eq!(concat_batches(&schema, &found)?.num_rows(), 0);
 
     // Aborted with a writer at work, and one that was dropped.
-    let before = everything(folder.path())?;
+    let before = everything(root)?;
     let gone = place("gone/deep/rows");
     for abort in [true, false] {
         let publication = make(&gone).begin(&schema)?;
@@ -142,7 +165,7 @@ pub fn check_sink(
             read_back(&gone)?.is_empty(),
             "nothing can be seen after an abort"
         );
-        assert_eq!(everything(folder.path())?, before, "files after an abort");
+        assert_eq!(everything(root)?, before, "files after an abort");
     }
     Ok(())
 }
@@ -159,12 +182,12 @@ fn sorted(rows: &RecordBatch) -> Result<RecordBatch> {
     Ok(take_record_batch(rows, &UInt64Array::from(order))?)
 }
 
-fn everything(folder: &Path) -> Result<Vec<PathBuf>> {
+fn everything_local(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            found.extend(everything(&path)?);
+            found.extend(everything_local(&path)?);
         }
         found.push(path);
     }
@@ -172,19 +195,18 @@ fn everything(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn hidden(folder: &Path) -> Result<Vec<PathBuf>> {
-    let below = |path: &PathBuf| {
-        let path = path.strip_prefix(folder).unwrap_or(path);
+fn hidden(root: &Path, everything: &[PathBuf]) -> Vec<PathBuf> {
+    let is_hidden = |path: &&PathBuf| {
+        let path = path.strip_prefix(root).unwrap_or(path);
         path.iter()
             .any(|part| part.to_string_lossy().starts_with('.'))
     };
-    Ok(everything(folder)?.into_iter().filter(below).collect())
+    everything.iter().filter(is_hidden).cloned().collect()
 }
 
 /// Files outside of hidden folders.
-fn visible(folder: &Path) -> Result<Vec<PathBuf>> {
-    let hidden = hidden(folder)?;
-    let mut found = everything(folder)?;
-    found.retain(|path| path.is_file() && !hidden.contains(path));
-    Ok(found)
+fn visible(root: &Path, mut everything: Vec<PathBuf>) -> Vec<PathBuf> {
+    let hidden = hidden(root, &everything);
+    everything.retain(|path| !path.is_dir() && !hidden.contains(path));
+    everything
 }

@@ -9,6 +9,9 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use super::read_ahead::ReadAhead;
+use super::refusals::or_else;
+use super::remote_file::RemoteFile;
 use crate::connectors::files::cannot_read;
 use crate::error::{Error, Result};
 
@@ -27,6 +30,7 @@ enum Place {
         path: PathBuf,
         modified: Option<SystemTime>,
     },
+    Remote(RemoteFile),
 }
 
 impl StoredFile {
@@ -41,6 +45,14 @@ impl StoredFile {
                 modified: found.modified().ok(),
             },
         })
+    }
+
+    pub(super) fn remote(file: RemoteFile) -> Self {
+        Self {
+            location: file.url(),
+            n_bytes: file.n_bytes(),
+            place: Place::Remote(file),
+        }
     }
 
     /// The file in messages and in the names of splits: `file "births/a.csv"`.
@@ -61,6 +73,7 @@ impl StoredFile {
     pub(crate) fn local_path(&self) -> Option<&Path> {
         match &self.place {
             Place::Local { path, .. } => Some(path),
+            Place::Remote(_) => None,
         }
     }
 
@@ -73,17 +86,21 @@ impl StoredFile {
                 let file = open_at(path, from).map_err(|e| self.cannot_read(e))?;
                 Ok(Box::new(file))
             }
+            Place::Remote(file) => Ok(Box::new(ReadAhead::new(file.clone(), from))),
         }
     }
 
-    /// The bytes of a range, all of them.
+    /// The bytes of a range, all of them; a range that the file does not have is an error.
     pub(crate) fn range(&self, range: Range<u64>) -> Result<Bytes> {
         match &self.place {
             Place::Local { path, .. } => read_range(path, range).map_err(|e| self.cannot_read(e)),
+            Place::Remote(file) => file.range(range),
         }
     }
 
     /// Checks that the file is still the one that was listed.
+    ///
+    /// Of a remote file nothing is asked here: each read of it checks that.
     pub(crate) fn check(&self) -> Result<()> {
         match &self.place {
             Place::Local { path, modified } => {
@@ -93,14 +110,13 @@ impl StoredFile {
                     false => Err(has_changed(&self.location)),
                 }
             }
+            Place::Remote(_) => Ok(()),
         }
     }
 
     /// The error of a file that is there and cannot be read.
     pub(crate) fn cannot_read(&self, error: io::Error) -> Error {
-        match &self.place {
-            Place::Local { path, .. } => cannot_read(path, error),
-        }
+        or_else(error, |error| cannot_read(Path::new(&self.location), error))
     }
 }
 

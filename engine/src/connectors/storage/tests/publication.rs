@@ -1,0 +1,366 @@
+//! What appears in a store at the end of a run, and what does not.
+
+use expect_test::expect;
+use hyper::StatusCode;
+
+use super::s3_server::{Fault, S3Server};
+use super::*;
+use crate::connectors::{csv_sink, parquet_sink};
+use crate::sink::Sink;
+use crate::testing::{check_sink_at, table, write_sink};
+
+fn told(server: &S3Server, sink: &dyn Sink) -> String {
+    let error = write_sink(sink, &[vec![table("x: 1")]]).unwrap_err();
+    server.hide(error.report());
+    server.hide(error.to_string())
+}
+
+#[test]
+fn the_laws_of_sinks_hold_in_memory_and_on_s3() {
+    let server = S3Server::start();
+    let rows = table("x: 1, 2, null, 4, 5; y: a, null, c, d, e");
+    for (root, storage) in [
+        ("memory://sinks", Storage::new()),
+        ("s3://bucket", server.storage()),
+    ] {
+        let all = |place: &Path| everything(place, &storage);
+        for (n_rows, folder) in [(2, "parquet-2"), (1_000, "parquet-1000")] {
+            let make = |place: &Path| -> Box<dyn Sink> {
+                let sink = parquet_sink(place).rows_per_file(n_rows);
+                Box::new(sink.storage(storage.clone()))
+            };
+            let read_back = |place: &Path| parquet_back(place, &storage);
+            let root = Path::new(root).join(folder);
+            check_sink_at(&rows, &root, all, make, read_back).unwrap();
+        }
+        // One file, put together from shards.
+        let one = |place: &Path| place.join("all.csv");
+        let make = |place: &Path| -> Box<dyn Sink> {
+            Box::new(csv_sink(one(place)).storage(storage.clone()))
+        };
+        let read_back = |place: &Path| match everything(place, &storage)?.is_empty() {
+            true => Ok(Vec::new()),
+            false => {
+                let source = csv(one(place))
+                    .storage(storage.clone())
+                    .schema(rows.schema());
+                let source = source.has_header(true);
+                Ok(vec![read_source(&source, OnBadRow::Fail)?.0])
+            }
+        };
+        check_sink_at(&rows, &Path::new(root).join("one"), all, make, read_back).unwrap();
+    }
+    assert_eq!(server.n_uploads(), 0, "uploads that were left");
+}
+
+#[test]
+fn a_folder_appears_whole_and_is_marked() {
+    let server = S3Server::start();
+    let storage = server.storage();
+    let sink = parquet_sink("s3://bucket/out").storage(storage.clone());
+    let publication = sink.begin(&table("x: 1").schema()).unwrap();
+    let mut writer = publication.writer(3).unwrap();
+    writer.write(&table("x: 1, 2")).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(tree("s3://bucket/out", &storage), "");
+    server.log();
+    let published = publication.commit().unwrap();
+    expect![[r#"
+        _SUCCESS
+        part-00003-00000-RUN.parquet"#]]
+    .assert_eq(&tree("s3://bucket/out", &storage));
+    let run = &published.files[0].to_str().unwrap()["s3://bucket/out/part-00003-00000-".len()..];
+    let run = run.trim_end_matches(".parquet").to_owned();
+    let upload = |line: &str| line.split("uploadId=").nth(1).map(|id| id[..36].to_owned());
+    let log = server.log().join("\n");
+    let log = log
+        .replace(&upload(&log).unwrap(), "ID")
+        .replace(&run, "RUN");
+    expect![[r#"
+        PUT /bucket/out/_publishing if none
+        GET /bucket?list-type=2&prefix=out%2F
+        POST /bucket/out/part-00003-00000-RUN.parquet?uploadId=ID
+        PUT /bucket/out/_SUCCESS if none
+        POST /bucket?delete
+        GET /bucket?list-type=2&prefix=out%2F"#]]
+    .assert_eq(&log);
+    let success = std::fs::read_to_string(server.path("out/_SUCCESS")).unwrap();
+    expect![[r#"{"files":["out/part-00003-00000-RUN.parquet"],"rows":2,"run":"RUN"}"#]]
+        .assert_eq(&success.replace(&run, "RUN"));
+}
+
+#[test]
+fn what_is_there_is_not_written_over() {
+    let server = S3Server::start();
+    let storage = server.storage();
+    let at = |url: &str| parquet_sink(url).storage(storage.clone());
+    server.put("out/notes.txt", "precious");
+    server.put("file", "precious");
+    expect![[r#"
+        folder "s3://bucket/out" is not empty
+          Hint: Choose another place, remove it, or say `.overwrite(true)`."#]]
+    .assert_eq(&told(&server, &at("s3://bucket/out")));
+    expect![[r#"
+        folder "s3://bucket/out" holds more than parquet files and is not overwritten
+          It holds "notes.txt".
+          Hint: Choose another place, or remove it yourself."#]]
+    .assert_eq(&told(&server, &at("s3://bucket/out").overwrite(true)));
+    expect![[r#"
+        "s3://bucket/file" is a file, expected a folder of files
+          Hint: Choose another place."#]]
+    .assert_eq(&told(&server, &at("s3://bucket/file")));
+    expect![[r#"
+        "s3://bucket" is a whole bucket
+          Hint: Name a place in it, such as "s3://bucket/results"."#]]
+    .assert_eq(&told(&server, &at("s3://bucket")));
+    expect![[r#"
+        "https://example.org/out" cannot be written to
+          Files behind HTTP can only be read.
+          Hint: Choose another place."#]]
+    .assert_eq(&told(&server, &at("https://example.org/out")));
+    let one = |url: &str| csv_sink(url).storage(storage.clone());
+    server.put("a.csv", "precious");
+    server.put("folder.csv/b", "precious");
+    expect![[r#"
+        file "s3://bucket/a.csv" is there already
+          Hint: Choose another place, remove it, or say `.overwrite(true)`."#]]
+    .assert_eq(&told(&server, &one("s3://bucket/a.csv")));
+    expect![[r#"
+        "s3://bucket/folder.csv" is a folder, expected one file
+          Hint: Choose another place."#]]
+    .assert_eq(&told(&server, &one("s3://bucket/folder.csv")));
+    expect![[r#"
+        a.csv
+        file
+        folder.csv/b
+        out/notes.txt"#]]
+    .assert_eq(&tree("s3://bucket/", &storage));
+}
+
+#[test]
+fn overwriting_replaces_the_old_files_and_only_them() {
+    let server = S3Server::start();
+    let storage = server.storage();
+    let sink = parquet_sink("s3://bucket/out")
+        .storage(storage.clone())
+        .overwrite(true);
+    write_sink(&sink, &[vec![table("x: 1")], vec![table("x: 2")]]).unwrap();
+    let first = everything(Path::new("s3://bucket/out"), &storage).unwrap();
+    write_sink(&sink, &[vec![table("x: 3")]]).unwrap();
+    expect![[r#"
+        _SUCCESS
+        part-00000-00000-RUN.parquet"#]].assert_eq(&tree("s3://bucket/out", &storage));
+    let second = everything(Path::new("s3://bucket/out"), &storage).unwrap();
+    assert!(!first.contains(&second[1]));
+    let back = parquet_back(Path::new("s3://bucket/out"), &storage).unwrap();
+    assert_eq!(show(&back[0]), "x: 3");
+
+    let one = csv_sink("s3://bucket/a.csv")
+        .storage(storage.clone())
+        .overwrite(true);
+    write_sink(&one, &[vec![table("x: 1")]]).unwrap();
+    write_sink(&one, &[vec![table("x: 2")], vec![table("x: 3")]]).unwrap();
+    assert_eq!(
+        read_csv(csv_at("s3://bucket/a.csv", &storage)).unwrap(),
+        "x: 2, 3"
+    );
+}
+
+#[test]
+fn of_two_runs_that_race_one_publishes() {
+    let server = S3Server::start();
+    for (root, storage) in [
+        ("memory://race", Storage::new()),
+        ("s3://bucket", server.storage()),
+    ] {
+        let folder = format!("{root}/out");
+        let file = format!("{root}/out.csv");
+        let sinks: [Box<dyn Sink>; 2] = [
+            Box::new(parquet_sink(&folder).storage(storage.clone())),
+            Box::new(csv_sink(&file).storage(storage.clone())),
+        ];
+        for sink in sinks {
+            let schema = table("x: 1").schema();
+            // Both have begun before either ends.
+            let runs = [sink.begin(&schema).unwrap(), sink.begin(&schema).unwrap()];
+            for (run, rows) in runs.iter().zip(["x: 1", "x: 2"]) {
+                let mut writer = run.writer(0).unwrap();
+                writer.write(&table(rows)).unwrap();
+                writer.finish().unwrap();
+            }
+            let ends: Vec<_> = std::thread::scope(|scope| {
+                let commits = runs.each_ref().map(|run| scope.spawn(|| run.commit()));
+                commits.map(|commit| commit.join().unwrap()).into()
+            });
+            let lost: Vec<_> = ends.iter().filter_map(|end| end.as_ref().err()).collect();
+            assert_eq!(lost.len(), 1, "{ends:?}");
+            assert!(lost[0].is_environment(), "{}", lost[0]);
+            runs.iter().for_each(|run| run.abort());
+        }
+        let won = parquet_back(Path::new(&folder), &storage).unwrap();
+        assert!(["x: 1", "x: 2"].contains(&show(&won[0]).as_str()));
+        expect![[r#"
+            out/_SUCCESS
+            out/part-00000-00000-RUN.parquet
+            out.csv"#]]
+        .assert_eq(&tree(root, &storage));
+    }
+    assert_eq!(server.n_uploads(), 0, "uploads that were left");
+}
+
+#[test]
+fn a_run_that_comes_second_is_told_so() {
+    let server = S3Server::start();
+    let storage = server.storage();
+    let sink = parquet_sink("s3://bucket/out").storage(storage.clone());
+    let late = sink.begin(&table("x: 1").schema()).unwrap();
+    write_sink(&sink, &[vec![table("x: 1")]]).unwrap();
+    let error = late.commit().unwrap_err();
+    late.abort();
+    expect![[r#"
+        cannot write "s3://bucket/out": something has come to stand there during the run
+          Hint: Choose another place, remove it, or say `.overwrite(true)`."#]]
+    .assert_eq(&error.to_string());
+
+    // Another is publishing, or was killed while it did.
+    server.put("marked/_publishing", "{}");
+    server.put("marked/part-00000-00000-0000000000000000.parquet", "");
+    let marked = || parquet_sink("s3://bucket/marked").storage(storage.clone());
+    for sink in [marked(), marked().overwrite(true)] {
+        expect![[r#"
+            "s3://bucket/marked" is being published by another run
+              "s3://bucket/marked/_publishing" says so, and names the files.
+              Hint: Wait for that run. If it was killed, remove what it names, then the mark."#]]
+        .assert_eq(&told(&server, &sink));
+    }
+    for place in ["s3://bucket/marked", "s3://bucket/marked/*.parquet"] {
+        let read = read_parquet(&parquet(place).storage(storage.clone()));
+        expect![[r#"
+            "s3://bucket/marked" is being published by another run
+              "s3://bucket/marked/_publishing" says so, and names the files.
+              Hint: Wait for that run. If it was killed, remove what it names, then the mark."#]]
+        .assert_eq(&read.unwrap_err().to_string());
+    }
+}
+
+/// Runs over three workers, in whose requests such faults come up: while they write, or at the end.
+fn run_with_faults(server: &S3Server, sink: &dyn Sink, only: &str, while_writing: bool) -> String {
+    let fail = || [Fault::Fail(StatusCode::INTERNAL_SERVER_ERROR); 9];
+    let publication = sink.begin(&table("x: 1").schema()).unwrap();
+    if while_writing {
+        server.fault(only, fail());
+    }
+    let written = (0..3).try_for_each(|worker| {
+        let mut writer = publication.writer(worker)?;
+        writer.write(&table("x: 1"))?;
+        writer.finish()
+    });
+    if !while_writing {
+        server.fault(only, fail());
+    }
+    let error = written
+        .and_then(|()| publication.commit().map(|_| ()))
+        .unwrap_err();
+    publication.abort();
+    server.fault("", []);
+    assert_eq!(server.n_uploads(), 0, "uploads that were left after {only}");
+    assert!(error.is_environment());
+    let (before, rest) = match error.message().split_once("/part-") {
+        Some((before, rest)) => (before, format!("/part-{}", &rest[..11])),
+        None => (error.message(), String::new()),
+    };
+    server.hide(format!("{before}{rest}"))
+}
+
+#[test]
+fn a_failure_is_taken_back() {
+    let server = S3Server::start();
+    let storage = server.storage();
+    let sink = parquet_sink("s3://bucket/out").storage(storage.clone());
+    for (only, while_writing, expected) in [
+        (
+            "PUT /bucket/out/part-00001",
+            true,
+            expect![[r#"cannot write "s3://bucket/out/part-00001-00000"#]],
+        ),
+        (
+            "PUT /bucket/out/_publishing",
+            false,
+            expect![[r#"cannot write "s3://bucket/out/_publishing": the storage fails"#]],
+        ),
+        (
+            "POST /bucket/out/part-00001",
+            false,
+            expect![[r#"cannot write "s3://bucket/out/part-00001-00000"#]],
+        ),
+        (
+            "PUT /bucket/out/_SUCCESS",
+            false,
+            expect![[r#"cannot write "s3://bucket/out/_SUCCESS": the storage fails"#]],
+        ),
+    ] {
+        let told = run_with_faults(&server, &sink, only, while_writing);
+        expected.assert_eq(&told);
+        assert_eq!(tree("s3://bucket/out", &storage), "", "left after {only}");
+    }
+    // Nothing stands in the way of another try.
+    write_sink(&sink, &[vec![table("x: 1")]]).unwrap();
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_marked() {
+    let server = S3Server::start();
+    let storage = server.storage();
+    let sink = parquet_sink("s3://bucket/out").storage(storage.clone());
+    write_sink(&sink, &[vec![table("x: 1")]]).unwrap();
+    let sink = sink.overwrite(true);
+    // The completion fails: the old results are whole, and marked so again.
+    let told = run_with_faults(&server, &sink, "POST /bucket/out/part-00001", false);
+    expect![[r#"cannot write "s3://bucket/out/part-00001-00000"#]].assert_eq(&told);
+    let there = || tree("s3://bucket/out", &storage);
+    expect![[r#"
+        _SUCCESS
+        part-00000-00000-RUN.parquet"#]]
+    .assert_eq(&there());
+    // The last mark fails, after the old results went.
+    let told = run_with_faults(&server, &sink, "PUT /bucket/out/_SUCCESS", false);
+    expect![[r#"cannot write "s3://bucket/out/_SUCCESS": the storage fails"#]].assert_eq(&told);
+    expect![[r#"
+        _publishing
+        part-00000-00000-RUN.parquet
+        part-00001-00000-RUN.parquet
+        part-00002-00000-RUN.parquet"#]]
+    .assert_eq(&there());
+    let read = read_parquet(&parquet("s3://bucket/out").storage(storage.clone()));
+    expect![[r#""s3://bucket/out" is being published by another run"#]]
+        .assert_eq(read.unwrap_err().message());
+}
+
+#[test]
+fn an_answer_that_is_lost_changes_nothing() {
+    let server = S3Server::start();
+    let storage = server.storage().option("timeout", "200ms").max_retries(0);
+    // The mark is put, though it looks as if it were not.
+    let sink = |place: &str| parquet_sink(place).storage(storage.clone());
+    for only in ["PUT /bucket/out/_publishing", "PUT /bucket/out/_SUCCESS"] {
+        let publication = sink("s3://bucket/out").overwrite(true);
+        server.fault(only, [Fault::LoseAnswer]);
+        write_sink(&publication, &[vec![table("x: 1")]]).unwrap();
+        expect![[r#"
+            _SUCCESS
+            part-00000-00000-RUN.parquet"#]]
+        .assert_eq(&tree("s3://bucket/out", &storage));
+    }
+    // The file can be seen, though it looks as if it could not.
+    server.fault("POST /bucket/other/part-00000-00000", []);
+    let publication = sink("s3://bucket/other");
+    let begun = publication.begin(&table("x: 1").schema()).unwrap();
+    let mut writer = begun.writer(0).unwrap();
+    writer.write(&table("x: 1")).unwrap();
+    writer.finish().unwrap();
+    server.fault("POST /bucket/other/part-00000-00000", [Fault::LoseAnswer]);
+    let error = begun.commit().unwrap_err();
+    begun.abort();
+    expect![[r#"cannot write "s3://bucket/other/part-00000-00000-8dd3c9487af76edf.parquet": the storage does not answer in time"#]].assert_eq(&server.hide(error.message().to_owned()));
+    assert_eq!(tree("s3://bucket/other", &storage), "");
+}

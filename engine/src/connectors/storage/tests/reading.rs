@@ -1,0 +1,277 @@
+//! What is read from a store, and what it says when it cannot be.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use expect_test::expect;
+use hyper::StatusCode;
+
+use super::s3_server::{Fault, S3Server};
+use super::*;
+use crate::connectors::test_folder::TestFolder;
+use crate::connectors::{csv_sink, parquet_sink};
+use crate::source::{Position, Source};
+use crate::testing::{check_source, table, write_sink};
+
+fn told(server: &S3Server, read: Result<String>) -> String {
+    let error = read.unwrap_err();
+    assert!(error.is_environment(), "{error:?}");
+    // The chain of causes must not tell a secret either.
+    server.hide(error.report());
+    server.hide(error.to_string())
+}
+
+#[test]
+fn files_are_found_by_name_folder_and_pattern_in_order_of_their_names() {
+    let storage = Storage::new();
+    for (key, rows) in [
+        ("in/b.csv", "2"),
+        ("in/a.CSV", "1"),
+        ("in/.c.csv", "hidden"),
+        ("in/_d.csv", "9"),
+        ("in/e.txt", "5"),
+        ("in/x[1].csv", "6"),
+        ("in/x1.csv", "7"),
+        ("in/sub/f.csv", "8"),
+        ("in/year=2020/g.csv", "20"),
+        ("in/year=2020/month=5/h.csv", "21"),
+    ] {
+        put(
+            &format!("memory://found/{key}"),
+            &storage,
+            &format!("x\n{rows}\n"),
+        );
+    }
+    let read = |place: &str| {
+        read_csv(csv(format!("memory://found/{place}"))).unwrap_or_else(|e| e.to_string())
+    };
+    expect!["x: 5"].assert_eq(&read("in/e.txt"));
+    expect!["x: 6"].assert_eq(&read("in/x[1].csv"));
+    expect!["x: 1, 2, 7, 6, 20, 21"].assert_eq(&read("in"));
+    expect!["x: 1, 2, 7, 6, 20, 21"].assert_eq(&read("in/"));
+    expect!["x: 9, 1, 2, 7, 6"].assert_eq(&read("in/*.csv"));
+    expect!["x: 8"].assert_eq(&read("**/f.csv"));
+    expect![[r#"
+        no file matches "memory://found/in/sub/*.txt"
+          Hint: Check the pattern; hidden files are passed over."#]]
+    .assert_eq(&read("in/sub/*.txt"));
+    expect![[r#"
+        "memory://found/births" does not exist
+          Hint: Name a file, a folder, or a pattern such as "births/*.csv"."#]]
+    .assert_eq(&read("births"));
+    expect![[r#"
+        "memory://found/in/[.csv" is not a pattern of files
+          At character 4: invalid range pattern."#]]
+    .assert_eq(&read("in/[.csv"));
+}
+
+#[test]
+fn the_laws_of_sources_hold_in_memory_and_on_s3() {
+    let server = S3Server::start();
+    let rows = table("x: 1, 2, null, 4, 5; y: a, b, c, d, e");
+    for (root, storage) in [
+        ("memory://sources", Storage::new()),
+        ("s3://bucket", server.storage()),
+    ] {
+        let place = |name: &str| format!("{root}/{name}");
+        let batches = [vec![rows.slice(0, 2)], vec![rows.slice(2, 3)]];
+        let sink = parquet_sink(place("p")).storage(storage.clone());
+        write_sink(&sink, &batches).unwrap();
+        let sink = csv_sink(place("c")).storage(storage.clone());
+        write_sink(&sink, &batches).unwrap();
+        let source = parquet(place("p/*.parquet")).storage(storage.clone());
+        assert_eq!(show(&check_source(&source).unwrap()), show(&rows));
+        let source = csv(place("c")).storage(storage.clone());
+        assert_eq!(show(&check_source(&source).unwrap()), show(&rows));
+    }
+}
+
+#[test]
+fn a_large_file_is_read_in_order_range_after_range() {
+    let server = S3Server::start();
+    let mut text = String::from("n,filler\n");
+    for n in 0..20_000 {
+        text.push_str(&format!("{n},{}\n", "x".repeat(1_000 + n % 7)));
+    }
+    server.put("large.csv", &text);
+    let source = csv_at("s3://bucket/large.csv", &server.storage());
+    let (rows, _) = read_source(&source, OnBadRow::Fail).unwrap();
+    let folder = TestFolder::new();
+    let local = read_source(&csv(folder.write("large.csv", &text)), OnBadRow::Fail).unwrap();
+    assert_eq!(rows, local.0);
+    // The header and the sample want the first ranges only.
+    let n_requests = server.log().len();
+    assert!(n_requests < 20, "{n_requests} requests");
+}
+
+#[test]
+fn a_server_that_fails_is_asked_again() {
+    let server = S3Server::start();
+    server.put("in/a.csv", "x\n1\n2\n");
+    server.fault("", [Fault::Fail(StatusCode::INTERNAL_SERVER_ERROR); 2]);
+    let source = csv_at("s3://bucket/in/*.csv", &server.storage());
+    assert_eq!(read_csv(source).unwrap(), "x: 1, 2");
+
+    server.fault("", [Fault::Fail(StatusCode::SERVICE_UNAVAILABLE); 9]);
+    let source = csv_at("s3://bucket/in/*.csv", &server.storage());
+    expect![[r#"
+        cannot read "s3://bucket/in": the storage fails
+          "http://ENDPOINT" was tried 3 times.
+          It answers 503 Service Unavailable.
+          Hint: Try again later."#]]
+    .assert_eq(&told(&server, read_csv(source)));
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up() {
+    let server = S3Server::start();
+    server.put("in/a.csv", "x\n1\n2\n");
+    let storage = server.storage().option("timeout", "100ms");
+    server.fault("a.csv", [Fault::Silence]);
+    assert_eq!(
+        read_csv(csv_at("s3://bucket/in/a.csv", &storage)).unwrap(),
+        "x: 1, 2"
+    );
+
+    server.fault("", [Fault::Silence; 9]);
+    let source = csv_at("s3://bucket/in/a.csv", &storage);
+    expect![[r#"
+        cannot read "s3://bucket/in/a.csv": the storage does not answer in time
+          "http://ENDPOINT" was tried 3 times.
+          Hint: Try again later, or give it more time by `.storage(Storage::new().option("timeout", "60s"))`."#]].assert_eq(&told(&server, read_csv(source)));
+}
+
+#[test]
+fn credentials_that_are_wrong_are_named_and_never_told() {
+    let server = S3Server::start();
+    server.put("in/a.csv", "x\n1\n");
+    let wrong_secret = server
+        .storage()
+        .option("aws_secret_access_key", "another-secret");
+    let source = csv_at("s3://bucket/in/*.csv", &wrong_secret);
+    expect![[r#"
+        cannot read "s3://bucket/in": the credentials are refused
+          It answers 403 Forbidden: SignatureDoesNotMatch.
+          Hint: Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, if they are temporary), or give them by `.storage(Storage::new().option("aws_access_key_id", …))`."#]]
+    .assert_eq(&told(&server, read_csv(source)));
+    let wrong_id = server.storage().option("aws_access_key_id", "nobody");
+    let source = csv_at("s3://bucket/in/*.csv", &wrong_id);
+    expect![[r#"
+        cannot read "s3://bucket/in": the credentials are refused
+          It answers 403 Forbidden: NotSignedUp: Your account is not signed up.
+          Hint: Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, if they are temporary), or give them by `.storage(Storage::new().option("aws_access_key_id", …))`."#]]
+    .assert_eq(&told(&server, read_csv(source)));
+    let anonymous = server
+        .without_credentials()
+        .option("aws_skip_signature", "true");
+    let source = csv_at("s3://bucket/in/a.csv", &anonymous);
+    expect![[r#"
+        cannot read "s3://bucket/in/a.csv": the credentials are refused
+          It answers 403 Forbidden.
+          Hint: Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, if they are temporary), or give them by `.storage(Storage::new().option("aws_access_key_id", …))`."#]].assert_eq(&told(&server, read_csv(source)));
+    assert_eq!(
+        format!("{wrong_id:?}"),
+        r#"Storage {"aws_access_key_id", "aws_endpoint", "aws_region", "aws_secret_access_key"}"#
+    );
+}
+
+#[test]
+fn a_bucket_that_is_not_there_is_named() {
+    let server = S3Server::start();
+    for place in ["s3://nowhere/in/*.csv", "s3://nowhere/in/a.csv"] {
+        let told = told(&server, read_csv(csv_at(place, &server.storage())));
+        let told = told
+            .replace("/a.csv\"", "/*.csv\"")
+            .replace("/in/*.csv", "/in");
+        expect![[r#"
+            cannot read "s3://nowhere/in": there is no bucket "nowhere"
+              It answers 404 Not Found: NoSuchBucket.
+              Hint: Check its name, then AWS_ENDPOINT and AWS_REGION."#]#]]
+        .assert_eq(&told);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let server = S3Server::start();
+    // A port where nobody listens any more.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let endpoint = format!("http://{port}");
+    let storage = server.storage().option("aws_endpoint", &endpoint);
+    let source = csv_at("s3://bucket/in/*.csv", &storage);
+    let told = told(&server, read_csv(source)).replace(&endpoint, "http://NOWHERE");
+    expect![[r#"
+        cannot read "s3://bucket/in": the storage cannot be reached
+          "http://NOWHERE" was tried 3 times: Connection refused (os error 111).
+          Hint: Check the network, then AWS_ENDPOINT and AWS_REGION."#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_file_that_changes_meanwhile_is_refused() {
+    let server = S3Server::start();
+    for (url, storage) in [
+        ("memory://changing/in/a.csv", Storage::new()),
+        ("s3://bucket/in/a.csv", server.storage()),
+    ] {
+        for place in [url, &url.replace("a.csv", "*.csv")] {
+            put(url, &storage, "x\n1\n");
+            let source = csv_at(place, &storage);
+            let splits = source.splits().unwrap();
+            put(url, &storage, "x\n1\n2\n");
+            let open = source.open(&splits[0], Position(0), None);
+            let read = open.and_then(|mut reader| {
+                reader.next_batch(&mut crate::output::Output::new(OnBadRow::Fail))
+            });
+            let error = read.unwrap_err();
+            assert!(error.is_data());
+            expect![[r#"
+                file "URL" has changed since it was first read
+                  Hint: Build the pipeline anew, and write new files beside those that are being read."#]].assert_eq(&error.to_string().replace(url, "URL"));
+        }
+    }
+}
+
+#[test]
+fn options_are_checked_before_anything_is_asked() {
+    let told = |url: &str, storage: Storage| {
+        let error = read_csv(csv_at(url, &storage)).unwrap_err();
+        assert!(error.is_pipeline(), "{error:?}");
+        error.to_string()
+    };
+    let storage = || Storage::new().first_wait(Duration::from_millis(1));
+    expect![[r#"
+        "s3" has no option "aws_endpont"
+          Hint: Options are those of the crate object_store, such as aws_region, aws_endpoint or timeout."#]].assert_eq(&told("s3://b/a.csv", storage().option("aws_endpont", "x")));
+    expect![[r#"
+        "memory" has no option "aws_region"
+          Hint: Options are those of the crate object_store, such as aws_region, aws_endpoint or timeout."#]].assert_eq(&told(
+        "memory://b/a.csv",
+        storage().option("aws_region", "x"),
+    ));
+    expect![[r#"
+        "s3://b/a.csv" cannot be reached with these options
+          Missing SecretAccessKey.
+          Hint: Correct the options given by `.storage(…)`, or the environment."#]]
+    .assert_eq(&told(
+        "s3://b/a.csv",
+        storage().option("aws_access_key_id", "x"),
+    ));
+    expect![[r#"
+        "s3://b/a.csv" cannot be reached with these options
+          failed to parse "soon" as Duration.
+          Hint: Correct the options given by `.storage(…)`, or the environment."#]]
+    .assert_eq(&told("s3://b/a.csv", storage().option("timeout", "soon")));
+    #[cfg(not(feature = "gcp"))]
+    expect![[r#"
+        "gs://b/a.csv" needs a storage that is not built in
+          Hint: Build Mainstem with the feature "gcp"."#]]
+    .assert_eq(&told("gs://b/a.csv", storage()));
+    expect![[r#"
+        "s3://b/a//b.csv" cannot be the name of a file
+          Path "a//b.csv" contained empty path segment."#]]
+    .assert_eq(&told("s3://b/a//b.csv", storage()));
+}
