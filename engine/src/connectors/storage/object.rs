@@ -114,10 +114,15 @@ impl OneObject {
             Err(error) => Err(error),
         };
         let url = claim.url();
-        let given_back = claim.give_back();
-        completed.and(given_back).map_err(|error| {
-            error.with_detail(format!("If the mark {url:?} is still there, remove it."))
-        })
+        match (completed, claim.give_back()) {
+            (completed, Ok(())) => completed,
+            (Ok(()), Err(error)) => Err(error.with_detail(format!(
+                "The file is there, and so is the mark {url:?}, which must be removed."
+            ))),
+            (Err(error), Err(_)) => {
+                Err(error.with_detail(format!("The mark {url:?} could not be removed.")))
+            }
+        }
     }
 }
 

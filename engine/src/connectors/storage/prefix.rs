@@ -143,7 +143,7 @@ impl Prefix {
 
     fn key_of(&self, shard: &Shard) -> Key {
         let folders = shard.folder.split('/').filter(|f| !f.is_empty());
-        let folder = folders.fold(self.key.clone(), |key, folder| literal(key, folder));
+        let folder = folders.fold(self.key.clone(), literal);
         let (worker, number, run) = (shard.worker, shard.number, &self.run);
         folder.join(format!("part-{worker:05}-{number:05}-{run}.{}", self.extension).as_str())
     }

@@ -149,7 +149,8 @@ fn overwriting_replaces_the_old_files_and_only_them() {
     write_sink(&sink, &[vec![table("x: 3")]]).unwrap();
     expect![[r#"
         _SUCCESS
-        part-00000-00000-RUN.parquet"#]].assert_eq(&tree("s3://bucket/out", &storage));
+        part-00000-00000-RUN.parquet"#]]
+    .assert_eq(&tree("s3://bucket/out", &storage));
     let second = everything(Path::new("s3://bucket/out"), &storage).unwrap();
     assert!(!first.contains(&second[1]));
     let back = parquet_back(Path::new("s3://bucket/out"), &storage).unwrap();
@@ -361,6 +362,75 @@ fn an_answer_that_is_lost_changes_nothing() {
     server.fault("POST /bucket/other/part-00000-00000", [Fault::LoseAnswer]);
     let error = begun.commit().unwrap_err();
     begun.abort();
-    expect![[r#"cannot write "s3://bucket/other/part-00000-00000-8dd3c9487af76edf.parquet": the storage does not answer in time"#]].assert_eq(&server.hide(error.message().to_owned()));
+    let (before, after) = error.message().split_once("-00000-00000-").unwrap();
+    expect![[r#"cannot write "s3://bucket/other/part…: the storage does not answer in time"#]]
+        .assert_eq(&format!("{before}…{}", &after[25..]));
     assert_eq!(tree("s3://bucket/other", &storage), "");
+}
+
+#[test]
+fn large_files_are_sent_in_parts() {
+    let server = S3Server::start();
+    let storage = server.storage();
+    let text = "x".repeat(1_000);
+    let rows = table(&format!("x: {}", vec![text.as_str(); 1_000].join(", ")));
+    let batches = vec![vec![rows.clone(); 10], vec![rows.clone(); 10]];
+    let all = 20_000;
+
+    let sink = csv_sink("s3://bucket/out").storage(storage.clone());
+    server.log();
+    let published = write_sink(&sink, &batches).unwrap();
+    let log = server.log();
+    let n_parts = |log: &[String], n: u8| {
+        let part = format!("partNumber={n}");
+        log.iter().filter(|line| line.contains(&part)).count()
+    };
+    assert_eq!(
+        (n_parts(&log, 1), n_parts(&log, 2), n_parts(&log, 3)),
+        (2, 2, 0)
+    );
+    let on_disk = |url: &PathBuf| {
+        let key = url.strip_prefix("s3://bucket").unwrap();
+        server.path(key.to_str().unwrap()).metadata().unwrap().len()
+    };
+    assert_eq!(
+        published.n_bytes,
+        published.files.iter().map(on_disk).sum::<u64>()
+    );
+    let source = csv_at("s3://bucket/out", &storage);
+    assert_eq!(
+        read_source(&source, OnBadRow::Fail).unwrap().0.num_rows(),
+        all
+    );
+
+    // One file, which no put can hold: another is not written over.
+    let sink = csv_sink("s3://bucket/all.csv").storage(storage.clone());
+    let late = sink.begin(&rows.schema()).unwrap();
+    let mut writer = late.writer(0).unwrap();
+    (0..10).try_for_each(|_| writer.write(&rows)).unwrap();
+    writer.finish().unwrap();
+    server.log();
+    write_sink(&sink, &batches).unwrap();
+    let log = server.log();
+    assert_eq!(
+        (n_parts(&log, 1), n_parts(&log, 3), n_parts(&log, 4)),
+        (1, 1, 0)
+    );
+    expect![[r#"
+        cannot write "s3://bucket/all.csv": something has come to stand there during the run
+          Hint: Choose another place, remove it, or say `.overwrite(true)`."#]]
+    .assert_eq(&late.commit().unwrap_err().to_string());
+    late.abort();
+    let source = csv_at("s3://bucket/all.csv", &storage);
+    assert_eq!(
+        read_source(&source, OnBadRow::Fail).unwrap().0.num_rows(),
+        all
+    );
+    expect![[r#"
+        all.csv
+        out/_SUCCESS
+        out/part-00000-00000-RUN.csv
+        out/part-00001-00000-RUN.csv"#]]
+    .assert_eq(&tree("s3://bucket/", &storage));
+    assert_eq!(server.n_uploads(), 0, "uploads that were left");
 }

@@ -178,17 +178,17 @@ fn credentials_that_are_wrong_are_named_and_never_told() {
 #[test]
 fn a_bucket_that_is_not_there_is_named() {
     let server = S3Server::start();
-    for place in ["s3://nowhere/in/*.csv", "s3://nowhere/in/a.csv"] {
-        let told = told(&server, read_csv(csv_at(place, &server.storage())));
-        let told = told
-            .replace("/a.csv\"", "/*.csv\"")
-            .replace("/in/*.csv", "/in");
-        expect![[r#"
-            cannot read "s3://nowhere/in": there is no bucket "nowhere"
-              It answers 404 Not Found: NoSuchBucket.
-              Hint: Check its name, then AWS_ENDPOINT and AWS_REGION."#]#]]
-        .assert_eq(&told);
-    }
+    let read = |place: &str| told(&server, read_csv(csv_at(place, &server.storage())));
+    expect![[r#"
+        cannot read "s3://nowhere/in": there is no bucket "nowhere"
+          It answers 404 Not Found: NoSuchBucket.
+          Hint: Check its name, then AWS_ENDPOINT and AWS_REGION."#]]
+    .assert_eq(&read("s3://nowhere/in/*.csv"));
+    expect![[r#"
+        cannot read "s3://nowhere/in/a.csv": there is no bucket "nowhere"
+          It answers 404 Not Found: NoSuchBucket.
+          Hint: Check its name, then AWS_ENDPOINT and AWS_REGION."#]]
+    .assert_eq(&read("s3://nowhere/in/a.csv"));
 }
 
 #[test]
