@@ -252,7 +252,7 @@ fn passing(rows: &RecordBatch, predicate: &Expr) -> RecordBatch {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_row_that_passes_is_left_out(
@@ -320,7 +320,8 @@ fn row_groups_and_pages_and_rows_are_left_out() {
         "x BETWEEN Int32(25) AND Int32(26)" and "1 of 10 row groups": 20 rows, 980 left out
         "x % Int32(50) = Int32(3)" and "10 of 10 row groups": 20 rows, 980 left out
         "x > Int32(20)" and "8 of 10 row groups": 790 rows, 210 left out
-        "x < Int32(0)" and "0 of 10 row groups": 0 rows, 1000 left out"#]].assert_eq(&told.join("\n"));
+        "x < Int32(0)" and "0 of 10 row groups": 0 rows, 1000 left out"#]]
+    .assert_eq(&told.join("\n"));
 }
 
 /// Five years of a hundred rows each, in folders.

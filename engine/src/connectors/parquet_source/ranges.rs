@@ -30,6 +30,10 @@ impl Ranges {
         self.0.iter().map(|r| r.end - r.start).sum()
     }
 
+    pub(super) fn n_runs(&self) -> u64 {
+        self.0.len() as u64
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
