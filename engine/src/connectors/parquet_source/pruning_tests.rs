@@ -76,7 +76,7 @@ fn rows(seed: &[u8]) -> RecordBatch {
             "b",
             Arc::new(BooleanArray::from_iter(
                 all.clone()
-                    .map(|i| (!null(i, 9)).then(|| (i / 50) % 3 == 0)),
+                    .map(|i| (!null(i, 9)).then_some((i / 50) % 3 == 0)),
             )),
         ),
         (

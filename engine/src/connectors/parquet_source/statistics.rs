@@ -67,9 +67,10 @@ fn below_zero(min: ScalarValue) -> ScalarValue {
 
 /// As [`below_zero`], for the largest value.
 fn above_zero(max: ScalarValue) -> ScalarValue {
+    // This makes 0.0 of -0.0 and leaves all others as they are.
     match max {
-        ScalarValue::Float32(Some(0.0)) => ScalarValue::Float32(Some(0.0)),
-        ScalarValue::Float64(Some(0.0)) => ScalarValue::Float64(Some(0.0)),
+        ScalarValue::Float32(Some(x)) => ScalarValue::Float32(Some(x + 0.0)),
+        ScalarValue::Float64(Some(x)) => ScalarValue::Float64(Some(x + 0.0)),
         other => other,
     }
 }

@@ -270,12 +270,14 @@ fn text_is_read_as_a_dictionary_where_it_is_asked_for_or_the_first_file_has_one(
     expect![[r#"
         Field { "s": nullable Dictionary(Int32, Utf8) }, Field { "n": nullable Int64 }
         s: 'x', 'y', null, 'x'
-        n: 1, 2, 3, 4"#]].assert_eq(&read(&parquet(folder.path("b")).read_dictionary(["s"])));
+        n: 1, 2, 3, 4"#]]
+    .assert_eq(&read(&parquet(folder.path("b")).read_dictionary(["s"])));
     expect![[r#"
         2 errors
         1. column "n" must hold text to be read as a dictionary, found Int64
         2. column "t" is not there
-             The columns are "s", "n"."#]].assert_eq(&read(
+             The columns are "s", "n"."#]]
+    .assert_eq(&read(
         &parquet(folder.path("b")).read_dictionary(["n", "t"]),
     ));
 
@@ -286,7 +288,8 @@ fn text_is_read_as_a_dictionary_where_it_is_asked_for_or_the_first_file_has_one(
     expect![[r#"
         Field { "s": nullable Dictionary(Int32, Utf8) }, Field { "n": nullable Int64 }
         s: 'z', 'z', 'x', 'y', null, 'x'
-        n: 5, 6, 1, 2, 3, 4"#]].assert_eq(&read(&parquet(folder.path("b"))));
+        n: 5, 6, 1, 2, 3, 4"#]]
+    .assert_eq(&read(&parquet(folder.path("b"))));
 }
 
 #[test]
@@ -328,10 +331,12 @@ fn files_in_folders_of_one_column_must_have_the_same_columns() {
     // What the folder says counts, not what the file says.
     expect![[r#"
         x: 1, 2
-        k: 1, 2"#]].assert_eq(&show(&check_source(&parquet(folder.path(""))).unwrap()));
+        k: 1, 2"#]]
+    .assert_eq(&show(&check_source(&parquet(folder.path(""))).unwrap()));
     expect![[r#"
         x: 1, 2
-        k: 7, 8"#]].assert_eq(&show(
+        k: 7, 8"#]]
+    .assert_eq(&show(
         &check_source(&parquet(folder.path("")).hive_columns(false)).unwrap(),
     ));
     write(&folder, "k=2/a.parquet", &table("x: 2.5; k: 8"), 10);
