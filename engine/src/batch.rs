@@ -112,6 +112,12 @@ impl Batch {
         }
     }
 
+    /// These rows, where rows of the split between them were left out: true in `mask` is a row of the batch.
+    pub(crate) fn masked(mut self, mask: Option<BooleanArray>) -> Self {
+        self.masks.extend(mask);
+        self
+    }
+
     /// The rows.
     pub fn rows(&self) -> &RecordBatch {
         &self.rows

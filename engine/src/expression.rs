@@ -133,6 +133,11 @@ impl Expression {
         })
     }
 
+    /// The compiled expression, for those who ask what values it may take.
+    pub(crate) fn physical(&self) -> &Arc<dyn PhysicalExpr> {
+        &self.physical
+    }
+
     fn failed(&self, error: DataFusionError) -> Error {
         let detail = match &error {
             DataFusionError::ArrowError(cause, _) => cause.to_string(),

@@ -29,6 +29,7 @@ pub mod ops;
 mod output;
 mod pipeline;
 mod plan;
+mod predicate;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
 mod report;
@@ -54,7 +55,7 @@ pub use report::{
 pub use runner::{CancelToken, Progress, RunOptions};
 pub use running::Running;
 pub use sink::{Publication, Published, Sink, SinkWriter};
-pub use source::{Lines, Position, Source, SourceProperties, Split, SplitReader};
+pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, SplitReader};
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
 pub use windowing::Windowing;

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::BooleanArray;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion_expr::Expr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -76,6 +78,23 @@ pub trait Source: Send + Sync + fmt::Debug {
         columns: Option<&[String]>,
     ) -> Result<Box<dyn SplitReader>>;
 
+    /// The same source where only the rows matter for which `predicate` is true.
+    ///
+    /// It leaves out rows for which the predicate is false or null, as far as it can tell them without
+    /// reading them, or where reading less of them saves work. It may leave any of them in, since the
+    /// filters that the predicate comes from stay. All others are there, in the same order, at the same
+    /// places in splits of the same names. The predicate reads columns of the schema and fails on no row.
+    ///
+    /// `None`, the default, where all rows are read anyhow. Errors are kept for [`Source::splits`].
+    fn prune(&self, _predicate: &Expr) -> Option<Arc<dyn Source>> {
+        None
+    }
+
+    /// How many rows stand in no split since [`Source::prune`] left them out; 0 without a predicate.
+    fn n_pruned_rows(&self) -> u64 {
+        0
+    }
+
     /// What the planner wants to know; by default bounded and repeatable.
     fn properties(&self) -> SourceProperties {
         SourceProperties::default()
@@ -122,6 +141,15 @@ pub(crate) fn line_in(runs: &[(usize, u64)], row: usize) -> u64 {
     }
 }
 
+/// The places of a batch's rows in their split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowsRead {
+    /// The row of the split at which the mask begins, or, without a mask, the place of the first row.
+    pub first_row: u64,
+    /// True for the rows of the batch, false for those between that were left out; has no nulls.
+    pub mask: Option<BooleanArray>,
+}
+
 /// An open split.
 pub trait SplitReader: Send {
     /// The next rows, at most [`BATCH_ROWS`](crate::BATCH_ROWS) or so; `None` at the end.
@@ -139,6 +167,12 @@ pub trait SplitReader: Send {
     ///
     /// Errors and dead letters of this and of later nodes then name the line instead of the row.
     fn lines(&self) -> Option<Lines> {
+        None
+    }
+
+    /// Which rows of the split the last batch holds, where some before or between them were left out;
+    /// `None`, the default, for those that follow the batch before it.
+    fn rows_read(&self) -> Option<RowsRead> {
         None
     }
 

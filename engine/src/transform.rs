@@ -4,6 +4,7 @@ use std::fmt;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion_expr::Expr;
 use serde_json::Value;
 
 use crate::artifact::{ArtifactId, Artifacts};
@@ -196,6 +197,15 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// As [`Transform::output_schema`].
     fn lower(&self, _place: &Place<'_>) -> Result<Option<Lowered>> {
         Ok(None)
+    }
+
+    /// What is true of all input rows that matter, where only the output rows matter for which
+    /// `wanted` is true (`None`: all do).
+    ///
+    /// Sources may then pass the other rows over. `None`, the default, is for all. A transform that may
+    /// fail on a row or reject it must see all rows, and says `None`.
+    fn reads_rows(&self, _inputs: &[SchemaRef], _wanted: Option<&Expr>) -> Option<Expr> {
+        None
     }
 }
 

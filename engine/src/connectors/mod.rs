@@ -31,6 +31,7 @@ mod file_sink;
 mod files;
 mod growing_dictionary;
 mod held_file;
+mod hive;
 mod ipc_file;
 mod ipc_reader;
 mod ipc_sink;

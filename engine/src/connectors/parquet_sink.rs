@@ -8,14 +8,16 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use serde_json::json;
 
 use super::SPLIT_ROWS;
 use super::file_sink::file_sink_options;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
 use super::storage::Writing;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::expression::check_column;
 use crate::sink::{Publication, Sink};
 use crate::transform::Description;
 
@@ -27,8 +29,88 @@ pub enum ParquetCompression {
     Snappy,
     /// Smaller and slower: level 3 of zstd.
     Zstd,
+    /// zstd of this level, from 1, fast, to 22, small; others are taken as the nearest of these.
+    ZstdLevel(u8),
+    /// The fastest to read, and larger than zstd: the raw variant, which all newer readers know.
+    Lz4,
     /// Not at all.
     None,
+}
+
+impl ParquetCompression {
+    fn codec(self) -> Result<Compression, EncodeError> {
+        let zstd = |level: i32| ZstdLevel::try_new(level).map(Compression::ZSTD);
+        Ok(match self {
+            Self::Snappy => Compression::SNAPPY,
+            Self::Zstd => zstd(3)?,
+            Self::ZstdLevel(level) => zstd(i32::from(level.clamp(1, 22)))?,
+            Self::Lz4 => Compression::LZ4_RAW,
+            Self::None => Compression::UNCOMPRESSED,
+        })
+    }
+}
+
+/// How a file is laid out.
+#[derive(Clone, Debug, PartialEq)]
+struct Layout {
+    compression: ParquetCompression,
+    row_group_rows: u64,
+    max_row_group_bytes: u64,
+    /// Columns that are not dictionary-encoded.
+    plain: Vec<String>,
+    /// Columns with a bloom filter.
+    bloom: Vec<String>,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            compression: ParquetCompression::default(),
+            // What is read back as splits of this size balances over workers.
+            row_group_rows: SPLIT_ROWS,
+            max_row_group_bytes: 128 << 20,
+            plain: Vec::new(),
+            bloom: Vec::new(),
+        }
+    }
+}
+
+impl Layout {
+    fn properties(&self) -> Result<WriterProperties, EncodeError> {
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let mut properties = WriterProperties::builder()
+            .set_compression(self.compression.codec()?)
+            .set_max_row_group_row_count(Some(count(self.row_group_rows)))
+            .set_max_row_group_bytes(Some(count(self.max_row_group_bytes)))
+            // Minima and maxima of pages too, by which readers pass them over.
+            .set_statistics_enabled(EnabledStatistics::Page);
+        for name in &self.plain {
+            let column = ColumnPath::new(vec![name.clone()]);
+            properties = properties.set_column_dictionary_enabled(column, false);
+        }
+        for name in &self.bloom {
+            let column = ColumnPath::new(vec![name.clone()]);
+            properties = properties.set_column_bloom_filter_enabled(column, true);
+        }
+        Ok(properties.build())
+    }
+
+    /// Checks that the columns with options of their own are there and not nested.
+    fn check(&self, schema: &Schema) -> Result<()> {
+        let named = self.plain.iter().chain(&self.bloom);
+        let wrong = named.filter_map(|name| match check_column(name, schema) {
+            Err(error) => Some(error),
+            Ok(place) if schema.field(place).data_type().is_nested() => Some(Error::pipeline(
+                format!("column {name:?} is nested and takes no options of its own"),
+            )),
+            Ok(_) => None,
+        });
+        let wrong: Vec<Error> = wrong.collect();
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Error::all(wrong)),
+        }
+    }
 }
 
 /// A folder of Parquet files, `part-00000-of-00002.parquet` and so on.
@@ -50,14 +132,14 @@ pub enum ParquetCompression {
 #[derive(Clone, Debug)]
 pub struct ParquetSink {
     options: ShardOptions,
-    compression: ParquetCompression,
+    layout: Layout,
 }
 
 /// Writes rows to a folder of Parquet files: see [`ParquetSink`].
 pub fn parquet_sink(folder: impl AsRef<Path>) -> ParquetSink {
     ParquetSink {
         options: ShardOptions::new(folder),
-        compression: ParquetCompression::default(),
+        layout: Layout::default(),
     }
 }
 
@@ -65,7 +147,42 @@ impl ParquetSink {
     /// How pages are compressed.
     #[must_use]
     pub fn compression(mut self, compression: ParquetCompression) -> Self {
-        self.compression = compression;
+        self.layout.compression = compression;
+        self
+    }
+
+    /// Closes a row group after so many rows, at least one: by default 131,072, as many as a split has.
+    #[must_use]
+    pub fn row_group_rows(mut self, n_rows: u64) -> Self {
+        self.layout.row_group_rows = n_rows.max(1);
+        self
+    }
+
+    /// Closes a row group once it has about so many encoded bytes, by default 128 MiB: a worker holds the
+    /// row group that it writes in memory.
+    #[must_use]
+    pub fn max_row_group_bytes(mut self, max_bytes: u64) -> Self {
+        self.layout.max_row_group_bytes = max_bytes.max(1);
+        self
+    }
+
+    /// Columns whose values are written as they are; others start as a dictionary, which is given up in a
+    /// row group where it grows too large.
+    #[must_use]
+    pub fn without_dictionary(
+        mut self,
+        columns: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let columns = columns.into_iter().map(Into::into);
+        self.layout.plain.extend(columns);
+        self
+    }
+
+    /// Columns that get a bloom filter in each row group, for readers that look for single values.
+    #[must_use]
+    pub fn bloom_filter(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let columns = columns.into_iter().map(Into::into);
+        self.layout.bloom.extend(columns);
         self
     }
 }
@@ -75,7 +192,7 @@ file_sink_options!(ParquetSink);
 impl ParquetSink {
     pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
         Arc::new(ParquetFormat {
-            compression: self.compression,
+            layout: self.layout.clone(),
         })
     }
 }
@@ -88,6 +205,7 @@ impl Sink for ParquetSink {
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
         let schema = self.options.file_schema(schema)?;
+        self.layout.check(&schema)?;
         accept_columns(&schema, "Parquet", |field| {
             if has_union(field) {
                 return Some("Parquet has no unions.".to_owned());
@@ -130,7 +248,7 @@ fn has_union(field: &Field) -> bool {
 
 #[derive(Debug)]
 struct ParquetFormat {
-    compression: ParquetCompression,
+    layout: Layout,
 }
 
 impl FileFormat for ParquetFormat {
@@ -143,24 +261,25 @@ impl FileFormat for ParquetFormat {
         file: Box<dyn Writing>,
         schema: &SchemaRef,
     ) -> Result<Box<dyn Encoder>, EncodeError> {
-        let compression = match self.compression {
-            ParquetCompression::Snappy => Compression::SNAPPY,
-            ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::try_new(3)?),
-            ParquetCompression::None => Compression::UNCOMPRESSED,
-        };
-        let properties = WriterProperties::builder()
-            .set_compression(compression)
-            // What is read back as splits of this size balances over workers.
-            .set_max_row_group_row_count(Some(SPLIT_ROWS as usize))
-            .build();
+        let properties = self.layout.properties()?;
         let file = Held(Arc::new(Mutex::new(Some(file))));
         let writer = ArrowWriter::try_new(file.clone(), Arc::clone(schema), Some(properties))?;
-        Ok(Box::new(ParquetEncoder { writer, file }))
+        Ok(Box::new(ParquetEncoder {
+            writer,
+            small_groups: self.layout.row_group_rows < 4_096
+                || self.layout.max_row_group_bytes < 1 << 20,
+            file,
+        }))
     }
 }
 
+/// Rows that are written at once where each might be a row group.
+const MOST_GROUPS: usize = 256;
+
 struct ParquetEncoder {
     writer: ArrowWriter<Held>,
+    /// A batch may become many row groups.
+    small_groups: bool,
     file: Held,
 }
 
@@ -195,7 +314,15 @@ impl Write for Held {
 
 impl Encoder for ParquetEncoder {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
-        Ok(self.writer.write(rows)?)
+        if !self.small_groups {
+            return Ok(self.writer.write(rows)?);
+        }
+        // The library recurses over the row groups that it makes of a batch, and its stack ends.
+        for first in (0..rows.num_rows()).step_by(MOST_GROUPS) {
+            let n_rows = MOST_GROUPS.min(rows.num_rows() - first);
+            self.writer.write(&rows.slice(first, n_rows))?;
+        }
+        Ok(())
     }
 
     fn n_bytes(&self) -> u64 {

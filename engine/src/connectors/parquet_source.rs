@@ -1,40 +1,50 @@
 //! Reads Parquet files, many at a time by a folder or a pattern.
 
+mod footers;
+mod ranges;
+mod reader;
+mod splits;
+mod statistics;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
-};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
-use serde::{Deserialize, Serialize};
+use datafusion_expr::Expr;
 use serde_json::json;
 
-use super::SPLIT_ROWS;
-use super::agreement::agree;
 use super::files::Files;
-use super::parquet_file::ParquetBytes;
+use super::hive::HiveColumns;
 use super::selection::Selection;
-use super::storage::{Storage, StoredFile, has_changed};
-use crate::batch::BATCH_ROWS;
-use crate::error::{Error, Result};
-use crate::output::Output;
+use super::storage::{Storage, has_changed};
+use crate::error::Result;
+use crate::predicate::Predicate;
 use crate::source::{Position, Source, Split, SplitReader};
 use crate::transform::Description;
+use footers::{Listed, Loaded, ParquetFile};
+use reader::{ParquetReader, Request};
+use splits::{Locator, locators, split};
+use statistics::row_groups_that_may_hold;
 
 /// Rows of Parquet files: of one file, of all `*.parquet` of a folder, or of those that match a pattern, at
 /// a path or a URL such as `s3://bucket/births/*.parquet` (see [`Storage`]).
 ///
-/// All files must have the same columns, in any order. Text is read as Utf8, however it is stored: as
-/// a dictionary, a view, or with large offsets. Nulls are nulls.
+/// All files must have the same columns, in any order. Text is read as Utf8, with large offsets or a
+/// view in the file or not; text that the first file's Arrow schema holds as a dictionary stays one, with
+/// Int32 keys, and so does that of [`ParquetSource::read_dictionary`]. Nested columns are read as they
+/// are. Nulls are nulls.
+///
+/// Folders below the place that are named `column=value`, such as `year=2020/month=5/a.parquet`, are
+/// columns at the end of the schema: Int64 if all values are whole numbers, Date32 if all are days, else
+/// Utf8; `__HIVE_DEFAULT_PARTITION__` is null. See [`ParquetSource::hive_type`].
+///
 /// A split is a run of neighbouring row groups of one file, of about 131,072 rows; a row group of
 /// twice as many and more is cut into several, whose pages are passed over without decoding them.
+///
+/// Where filters stand right behind the source, files, row groups and pages are left out unread in which
+/// no row can pass, by folders and statistics. In what is left, columns that no filter reads are decoded
+/// for the rows that pass, if these are few.
 ///
 /// ```no_run
 /// # use mainstem_engine::{Pipeline, connectors};
@@ -44,15 +54,85 @@ use crate::transform::Description;
 #[derive(Clone)]
 pub struct ParquetSource {
     files: Files,
-    /// Footers are read once, by the first who needs them.
+    hive: bool,
+    hive_types: Vec<(String, DataType)>,
+    dictionaries: Vec<String>,
+    /// The files are listed and footers read once, by the first who needs them.
+    listed: Arc<OnceLock<Listed>>,
     loaded: Arc<OnceLock<Loaded>>,
+    /// The footer of the first file, where that is enough.
+    first: Arc<OnceLock<Loaded>>,
+    pruned: Option<Arc<Pruned>>,
+}
+
+/// The rows that matter.
+struct Pruned {
+    expr: Expr,
+    /// What is left, once it has been found out.
+    left: OnceLock<Left>,
+}
+
+/// What is left of a source.
+struct Left {
+    predicate: Predicate,
+    /// The files whose folders do not rule them out, if that is not all of them.
+    loaded: Option<Loaded>,
+    /// For each file, whether each of its row groups may hold a row that matters.
+    row_groups: Vec<Vec<bool>>,
 }
 
 /// The rows of Parquet files: see [`ParquetSource`].
 pub fn parquet(place: impl AsRef<Path>) -> ParquetSource {
     ParquetSource {
         files: Files::new(place, &["parquet"]),
+        hive: true,
+        hive_types: Vec::new(),
+        dictionaries: Vec::new(),
+        listed: Arc::default(),
         loaded: Arc::default(),
+        first: Arc::default(),
+        pruned: None,
+    }
+}
+
+impl ParquetSource {
+    /// Forgets what was found with other options.
+    fn anew(self) -> Self {
+        Self {
+            listed: Arc::default(),
+            loaded: Arc::default(),
+            first: Arc::default(),
+            ..self
+        }
+    }
+
+    /// How an object store is reached, where the place is a URL: by default as the environment says.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.files = self.files.storage(storage);
+        self.anew()
+    }
+
+    /// Whether folders named `column=value` are columns; they are by default.
+    #[must_use]
+    pub fn hive_columns(mut self, hive_columns: bool) -> Self {
+        self.hive = hive_columns;
+        self.anew()
+    }
+
+    /// The type of a column that stands in the names of folders, in place of the one found out.
+    #[must_use]
+    pub fn hive_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
+        self.hive_types.push((column.into(), data_type));
+        self.anew()
+    }
+
+    /// Columns of text to read as dictionaries, with Int32 keys, which keeps what a file holds encoded.
+    #[must_use]
+    pub fn read_dictionary(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.dictionaries
+            .extend(columns.into_iter().map(Into::into));
+        self.anew()
     }
 }
 
@@ -62,212 +142,147 @@ impl fmt::Debug for ParquetSource {
     }
 }
 
-struct Loaded {
-    schema: SchemaRef,
-    files: Vec<ParquetFile>,
-}
-
-struct ParquetFile {
-    file: StoredFile,
-    footer: ArrowReaderMetadata,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Locator {
-    file: String,
-    first_row_group: usize,
-    n_row_groups: usize,
-    /// The rows of these row groups that are of the split.
-    first_row: u64,
-    n_rows: u64,
+/// The value of `slot`, made by the first who needs it; an error is not kept.
+fn once<T>(slot: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match slot.get() {
+        Some(value) => Ok(value),
+        None => {
+            let value = make()?;
+            Ok(slot.get_or_init(|| value))
+        }
+    }
 }
 
 impl ParquetSource {
-    /// How an object store is reached, where the place is a URL: by default as the environment says.
-    #[must_use]
-    pub fn storage(self, storage: Storage) -> Self {
-        Self {
-            files: self.files.storage(storage),
-            loaded: Arc::default(),
-        }
+    fn listed(&self) -> Result<&Listed> {
+        once(&self.listed, || {
+            let files = self.files.list()?;
+            let locations = files.iter().map(|f| f.location());
+            let hive = match self.hive {
+                true => HiveColumns::of(&self.files.place(), locations, &self.hive_types)?,
+                false => HiveColumns::default(),
+            };
+            Ok(Listed { files, hive })
+        })
     }
 
+    /// All files with their footers.
     fn loaded(&self) -> Result<&Loaded> {
-        if let Some(loaded) = self.loaded.get() {
-            return Ok(loaded);
-        }
-        let loaded = Loaded::read(&self.files)?;
-        Ok(self.loaded.get_or_init(|| loaded))
+        let listed = self.listed()?;
+        once(&self.loaded, || {
+            let all: Vec<usize> = (0..listed.files.len()).collect();
+            Loaded::read(listed, &all, &self.dictionaries)
+        })
     }
-}
 
-impl Loaded {
-    fn read(files: &Files) -> Result<Self> {
-        let mut read = Vec::new();
-        let mut errors = Vec::new();
-        for file in files.list()? {
-            match ParquetFile::read(file) {
-                Ok(file) => read.push(file),
-                Err(error) => errors.push(error),
+    /// What is left, if something need not be read.
+    fn left(&self) -> Result<Option<(&Left, &Loaded)>> {
+        let Some(pruned) = &self.pruned else {
+            return Ok(None);
+        };
+        let left = once(&pruned.left, || self.find_left(&pruned.expr))?;
+        let loaded = match &left.loaded {
+            Some(loaded) => loaded,
+            None => self.loaded()?,
+        };
+        Ok(Some((left, loaded)))
+    }
+
+    fn find_left(&self, expr: &Expr) -> Result<Left> {
+        let listed = self.listed()?;
+        let hive = &listed.hive;
+        let predicate = Predicate::compile(expr, &self.schema()?)?;
+        let loaded = match hive.is_empty() {
+            true => None,
+            false => {
+                let may_hold = |file: &usize| predicate.may_hold(|name| hive.known(*file, name));
+                let numbers: Vec<usize> = (0..listed.files.len()).filter(may_hold).collect();
+                Some(match numbers.is_empty() {
+                    true => Loaded::none(),
+                    false => Loaded::read(listed, &numbers, &self.dictionaries)?,
+                })
             }
-        }
-        if !errors.is_empty() {
-            return Err(Error::all(errors));
-        }
-        let schemas: Vec<(String, SchemaRef)> = read
-            .iter()
-            .map(|f| (f.file.name(), Arc::clone(f.footer.schema())))
-            .collect();
-        Ok(Self {
-            schema: agree(&schemas)?,
-            files: read,
+        };
+        let files = match &loaded {
+            Some(loaded) => &loaded.files,
+            None => &self.loaded()?.files,
+        };
+        let row_groups = files.iter().map(|file| {
+            row_groups_that_may_hold(&file.footer, &predicate, |name| {
+                hive.known(file.number, name)
+            })
+        });
+        Ok(Left {
+            row_groups: row_groups.collect(),
+            predicate,
+            loaded,
         })
     }
 }
 
-impl ParquetFile {
-    fn read(file: StoredFile) -> Result<Self> {
-        let bytes = ParquetBytes::open(&file)?;
-        let footer = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())
-            .and_then(with_plain_text)
-            .map_err(|error| bytes.failure().unwrap_or_else(|| no_footer(&file, error)))?;
-        Ok(Self { file, footer })
-    }
-
-    fn row_groups(&self) -> &[RowGroupMetaData] {
-        self.footer.metadata().row_groups()
-    }
-
-    fn splits(&self) -> Result<Vec<Split>> {
-        let sizes: Vec<u64> = self.row_groups().iter().map(n_rows).collect();
-        let mut splits = Vec::new();
-        for (first, n) in runs(&sizes, SPLIT_ROWS) {
-            let all_rows: u64 = sizes[first..first + n].iter().sum();
-            for (first_row, n_rows) in pieces(all_rows, SPLIT_ROWS) {
-                splits.push(self.split(Locator {
-                    file: self.file.location().to_owned(),
-                    first_row_group: first,
-                    n_row_groups: n,
-                    first_row,
-                    n_rows,
-                })?);
-            }
-        }
-        Ok(splits)
-    }
-
-    fn split(&self, locator: Locator) -> Result<Split> {
-        let (first, n) = (locator.first_row_group, locator.n_row_groups);
-        let groups = &self.row_groups()[first..first + n];
-        let all_rows: u64 = groups.iter().map(n_rows).sum();
-        let all_bytes: u64 = groups.iter().map(|g| unsigned(g.compressed_size())).sum();
-        let mut name = format!("{}, {}", self.file.name(), group_names(first, n));
-        if locator.n_rows < all_rows {
-            name.push_str(&format!(", from row {}", locator.first_row));
-        }
-        Ok(Split {
-            name,
-            n_rows: Some(locator.n_rows),
-            n_bytes: Some(share(all_bytes, locator.n_rows, all_rows)),
-            locator: serde_json::to_value(locator)?,
-        })
-    }
-}
-
-/// The footer with all columns of text read as Utf8.
-fn with_plain_text(footer: ArrowReaderMetadata) -> Result<ArrowReaderMetadata, ParquetError> {
-    let stored = footer.schema();
-    let fields: Vec<Field> = stored
-        .fields()
+/// What is left, for `explain()`.
+fn told(left: &Left, loaded: &Loaded, n_files: usize) -> String {
+    let n_left = loaded.files.len();
+    let n_all: usize = left.row_groups.iter().map(Vec::len).sum();
+    let n_kept = left
+        .row_groups
         .iter()
-        .map(|f| f.as_ref().clone().with_data_type(plain_text(f.data_type())))
-        .collect();
-    if fields
-        .iter()
-        .zip(stored.fields())
-        .all(|(a, b)| a == b.as_ref())
-    {
-        return Ok(footer);
-    }
-    let schema = Schema::new_with_metadata(fields, stored.metadata().clone());
-    let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
-    ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options)
-}
-
-fn plain_text(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::Dictionary(_, values) => plain_text(values),
-        other => other.clone(),
-    }
-}
-
-fn n_rows(group: &RowGroupMetaData) -> u64 {
-    unsigned(group.num_rows())
-}
-
-/// Runs of neighbours, as first and count: each is closed once it holds `enough`.
-fn runs(sizes: &[u64], enough: u64) -> Vec<(usize, usize)> {
-    let mut runs = Vec::new();
-    let (mut first, mut held) = (0, 0);
-    for (i, size) in sizes.iter().enumerate() {
-        // A large one after small ones stands alone.
-        if i > first && held + size > enough {
-            runs.push((first, i - first));
-            (first, held) = (i, 0);
-        }
-        held += size;
-    }
-    if first < sizes.len() {
-        runs.push((first, sizes.len() - first));
-    }
-    runs
-}
-
-/// A large row group in pieces of about the same size, as first row and count.
-fn pieces(n_rows: u64, enough: u64) -> Vec<(u64, u64)> {
-    let n_pieces = (n_rows / enough).max(1);
-    let size = n_rows.div_ceil(n_pieces).max(1);
-    (0..n_rows)
-        .step_by(usize::try_from(size).unwrap_or(usize::MAX))
-        .map(|first| (first, size.min(n_rows - first)))
-        .collect()
-}
-
-/// The format counts in signed numbers; a damaged file may hold a negative one.
-fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
-}
-
-/// The part of `whole` that `part` of `all` rows make up.
-fn share(whole: u64, part: u64, all: u64) -> u64 {
-    (whole as f64 * (part as f64 / all.max(1) as f64)) as u64
-}
-
-fn group_names(first: usize, n: usize) -> String {
-    match n {
-        1 => format!("row group {first}"),
-        _ => format!("row groups {first} to {}", first + n - 1),
+        .flatten()
+        .filter(|kept| **kept)
+        .count();
+    match n_left == n_files {
+        true => format!("{n_kept} of {n_all} row groups"),
+        false => format!("{n_left} of {n_files} files, {n_kept} of {n_all} row groups"),
     }
 }
 
 impl Source for ParquetSource {
     fn describe(&self) -> Description {
-        Description::new("parquet", json!({ "files": self.files.place() }))
+        let mut config = json!({ "files": self.files.place() });
+        if let Some(pruned) = &self.pruned {
+            config["only"] = json!(pruned.expr.to_string());
+        }
+        if let (Ok(Some((left, loaded))), Ok(listed)) = (self.left(), self.listed()) {
+            config["reads"] = json!(told(left, loaded, listed.files.len()));
+        }
+        Description::new("parquet", config)
     }
 
     fn schema(&self) -> Result<SchemaRef> {
-        Ok(Arc::clone(&self.loaded()?.schema))
+        let listed = self.listed()?;
+        if listed.hive.is_empty() {
+            return Ok(Arc::clone(&self.loaded()?.schema));
+        }
+        // Files that folders rule out are not opened, so the first speaks for all, as far as it can.
+        let first = once(&self.first, || {
+            Loaded::read(listed, &[0], &self.dictionaries)
+        })?;
+        let nullable = |f: &Arc<Field>| f.as_ref().clone().with_nullable(true);
+        let fields: Vec<Field> = first.schema.fields().iter().map(nullable).collect();
+        Ok(Arc::new(Schema::new(fields)))
     }
 
     fn splits(&self) -> Result<Vec<Split>> {
-        let splits: Result<Vec<Vec<Split>>> = self
-            .loaded()?
-            .files
-            .iter()
-            .map(ParquetFile::splits)
-            .collect();
-        Ok(splits?.concat())
+        let left = self.left()?;
+        let loaded = match left {
+            Some((_, loaded)) => loaded,
+            None => self.loaded()?,
+        };
+        if let Some(first) = self.first.get() {
+            check_like_first(first, loaded)?;
+        }
+        let mut splits = Vec::new();
+        for (i, file) in loaded.files.iter().enumerate() {
+            for locator in locators(file) {
+                let kept = left.is_none_or(|(left, _)| {
+                    locator.row_groups().any(|group| left.row_groups[i][group])
+                });
+                if kept {
+                    splits.push(split(file, locator)?);
+                }
+            }
+        }
+        Ok(splits)
     }
 
     fn open(
@@ -276,146 +291,65 @@ impl Source for ParquetSource {
         position: Position,
         columns: Option<&[String]>,
     ) -> Result<Box<dyn SplitReader>> {
-        let loaded = self.loaded()?;
+        let left = self.left()?;
+        let loaded = match left {
+            Some((_, loaded)) => loaded,
+            None => self.loaded()?,
+        };
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let file = loaded
-            .files
-            .iter()
-            .find(|f| f.file.location() == locator.file)
+        let (place, file) = loaded
+            .file(&locator.file)
             .ok_or_else(|| has_changed(&locator.file))?;
         file.file.check()?;
-        let selection = Selection::new(&loaded.schema, columns)?;
-        let name = split.name.clone();
-        let reader = ParquetReader::open(file, name, &locator, position, selection)?;
+        let reader = ParquetReader::open(Request {
+            file,
+            hive: &self.listed()?.hive,
+            name: split.name.clone(),
+            locator,
+            position,
+            selection: Selection::new(&self.schema()?, columns)?,
+            pruned: left.map(|(left, _)| (&left.predicate, &*left.row_groups[place])),
+        })?;
         Ok(Box::new(reader))
     }
-}
 
-struct ParquetReader {
-    name: String,
-    bytes: ParquetBytes,
-    reader: ParquetRecordBatchReader,
-    selection: Selection,
-    /// Rows of the split that have been read, those before the position included.
-    n_read: u64,
-    n_rows: u64,
-    n_bytes: u64,
-}
-
-impl ParquetReader {
-    fn open(
-        file: &ParquetFile,
-        name: String,
-        locator: &Locator,
-        position: Position,
-        selection: Selection,
-    ) -> Result<Self> {
-        let range = locator.first_row_group..locator.first_row_group + locator.n_row_groups;
-        let groups = file
-            .row_groups()
-            .get(range.clone())
-            .ok_or_else(|| has_changed(file.file.location()))?;
-        let first_row = locator.first_row + position.0;
-        let (ahead, offset) = skip(range.zip(groups.iter().map(n_rows)), first_row);
-
-        let bytes = ParquetBytes::open(&file.file)?;
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), file.footer.clone());
-        let wanted = selection
-            .fields()
-            .filter_map(|f| file.footer.schema().index_of(f.name()).ok());
-        let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-        let all_bytes = groups.iter().map(|g| bytes_of(g, &mask)).sum();
-        let all_rows = groups.iter().map(n_rows).sum();
-        let n_left = locator.n_rows.saturating_sub(position.0);
-        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let reader = builder
-            .with_batch_size(BATCH_ROWS)
-            .with_projection(mask)
-            .with_row_groups(ahead)
-            .with_offset(count(offset))
-            .with_limit(count(n_left))
-            .build()
-            .map_err(|error| {
-                bytes
-                    .failure()
-                    .unwrap_or_else(|| cannot_decode(&name, position.0, error))
-            })?;
-        Ok(Self {
-            name,
-            bytes,
-            reader,
-            selection,
-            n_read: position.0,
-            n_rows: locator.n_rows,
-            n_bytes: share(all_bytes, locator.n_rows, all_rows),
-        })
+    fn prune(&self, predicate: &Expr) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(Self {
+            pruned: Some(Arc::new(Pruned {
+                expr: predicate.clone(),
+                left: OnceLock::new(),
+            })),
+            ..self.clone()
+        }))
     }
-}
 
-/// The row groups that are left after so many rows, and how many rows of the first of them are not.
-fn skip(groups: impl Iterator<Item = (usize, u64)>, mut n_rows: u64) -> (Vec<usize>, u64) {
-    let mut left = Vec::new();
-    for (group, size) in groups {
-        if left.is_empty() && n_rows >= size {
-            n_rows -= size;
-        } else {
-            left.push(group);
-        }
-    }
-    (left, n_rows)
-}
-
-/// The bytes that the wanted columns of a row group take.
-fn bytes_of(group: &RowGroupMetaData, mask: &ProjectionMask) -> u64 {
-    let columns = group.columns().iter().enumerate();
-    let wanted = columns.filter(|(leaf, _)| mask.leaf_included(*leaf));
-    wanted.map(|(_, c)| unsigned(c.compressed_size())).sum()
-}
-
-impl SplitReader for ParquetReader {
-    fn next_batch(&mut self, _out: &mut Output) -> Result<Option<RecordBatch>> {
-        let Some(rows) = self.reader.next() else {
-            return Ok(None);
+    /// Rows of files that are left out by their folders are not counted: their footers are not read.
+    fn n_pruned_rows(&self) -> u64 {
+        let Ok(Some((left, loaded))) = self.left() else {
+            return 0;
         };
-        let rows = rows.map_err(|error| {
-            let failure = self.bytes.failure();
-            failure.unwrap_or_else(|| cannot_decode(&self.name, self.n_read, error))
-        })?;
-        self.n_read += rows.num_rows() as u64;
-        Ok(Some(self.selection.arrange(&rows)?))
-    }
-
-    /// The share of the wanted columns' bytes that the rows read so far make up.
-    fn bytes_read(&self) -> u64 {
-        share(self.n_bytes, self.n_read.min(self.n_rows), self.n_rows)
+        let files = loaded.files.iter().zip(&left.row_groups);
+        let of_file = |(file, kept): (&ParquetFile, &Vec<bool>)| -> u64 {
+            locators(file)
+                .into_iter()
+                .filter(|locator| !locator.row_groups().any(|group| kept[group]))
+                .map(|locator| locator.n_rows)
+                .sum()
+        };
+        files.map(of_file).sum()
     }
 }
 
-/// The error of rows that stand after `n_read` rows of the split `name`.
-fn cannot_decode(
-    name: &str,
-    n_read: u64,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> Error {
-    let place = format!("{name}, at or after row {n_read}");
-    Error::data(format!("{place}: the rows cannot be decoded"))
-        .with_detail(format!("{error}."))
-        .with_hint("The file is damaged: write it again.")
-        .with_source(error)
+/// Checks that files are as the first said, whose footer alone was read for the schema.
+fn check_like_first(first: &Loaded, loaded: &Loaded) -> Result<()> {
+    let schemas = first.files.iter().chain(&loaded.files);
+    let schemas: Vec<(String, SchemaRef)> = schemas
+        .map(|f| (f.file.name(), Arc::clone(f.footer.schema())))
+        .collect();
+    super::agreement::agree(&schemas).map(|_| ())
 }
 
-fn no_footer(file: &StoredFile, error: ParquetError) -> Error {
-    let magic = file.range(0..file.n_bytes().min(4));
-    let refused = if magic.is_ok_and(|magic| *magic == *b"PAR1") {
-        Error::data(format!("{} is cut short or damaged", file.name()))
-            .with_hint("Write it again; a file that is still being written cannot be read.")
-    } else {
-        Error::data(format!("{} is not a Parquet file", file.name()))
-            .with_hint("Name only Parquet files, for example by the pattern \"*.parquet\".")
-    };
-    refused.with_detail(format!("{error}.")).with_source(error)
-}
-
+#[cfg(test)]
+mod pruning_tests;
 #[cfg(test)]
 mod tests;

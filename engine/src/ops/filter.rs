@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::predicate::cannot_fail;
 use crate::transform::{Description, Operator, Properties, Transform};
 
 /// Keeps the rows for which a predicate is true; null counts as false, as in SQL.
@@ -67,6 +68,14 @@ impl Transform for Filter {
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
         with_columns_of(wanted, [&self.predicate])
+    }
+
+    fn reads_rows(&self, inputs: &[SchemaRef], wanted: Option<&Expr>) -> Option<Expr> {
+        let own = cannot_fail(&self.predicate, inputs.first()?).then(|| self.predicate.clone())?;
+        Some(match wanted {
+            Some(wanted) => own.and(wanted.clone()),
+            None => own,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::predicate::{cannot_fail, in_terms_of};
 use crate::transform::{Description, Operator, Properties, Transform};
 
 /// Makes the columns of the output, each by an expression, named by the column or by `.alias(name)`.
@@ -104,6 +105,17 @@ impl Transform for Select {
 
     fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
         with_columns_of(Some(&[]), &self.columns)
+    }
+
+    fn reads_rows(&self, inputs: &[SchemaRef], wanted: Option<&Expr>) -> Option<Expr> {
+        let input = inputs.first()?;
+        if !self.columns.iter().all(|expr| cannot_fail(expr, input)) {
+            return None;
+        }
+        in_terms_of(wanted?, |name| {
+            let made = self.columns.iter().find(|expr| output_name(expr) == name);
+            made.map(|expr| expr.clone().unalias())
+        })
     }
 }
 

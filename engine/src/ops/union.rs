@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion_expr::Expr;
 use serde_json::Value;
 
 use crate::artifact::Artifacts;
@@ -77,6 +78,10 @@ impl Transform for Union {
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
         wanted.map(<[String]>::to_vec)
+    }
+
+    fn reads_rows(&self, _inputs: &[SchemaRef], wanted: Option<&Expr>) -> Option<Expr> {
+        wanted.cloned()
     }
 }
 

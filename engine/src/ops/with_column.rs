@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion_expr::Expr;
+use datafusion_expr::{Expr, ident};
 use serde_json::json;
 
 use crate::artifact::Artifacts;
@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::predicate::{cannot_fail, in_terms_of};
 use crate::transform::{Description, Operator, Properties, Transform};
 
 /// Adds a column at the end, or replaces one of the same name where it stands.
@@ -81,6 +82,18 @@ impl Transform for WithColumn {
             .cloned()
             .collect();
         with_columns_of(Some(&others), [&self.value])
+    }
+
+    fn reads_rows(&self, inputs: &[SchemaRef], wanted: Option<&Expr>) -> Option<Expr> {
+        if !cannot_fail(&self.value, inputs.first()?) {
+            return None;
+        }
+        in_terms_of(wanted?, |name| {
+            Some(match name == self.name {
+                true => self.value.clone().unalias(),
+                false => ident(name),
+            })
+        })
     }
 }
 

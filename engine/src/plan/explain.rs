@@ -50,7 +50,7 @@ fn push_node(text: &mut String, plan: &Plan, phase: &Phase, index: NodeIndex) {
         Role::Sink => "write",
         Role::Step => "step",
     };
-    let settings = settings(&plan.graph.nodes[index].stage.describe().config);
+    let settings = settings(&plan.description(phase, index).config);
     let inputs = inputs(plan, phase, index);
     let mut told: Vec<String> = Vec::new();
     if !uses.is_empty() {

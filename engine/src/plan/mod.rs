@@ -11,6 +11,7 @@ mod lower;
 mod outline;
 mod phases;
 mod projection;
+mod pruning;
 
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@ use super::{Phase, Plan};
 use crate::graph::{NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
 use crate::report::{NodeInput, NodeReport, Role};
+use crate::transform::Description;
 
 /// The longest value of a configuration that is shown whole.
 const MOST: usize = 60;
@@ -14,7 +15,7 @@ impl Plan {
     /// A node of a phase with all counters at zero.
     pub(crate) fn outline(&self, phase: &Phase, index: NodeIndex) -> NodeReport {
         let node = &self.graph.nodes[index];
-        let description = node.stage.describe();
+        let description = self.description(phase, index);
         let on_bad_row = match node.on_bad_row {
             OnBadRow::Fail => "fail",
             OnBadRow::Drop => "drop",
@@ -29,6 +30,14 @@ impl Plan {
             uses: node.stage.needs().iter().map(ToString::to_string).collect(),
             on_bad_row: on_bad_row.into(),
             ..NodeReport::default()
+        }
+    }
+
+    /// A node as it runs in a phase: a source that leaves rows out says which.
+    pub(super) fn description(&self, phase: &Phase, index: NodeIndex) -> Description {
+        match phase.pruned.get(&index) {
+            Some(pruned) => pruned.describe(),
+            None => self.graph.nodes[index].stage.describe(),
         }
     }
 

@@ -1,11 +1,14 @@
 //! Divides a graph into phases: nothing waits in memory for an artifact.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
 use super::projection::{self, Projection};
+use super::pruning;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
+use crate::source::Source;
 use crate::transform::Distribution;
 
 /// What runs together: steps on the driver, then one dataflow, then trainers on the rows it kept.
@@ -23,6 +26,8 @@ pub(crate) struct Phase {
     pub(crate) kept: BTreeSet<NodeIndex>,
     /// Transforms that run as one operator, in the order of their first node.
     pub(crate) chains: Vec<Chain>,
+    /// Sources that pass over rows which no node of the phase needs, in place of those of the graph.
+    pub(crate) pruned: BTreeMap<NodeIndex, Arc<dyn Source>>,
     /// The columns that are read and made.
     pub(crate) projection: Projection,
 }
@@ -90,6 +95,7 @@ pub(super) fn divide(graph: &Graph, schemas: &[Option<SchemaRef>]) -> Vec<Phase>
         made.extend(&phase.keeps);
         phase.chains = chains(graph, &phase);
         phase.projection = projection::project(graph, &phase, schemas);
+        phase.pruned = pruning::prune(graph, &phase, schemas);
         phases.push(phase);
     }
     phases.retain(|p| !p.steps.is_empty() || !p.nodes.is_empty());

@@ -141,11 +141,14 @@ impl RunningAnalysis {
         let (mut whole, taken) = {
             let mut parts = self.lock();
             let from = first(source, 0);
+            // The last of all numbers stands for rows that no source gave.
             let to = match end {
-                Some(split) => first(source, split),
-                None => first(source + 1, 0),
+                Some(split) => Some(first(source, split)),
+                None => source.checked_add(1).map(|next| first(next, 0)),
             };
-            if parts.splits.range(from..to).next().is_none() {
+            let is_before = |key: &(SplitKey, usize)| to.is_none_or(|to| *key < to);
+            let next = parts.splits.range(from..).next();
+            if !next.is_some_and(|(key, _)| is_before(key)) {
                 return Ok(());
             }
             let whole = match parts.sources.insert(source, None) {
@@ -155,8 +158,10 @@ impl RunningAnalysis {
             };
             // What stands before the source's first split belongs to other sources, and so does what is left.
             let mut taken = parts.splits.split_off(&from);
-            let mut later = taken.split_off(&to);
-            parts.splits.append(&mut later);
+            if let Some(to) = to {
+                let mut later = taken.split_off(&to);
+                parts.splits.append(&mut later);
+            }
             (whole, taken)
         };
         let before: u64 = whole.iter().chain(taken.values()).map(|p| p.n_bytes).sum();

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::Array;
+
 use super::metrics::{Expected, NodeMetrics};
 use crate::batch::{Batch, SplitKey};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
 use crate::output::Output;
-use crate::source::{Position, Source, Split, SplitReader};
+use crate::source::{Position, RowsRead, Source, Split, SplitReader};
 
 /// Rows in parts, handed out to whichever worker asks first, so that none idles while parts are left.
 pub(crate) trait Feed: Send + Sync {
@@ -93,6 +95,7 @@ impl SourceFeed {
         metrics: &Arc<NodeMetrics>,
     ) -> Result<Self> {
         let splits = source.splits()?;
+        metrics.left_out(source.n_pruned_rows());
         Ok(Self {
             node,
             source,
@@ -188,10 +191,14 @@ impl FeedReader for SplitFeedReader {
         let Some(rows) = rows else {
             return Ok(None);
         };
-        let first_row = self.next_row;
-        self.next_row += rows.num_rows() as u64;
+        let RowsRead { first_row, mask } = self.reader.rows_read().unwrap_or(RowsRead {
+            first_row: self.next_row,
+            mask: None,
+        });
+        let n_rows = mask.as_ref().map_or(rows.num_rows(), Array::len);
+        self.next_row = first_row + n_rows as u64;
         let batch = Batch::read(rows, self.key, Arc::clone(&self.name), first_row);
-        Ok(Some(batch.on_lines(self.reader.lines())))
+        Ok(Some(batch.masked(mask).on_lines(self.reader.lines())))
     }
 
     fn lease(&self) -> Option<Arc<Lease>> {

@@ -66,7 +66,7 @@ impl Workshop<'_> {
                     }
                 }
                 Stage::Source(source) => {
-                    let source = Arc::clone(source);
+                    let source = Arc::clone(self.phase.pruned.get(&index).unwrap_or(source));
                     let feed = guard(&node.id, || {
                         SourceFeed::new((index, &node.id), source, columns, &kit.metrics[&index])
                     })?;

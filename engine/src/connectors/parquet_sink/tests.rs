@@ -4,6 +4,8 @@ use std::path::Path;
 
 use arrow::datatypes::{IntervalUnit, UnionFields, UnionMode};
 use expect_test::expect;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::file::metadata::PageIndexPolicy;
 
 use super::*;
 use crate::connectors::parquet;
@@ -176,6 +178,86 @@ fn columns_that_parquet_cannot_hold_are_named() {
     expect!["rows without columns cannot be written to Parquet"].assert_eq(
         &sink
             .accepts(&Arc::new(Schema::empty()))
+            .unwrap_err()
+            .to_string(),
+    );
+}
+
+#[test]
+fn options_lay_files_out() {
+    let folder = TestFolder::new();
+    let x: Vec<String> = (0..1_000).map(|i| (i % 10).to_string()).collect();
+    let rows = table(&format!("x: {0}; y: {0}", x.join(",")));
+    let sink = parquet_sink(folder.path("out"))
+        .row_group_rows(300)
+        .compression(ParquetCompression::ZstdLevel(1))
+        .without_dictionary(["x"])
+        .bloom_filter(["y"]);
+    write_sink(&sink, &[vec![rows.clone()]]).unwrap();
+    let file = std::fs::File::open(folder.path("out/part-00000-of-00001.parquet")).unwrap();
+    let footer = ArrowReaderMetadata::load(
+        &file,
+        ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required),
+    );
+    let footer = footer.unwrap();
+    let metadata = footer.metadata();
+    let groups: Vec<i64> = metadata.row_groups().iter().map(|g| g.num_rows()).collect();
+    let told = |leaf: usize| {
+        let column = metadata.row_group(0).column(leaf);
+        let (dictionary, bloom) = (
+            column.dictionary_page_offset(),
+            column.bloom_filter_offset(),
+        );
+        format!(
+            "{}: dictionary {}, bloom filter {}, {:?}",
+            column.column_path(),
+            dictionary.is_some(),
+            bloom.is_some(),
+            column.compression()
+        )
+    };
+    let pages = metadata.column_index().is_some() && metadata.offset_index().is_some();
+    expect![[r#"
+        [300, 300, 300, 100], page index true
+        "x": dictionary false, bloom filter false, ZSTD(ZstdLevel(1))
+        "y": dictionary true, bloom filter true, ZSTD(ZstdLevel(1))"#]]
+    .assert_eq(&format!(
+        "{groups:?}, page index {pages}\n{}\n{}",
+        told(0),
+        told(1)
+    ));
+    assert_eq!(read_back(&folder.path("out")).unwrap(), vec![rows.clone()]);
+
+    // About a kilobyte for each row group.
+    let sink = parquet_sink(folder.path("small"))
+        .max_row_group_bytes(1_000)
+        .without_dictionary(["x", "y"]);
+    let many = vec![vec![rows.clone(); 20]];
+    write_sink(&sink, &many).unwrap();
+    let file = std::fs::File::open(folder.path("small/part-00000-of-00001.parquet")).unwrap();
+    let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).unwrap();
+    assert!(
+        footer.metadata().num_row_groups() >= 20,
+        "{}",
+        footer.metadata().num_row_groups()
+    );
+}
+
+#[test]
+fn options_of_columns_that_are_not_there_are_refused() {
+    let sink = parquet_sink("out")
+        .bloom_filter(["z"])
+        .without_dictionary(["X"]);
+    expect![[r#"
+        2 errors
+        1. column "X" is not there
+             The columns are "x".
+             Hint: Names are case-sensitive: did you mean "x"?
+        2. column "z" is not there
+             The columns are "x"."#]]
+    .assert_eq(
+        &sink
+            .accepts(&table("x: 1").schema())
             .unwrap_err()
             .to_string(),
     );

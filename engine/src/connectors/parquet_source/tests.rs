@@ -4,6 +4,7 @@ use std::fs::File;
 
 use arrow::array::{ArrayRef, DictionaryArray, Int64Array, LargeStringArray, StringViewArray};
 use arrow::datatypes::Int32Type;
+use arrow::record_batch::RecordBatch;
 use expect_test::expect;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -19,7 +20,11 @@ fn write(folder: &TestFolder, name: &str, rows: &RecordBatch, rows_per_group: us
         .build();
     let file = File::create(folder.write(name, "")).unwrap();
     let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
-    writer.write(rows).unwrap();
+    // The library recurses over the row groups that it makes of a batch.
+    for first in (0..rows.num_rows()).step_by(1_000.max(rows_per_group)) {
+        let n = (rows.num_rows() - first).min(1_000.max(rows_per_group));
+        writer.write(&rows.slice(first, n)).unwrap();
+    }
     writer.close().unwrap();
 }
 
@@ -72,9 +77,9 @@ fn the_laws_of_sources_hold_on_real_files() {
 #[test]
 fn small_row_groups_are_read_together() {
     let names = |sizes: &[u64]| {
-        let runs = runs(sizes, 100);
+        let runs = splits::runs(sizes, 100);
         runs.into_iter()
-            .map(|(first, n)| group_names(first, n))
+            .map(|(first, n)| splits::group_names(first, n))
             .collect::<Vec<_>>()
             .join("; ")
     };
@@ -100,7 +105,12 @@ fn a_large_row_group_is_cut_into_splits() {
         file "FOLDER/a.parquet", row group 0, from row 0: Some(150001) rows
         file "FOLDER/a.parquet", row group 0, from row 150001: Some(150000) rows"#]]
     .assert_eq(&folder.hide(splits.join("\n")));
-    let sizes = |n_rows| pieces(n_rows, 100).iter().map(|p| p.1).collect::<Vec<_>>();
+    let sizes = |n_rows| {
+        splits::pieces(n_rows, 100)
+            .iter()
+            .map(|p| p.1)
+            .collect::<Vec<_>>()
+    };
     assert!(sizes(0).is_empty());
     assert_eq!(sizes(199), [199]);
     assert_eq!(sizes(200), [100, 100]);
@@ -108,7 +118,7 @@ fn a_large_row_group_is_cut_into_splits() {
 }
 
 #[test]
-fn text_is_utf8_however_it_is_stored() {
+fn text_is_utf8_or_a_dictionary_as_it_is_stored() {
     let folder = TestFolder::new();
     let texts = ["b", "a", "b"];
     let columns: [(&str, ArrayRef); 3] = [
@@ -123,7 +133,7 @@ fn text_is_utf8_however_it_is_stored() {
     write(&folder, "a.parquet", &rows, 10);
     let read = check_source(&parquet(folder.path("a.parquet"))).unwrap();
     expect![[r#"
-        Field { "dictionary": Utf8 }, Field { "large": Utf8 }, Field { "view": Utf8 }
+        Field { "dictionary": Dictionary(Int32, Utf8) }, Field { "large": Utf8 }, Field { "view": Utf8 }
         dictionary: 'b', 'a', 'b'
         large: 'b', 'a', 'b'
         view: 'b', 'a', 'b'"#]]
@@ -242,4 +252,97 @@ fn a_file_that_changes_meanwhile_is_refused() {
     let refused = source.open(&splits[0], Position(0), None).err().unwrap();
     expect![[r#"cannot read "FOLDER/a.parquet": it does not exist any more"#]]
         .assert_eq(&folder.hide(refused.to_string()));
+}
+
+#[test]
+fn text_is_read_as_a_dictionary_where_it_is_asked_for_or_the_first_file_has_one() {
+    let folder = TestFolder::new();
+    write(
+        &folder,
+        "b/2.parquet",
+        &table("s: x, y, null, x; n: 1, 2, 3, 4"),
+        10,
+    );
+    let read = |source: &ParquetSource| match check_source(source) {
+        Ok(rows) => format!("{}\n{}", rows.schema(), show(&rows)),
+        Err(error) => folder.hide(error.to_string()),
+    };
+    expect![[r#"
+        Field { "s": nullable Dictionary(Int32, Utf8) }, Field { "n": nullable Int64 }
+        s: 'x', 'y', null, 'x'
+        n: 1, 2, 3, 4"#]]
+    .assert_eq(&read(&parquet(folder.path("b")).read_dictionary(["s"])));
+    expect![[r#"
+        2 errors
+        1. column "n" must hold text to be read as a dictionary, found Int64
+        2. column "t" is not there
+             The columns are "s", "n"."#]]
+    .assert_eq(&read(
+        &parquet(folder.path("b")).read_dictionary(["n", "t"]),
+    ));
+
+    let s: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::from_iter(["z", "z"]));
+    let n: ArrayRef = Arc::new(Int64Array::from(vec![5, 6]));
+    let first = RecordBatch::try_from_iter([("s", s), ("n", n)]).unwrap();
+    write(&folder, "b/1.parquet", &first, 10);
+    expect![[r#"
+        Field { "s": nullable Dictionary(Int32, Utf8) }, Field { "n": nullable Int64 }
+        s: 'z', 'z', 'x', 'y', null, 'x'
+        n: 5, 6, 1, 2, 3, 4"#]]
+    .assert_eq(&read(&parquet(folder.path("b"))));
+}
+
+#[test]
+fn nested_columns_are_read_as_they_are() {
+    let folder = TestFolder::new();
+    let fields = vec![Field::new("a", DataType::LargeUtf8, true)];
+    let a: ArrayRef = Arc::new(LargeStringArray::from(vec![Some("x"), None]));
+    let of: ArrayRef = Arc::new(arrow::array::StructArray::new(fields.into(), vec![a], None));
+    let list: ArrayRef = Arc::new(arrow::array::ListArray::from_iter_primitive::<
+        Int32Type,
+        _,
+        _,
+    >([Some(vec![Some(1), None]), None]));
+    let rows = RecordBatch::try_from_iter_with_nullable([("of", of, true), ("list", list, true)]);
+    let rows = rows.unwrap();
+    write(&folder, "a.parquet", &rows, 10);
+    assert_eq!(
+        check_source(&parquet(folder.path("a.parquet"))).unwrap(),
+        rows
+    );
+}
+
+#[test]
+fn a_file_of_ten_thousand_row_groups_is_read_in_one_split() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(20_000), 2);
+    let source = parquet(folder.path("a.parquet"));
+    assert_eq!(source.loaded().unwrap().files[0].row_groups().len(), 10_000);
+    assert_eq!(source.splits().unwrap().len(), 1);
+    let (rows, _) = read_source(&source, OnBadRow::Fail).unwrap();
+    assert_eq!(rows, numbers(20_000));
+}
+
+#[test]
+fn files_in_folders_of_one_column_must_have_the_same_columns() {
+    let folder = TestFolder::new();
+    write(&folder, "k=1/a.parquet", &table("x: 1; k: 7"), 10);
+    write(&folder, "k=2/a.parquet", &table("x: 2; k: 8"), 10);
+    // What the folder says counts, not what the file says.
+    expect![[r#"
+        x: 1, 2
+        k: 1, 2"#]]
+    .assert_eq(&show(&check_source(&parquet(folder.path(""))).unwrap()));
+    expect![[r#"
+        x: 1, 2
+        k: 7, 8"#]]
+    .assert_eq(&show(
+        &check_source(&parquet(folder.path("")).hive_columns(false)).unwrap(),
+    ));
+    write(&folder, "k=2/a.parquet", &table("x: 2.5; k: 8"), 10);
+    let error = parquet(folder.path("")).splits().unwrap_err();
+    expect![[r#"
+        file "FOLDER/k=2/a.parquet" has other columns than file "FOLDER/k=1/a.parquet"
+          Column "x" holds Float64, not Int64.
+          Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`."#]].assert_eq(&folder.hide(error.to_string()));
 }

@@ -1,0 +1,254 @@
+//! The files of a source and their footers, read once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    PageIndexPolicy, ParquetMetaDataBuilder, ParquetMetaDataReader, RowGroupMetaData,
+};
+
+use super::super::agreement::agree;
+use super::super::hive::HiveColumns;
+use super::super::parquet_file::ParquetBytes;
+use super::super::storage::StoredFile;
+use crate::error::{Error, Result};
+
+/// How many footers are read at once: reading one is mostly waiting for it.
+const AT_ONCE: usize = 8;
+
+/// The files of a source, before any of them is opened.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) files: Vec<StoredFile>,
+    pub(super) hive: HiveColumns,
+}
+
+/// Files with their footers.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// The columns of the files, then those of their folders.
+    pub(super) schema: SchemaRef,
+    pub(super) files: Vec<ParquetFile>,
+    places: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct ParquetFile {
+    /// Its number among all files that were listed.
+    pub(super) number: usize,
+    pub(super) file: StoredFile,
+    pub(super) footer: ArrowReaderMetadata,
+}
+
+impl Loaded {
+    /// Reads the footers of the files with these numbers, at least one, several at once.
+    pub(super) fn read(
+        listed: &Listed,
+        numbers: &[usize],
+        dictionaries: &[String],
+    ) -> Result<Self> {
+        let mut files = Vec::with_capacity(numbers.len());
+        let mut errors = Vec::new();
+        for read in read_all(listed, numbers) {
+            match read {
+                Ok(file) => files.push(file),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Error::all(errors));
+        }
+        // One file tells which text is read as dictionaries: all others can be read so too.
+        let first = files.first().map(|f| Arc::clone(f.footer.schema()));
+        let is_dictionary = |name: &str| {
+            let stored = first.as_ref().and_then(|s| s.field_with_name(name).ok());
+            stored.is_some_and(|f| is_text_dictionary(f.data_type()))
+                || dictionaries.iter().any(|of| of == name)
+        };
+        for file in &mut files {
+            let footer = as_read(&file.footer, is_dictionary);
+            file.footer = footer.map_err(|error| no_footer(&file.file, error))?;
+        }
+        let schemas: Vec<(String, SchemaRef)> = files
+            .iter()
+            .map(|f| (f.file.name(), Arc::clone(f.footer.schema())))
+            .collect();
+        let schema = listed.hive.schema(&*agree(&schemas)?);
+        check_dictionaries(&schema, dictionaries)?;
+        let places = files.iter().enumerate();
+        Ok(Self {
+            schema,
+            places: places
+                .map(|(i, f)| (f.file.location().to_owned(), i))
+                .collect(),
+            files,
+        })
+    }
+
+    /// No files: folders rule them all out.
+    pub(super) fn none() -> Self {
+        Self {
+            schema: Arc::new(Schema::empty()),
+            files: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+
+    /// A file and its place among these.
+    pub(super) fn file(&self, location: &str) -> Option<(usize, &ParquetFile)> {
+        let place = *self.places.get(location)?;
+        Some((place, self.files.get(place)?))
+    }
+}
+
+/// The files with their footers, in order.
+fn read_all(listed: &Listed, numbers: &[usize]) -> Vec<Result<ParquetFile>> {
+    let n_threads = AT_ONCE.min(numbers.len());
+    if n_threads <= 1 {
+        let read = |&number| ParquetFile::read(number, listed.files[number].clone());
+        return numbers.iter().map(read).collect();
+    }
+    let (taken, read) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..n_threads {
+            scope.spawn(|| {
+                while let Some(&number) = numbers.get(taken.fetch_add(1, Relaxed)) {
+                    let file = ParquetFile::read(number, listed.files[number].clone());
+                    let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                    read.push((number, file));
+                }
+            });
+        }
+    });
+    let mut read = read.into_inner().unwrap_or_else(PoisonError::into_inner);
+    read.sort_by_key(|(number, _)| *number);
+    read.into_iter().map(|(_, file)| file).collect()
+}
+
+impl ParquetFile {
+    fn read(number: usize, file: StoredFile) -> Result<Self> {
+        let bytes = ParquetBytes::open(&file)?;
+        let footer = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())
+            .map_err(|error| bytes.failure().unwrap_or_else(|| no_footer(&file, error)))?;
+        Ok(Self {
+            number,
+            file,
+            footer,
+        })
+    }
+
+    pub(super) fn row_groups(&self) -> &[RowGroupMetaData] {
+        self.footer.metadata().row_groups()
+    }
+
+    /// The footer of these row groups alone, with their page index where there is one.
+    pub(super) fn with_pages(
+        &self,
+        groups: &[usize],
+        bytes: &ParquetBytes,
+    ) -> Option<ArrowReaderMetadata> {
+        let all = self.footer.metadata();
+        let of_groups = groups.iter().map(|&g| all.row_group(g).clone()).collect();
+        let metadata = ParquetMetaDataBuilder::new(all.file_metadata().clone())
+            .set_row_groups(of_groups)
+            .build();
+        let mut reader = ParquetMetaDataReader::new_with_metadata(metadata)
+            .with_page_index_policy(PageIndexPolicy::Optional);
+        reader.read_page_indexes(bytes).ok()?;
+        let metadata = Arc::new(reader.finish().ok()?);
+        let options = ArrowReaderOptions::new().with_schema(Arc::clone(self.footer.schema()));
+        ArrowReaderMetadata::try_new(metadata, options).ok()
+    }
+}
+
+/// The footer with the columns of the types that they are read as.
+fn as_read(
+    footer: &ArrowReaderMetadata,
+    is_dictionary: impl Fn(&str) -> bool,
+) -> Result<ArrowReaderMetadata, ParquetError> {
+    let stored = footer.schema();
+    let fields: Vec<Field> = stored
+        .fields()
+        .iter()
+        .map(|f| {
+            let plain = plain_text(f.data_type());
+            let read = match plain == DataType::Utf8 && is_dictionary(f.name()) {
+                true => text_dictionary(),
+                false => plain,
+            };
+            // The field itself may carry how keys are kept, which no longer holds.
+            Field::new(f.name(), read, f.is_nullable()).with_metadata(f.metadata().clone())
+        })
+        .collect();
+    if fields
+        .iter()
+        .zip(stored.fields())
+        .all(|(a, b)| a == b.as_ref())
+    {
+        return Ok(footer.clone());
+    }
+    let schema = Schema::new_with_metadata(fields, stored.metadata().clone());
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
+    ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options)
+}
+
+fn text_dictionary() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+fn is_text_dictionary(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Dictionary(_, values) if plain_text(values) == DataType::Utf8)
+}
+
+fn plain_text(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::Dictionary(_, values) => plain_text(values),
+        other => other.clone(),
+    }
+}
+
+fn check_dictionaries(schema: &Schema, dictionaries: &[String]) -> Result<()> {
+    let mut errors = Vec::new();
+    for name in dictionaries {
+        match crate::expression::check_column(name, schema) {
+            Err(error) => errors.push(error),
+            Ok(place) if !is_text_dictionary(schema.field(place).data_type()) => {
+                let found = schema.field(place).data_type();
+                let wrong = format!("column {name:?} must hold text to be read as a dictionary");
+                errors.push(Error::pipeline(format!("{wrong}, found {found}")));
+            }
+            Ok(_) => {}
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Error::all(errors)),
+    }
+}
+
+/// The format counts in signed numbers; a damaged file may hold a negative one.
+pub(super) fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+pub(super) fn n_rows(group: &RowGroupMetaData) -> u64 {
+    unsigned(group.num_rows())
+}
+
+fn no_footer(file: &StoredFile, error: ParquetError) -> Error {
+    let magic = file.range(0..file.n_bytes().min(4));
+    let refused = if magic.is_ok_and(|magic| *magic == *b"PAR1") {
+        Error::data(format!("{} is cut short or damaged", file.name()))
+            .with_hint("Write it again; a file that is still being written cannot be read.")
+    } else {
+        Error::data(format!("{} is not a Parquet file", file.name()))
+            .with_hint("Name only Parquet files, for example by the pattern \"*.parquet\".")
+    };
+    refused.with_detail(format!("{error}.")).with_source(error)
+}

@@ -1,0 +1,170 @@
+//! Rows of a split that are read, as ranges.
+
+use std::ops::Range;
+
+use arrow::array::BooleanArray;
+use arrow::buffer::BooleanBuffer;
+use arrow::util::bit_iterator::BitSliceIterator;
+
+use crate::source::RowsRead;
+
+/// Ranges of rows, in order, none empty, with rows left out between them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ranges(Vec<Range<u64>>);
+
+impl Ranges {
+    /// Adds rows after all that are there.
+    pub(super) fn push(&mut self, rows: Range<u64>) {
+        match self.0.last_mut() {
+            _ if rows.is_empty() => {}
+            Some(last) if last.end == rows.start => last.end = rows.end,
+            _ => self.0.push(rows),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
+        self.0.iter()
+    }
+
+    pub(super) fn n_rows(&self) -> u64 {
+        self.0.iter().map(|r| r.end - r.start).sum()
+    }
+
+    pub(super) fn n_runs(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The rows that are in `within`.
+    pub(super) fn clip(&self, within: Range<u64>) -> Self {
+        let mut clipped = Self::default();
+        for range in &self.0 {
+            clipped.push(range.start.max(within.start)..range.end.min(within.end));
+        }
+        clipped
+    }
+
+    /// The rows among these, taken one after the other, for which the masks are true.
+    pub(super) fn filter(&self, masks: &[BooleanArray]) -> Self {
+        let mut kept = Self::default();
+        let mut rest = Cursor::new(self);
+        for mask in masks {
+            let values = mask.values();
+            let mut done = 0;
+            let runs = BitSliceIterator::new(values.values(), values.offset(), values.len());
+            for (start, end) in runs {
+                rest.advance((start - done) as u64, |_| {});
+                rest.advance((end - start) as u64, |rows| kept.push(rows));
+                done = end;
+            }
+            rest.advance((values.len() - done) as u64, |_| {});
+        }
+        kept
+    }
+}
+
+/// Goes through the rows of ranges, batch by batch.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor {
+    ranges: std::vec::IntoIter<Range<u64>>,
+    open: Range<u64>,
+}
+
+impl Cursor {
+    pub(super) fn new(ranges: &Ranges) -> Self {
+        Self {
+            ranges: ranges.0.clone().into_iter(),
+            open: 0..0,
+        }
+    }
+
+    /// The places of the next `n_rows` rows, and where the last of them ends.
+    pub(super) fn take(&mut self, n_rows: u64) -> (RowsRead, u64) {
+        let mut taken = Vec::new();
+        self.advance(n_rows, |rows| taken.push(rows));
+        let (first_row, end) = match (taken.first(), taken.last()) {
+            (Some(first), Some(last)) => (first.start, last.end),
+            _ => (self.open.start, self.open.start),
+        };
+        let mask = (taken.len() > 1).then(|| {
+            let mut of_rows = taken.iter().peekable();
+            let bits = BooleanBuffer::collect_bool((end - first_row) as usize, |i| {
+                let row = first_row + i as u64;
+                while of_rows.next_if(|rows| rows.end <= row).is_some() {}
+                of_rows.peek().is_some_and(|rows| rows.start <= row)
+            });
+            BooleanArray::new(bits, None)
+        });
+        (RowsRead { first_row, mask }, end)
+    }
+
+    fn advance(&mut self, mut n_rows: u64, mut each: impl FnMut(Range<u64>)) {
+        while n_rows > 0 {
+            if self.open.is_empty() {
+                match self.ranges.next() {
+                    Some(next) => self.open = next,
+                    None => return,
+                }
+            }
+            let end = self.open.end.min(self.open.start + n_rows);
+            n_rows -= end - self.open.start;
+            each(self.open.start..end);
+            self.open.start = end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn ranges(of: &[Range<u64>]) -> Ranges {
+        let mut ranges = Ranges::default();
+        of.iter().for_each(|r| ranges.push(r.clone()));
+        ranges
+    }
+
+    #[test]
+    fn neighbours_become_one_range_and_empty_ones_none() {
+        let of = ranges(&[0..3, 3..5, 7..7, 9..10]);
+        expect!["Ranges([0..5, 9..10])"].assert_eq(&format!("{of:?}"));
+        expect!["Ranges([2..5])"].assert_eq(&format!("{:?}", of.clip(2..9)));
+        assert_eq!(of.n_rows(), 6);
+    }
+
+    #[test]
+    fn masks_speak_of_the_rows_that_were_read() {
+        let of = ranges(&[0..3, 10..14]);
+        let masks = [vec![true, false], vec![true, true, true, false, true]];
+        let kept = of.filter(&masks.map(BooleanArray::from));
+        expect!["Ranges([0..1, 2..3, 10..12, 13..14])"].assert_eq(&format!("{kept:?}"));
+    }
+
+    #[test]
+    fn a_batch_knows_the_places_of_its_rows() {
+        let mut cursor = Cursor::new(&ranges(&[2..4, 6..7, 9..20]));
+        let taken: Vec<String> = [1, 3, 5, 100]
+            .into_iter()
+            .map(|n| {
+                let (RowsRead { first_row, mask }, end) = cursor.take(n);
+                let mask: Option<String> = mask.map(|m| {
+                    let bit = |b: bool| if b { '1' } else { '0' };
+                    m.values().iter().map(bit).collect()
+                });
+                format!("{first_row}..{end} {}", mask.unwrap_or_default())
+            })
+            .collect();
+        expect![[r#"
+            2..3 
+            3..10 1001001"#]]
+        .assert_eq(&taken[..2].join("\n"));
+        expect![[r#"
+            10..15 
+            15..20 "#]]
+        .assert_eq(&taken[2..].join("\n"));
+    }
+}
