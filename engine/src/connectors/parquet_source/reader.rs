@@ -6,18 +6,16 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::file::metadata::RowGroupMetaData;
 
-use super::super::hive::HiveColumns;
+use super::super::hive::{HiveColumns, beside, repeat};
 use super::super::parquet_file::ParquetBytes;
 use super::super::selection::Selection;
 use super::super::storage::has_changed;
@@ -91,7 +89,7 @@ impl ParquetReader {
         let (columns, ranges) = scan.columns()?;
         Ok(Self {
             columns,
-            constants: constants(request.hive, request.file.number)?,
+            constants: request.hive.constants(request.file.number)?,
             selection: request.selection,
             cursor: Cursor::new(&ranges),
             last: None,
@@ -298,7 +296,7 @@ impl<'a> Scan<'a> {
         first: ProjectionMask,
         others: ProjectionMask,
     ) -> Result<(Columns, Ranges)> {
-        let constants = constants(self.request.hive, self.request.file.number)?;
+        let constants = self.request.hive.constants(self.request.file.number)?;
         let mut held = VecDeque::new();
         let mut masks = Vec::new();
         let mut compiled = None;
@@ -415,38 +413,6 @@ fn memory_of(group: &RowGroupMetaData, mask: &ProjectionMask) -> u64 {
         unsigned(c.uncompressed_size()).max(unsigned(c.num_values()) * width)
     });
     of_column.sum()
-}
-
-/// The partition columns of a file, one row of them; `None` where there are none.
-fn constants(hive: &HiveColumns, file: usize) -> Result<Option<RecordBatch>> {
-    if hive.is_empty() {
-        return Ok(None);
-    }
-    let columns = hive
-        .fields()
-        .iter()
-        .filter_map(|f| hive.array(file, f.name(), 1));
-    let schema: SchemaRef = Arc::new(Schema::new(hive.fields().to_vec()));
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    Ok(Some(RecordBatch::try_new(schema, columns)?))
-}
-
-fn repeat(one: &RecordBatch, n_rows: usize) -> Result<RecordBatch> {
-    let indices = arrow::array::UInt32Array::from(vec![0; n_rows]);
-    Ok(arrow::compute::take_record_batch(one, &indices)?)
-}
-
-/// The columns of two batches of as many rows.
-fn beside(left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch> {
-    let (a, b) = (left.schema(), right.schema());
-    let fields = a.fields().iter().chain(b.fields());
-    let fields: Vec<Field> = fields.map(|f| f.as_ref().clone()).collect();
-    let columns = [left.columns(), right.columns()].concat();
-    let options = RecordBatchOptions::new().with_row_count(Some(left.num_rows()));
-    let schema = Arc::new(Schema::new(fields));
-    Ok(RecordBatch::try_new_with_options(
-        schema, columns, &options,
-    )?)
 }
 
 /// The error of rows that stand after `n_read` rows of the split `name`.
