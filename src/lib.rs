@@ -24,6 +24,59 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
+//! # What can I read and write?
+//!
+//! Parquet, CSV, JSON lines, Avro, Arrow IPC and, by feature `tfrecord`, TFRecord files of tf.Example; a
+//! place is a path or a URL such as `s3://bucket/births/*.csv`, a file, a folder or a pattern. Rows in
+//! memory, async streams, and by feature `datafusion` any SQL query are sources too:
+//! [`engine::connectors`] lists them all. Sinks of files divide their output by size, by rows or by the
+//! values of columns, and it appears whole or not at all.
+//!
+//! # How do I group and join?
+//!
+//! Keys and aggregates are DataFusion's expressions; [`engine::aggregates`] has the aggregates,
+//! [`functions`](engine::expression::functions) the scalar functions. Null is a key like any other in a
+//! group and equals nothing in a join. The smaller side of a join becomes a table in memory, so the rows
+//! of the other are looked up where they are.
+//!
+//! ```
+//! use mainstem::engine::aggregates::avg;
+//! use mainstem::engine::ops::JoinKind;
+//! use mainstem::engine::testing::{show, table};
+//! use mainstem::prelude::*;
+//!
+//! let pipeline = Pipeline::new("delays");
+//! let rows = |text| connectors::from_record_batches(vec![table(text)]);
+//! let flights = pipeline.read("flights", rows("from: OSL, BGO, OSL; delay: 10, 0, 30"));
+//! let airports = pipeline.read("airports", rows("code: OSL, BGO; city: Oslo, Bergen"));
+//! let (sink, delays) = connectors::collect();
+//! flights
+//!     .group_by([col("from")])
+//!     .agg([avg(col("delay")).alias("mean_delay")])
+//!     .join(&airports, JoinKind::Inner, [(col("from"), col("code"))])
+//!     .top_k(1, [col("mean_delay").sort(false, false)])
+//!     .select([col("city"), col("mean_delay")])
+//!     .write(sink);
+//! pipeline.run(&RunOptions::new())?;
+//! assert_eq!(show(&delays.take()[0]), "city: 'Oslo'\nmean_delay: 20.0");
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! # What happens to bad rows, to a failure, to Ctrl-C?
+//!
+//! A row that a source or a transform cannot take ends the run with its place, unless
+//! [`on_bad_row`](engine::Collection::on_bad_row) drops it or
+//! [`dead_letters_to`](engine::Collection::dead_letters_to) writes it down with its place and the reason.
+//! A run that fails, or is stopped by a [`CancelToken`](engine::CancelToken) or by Ctrl-C, publishes
+//! nothing. [`RunOptions::memory_bytes`](engine::RunOptions::memory_bytes) is the memory that rows in
+//! flight and states may take together.
+//!
+//! # What did my run do?
+//!
+//! [`RunReport`](engine::RunReport) prints as a table;
+//! [`RunOptions::report_html`](engine::RunOptions::report_html) writes one page that needs no network, with
+//! the graph, the slowest node, and throughput over time. `plan()?.explain()` says what will run.
+//!
 //! # How do I fit preprocessing?
 //!
 //! A feature is an expression followed by mappers. What they must learn is learned in passes over the
@@ -52,7 +105,14 @@
 //!
 //! [`Predictor::load`](ml_stages::Predictor::load) reads the folder and replays its golden rows.
 //! `collection.predict(&predictor)` scores rows in a pipeline, `predictor.predict_batch(&rows)` in your
-//! own process: by the same operator.
+//! own process: by the same operator. [`Predictor::function`](ml_stages::Predictor::function) makes it a
+//! scalar function for expressions and, in DataFusion, for SQL.
+//!
+//! # How do I run a pipeline in my own async program?
+//!
+//! [`Pipeline::run_async`](engine::Pipeline::run_async) runs it on threads of its own as a future;
+//! [`from_stream`](engine::connectors::from_stream) and [`into_stream`](engine::connectors::into_stream)
+//! bring rows in and out of it, as fast as the slower side takes them.
 //!
 //! # How do I test a pipeline of my own?
 //!

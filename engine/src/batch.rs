@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::runner::credit::Permit;
+use crate::runner::credit::{Credit, Permit};
 use crate::source::{Lines, line_in};
 
 /// Rows per batch that sources aim at.
@@ -263,6 +263,13 @@ impl Batch {
         self.exact = false;
         self.runs = None;
         self
+    }
+
+    /// The same rows, which hold `credit` besides what they hold already.
+    pub(crate) fn holding(self, credit: &Arc<Credit>) -> Self {
+        let n_bytes = self.n_bytes();
+        let permit = credit.take_after(n_bytes, self.permit.clone());
+        self.with_permit(Some(permit))
     }
 
     pub(crate) fn with_permit(mut self, permit: Option<Permit>) -> Self {

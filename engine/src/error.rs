@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::graph::Graph;
+
 /// The result of everything in Mainstem that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -27,12 +29,20 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     class: Class,
     message: String,
-    at: Option<String>,
+    at: Option<At>,
     details: Vec<String>,
     hint: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     others: Vec<Error>,
     stopped: bool,
+}
+
+/// A node of the graph.
+#[derive(Clone)]
+struct At {
+    /// What it is, where the graph is known.
+    noun: &'static str,
+    id: String,
 }
 
 impl Error {
@@ -133,11 +143,33 @@ impl Error {
     }
 
     /// Says in which node of the graph it happened; the innermost place named first is kept.
+    ///
+    /// The node stands in the message as a transform until the engine, which knows the graph, says what it is:
+    /// a source, an analysis, a trainer, a step or a sink.
     #[must_use]
     pub fn at_node(mut self, node: impl fmt::Display) -> Self {
         if self.0.at.is_none() {
-            self.edit().at = Some(format!("in transform {:?}", node.to_string()));
+            let (noun, id) = ("transform", node.to_string());
+            self.edit().at = Some(At { noun, id });
         }
+        self
+    }
+
+    /// Says of each node that it names what that node is in this graph.
+    #[must_use]
+    pub(crate) fn in_graph(mut self, graph: &Graph) -> Self {
+        let noun_of = |id: &str| {
+            let node = graph.nodes.iter().find(|node| *node.id == *id);
+            node.map(|node| node.stage.noun())
+        };
+        let inner = self.edit();
+        if let Some(at) = &mut inner.at
+            && let Some(noun) = noun_of(&at.id)
+        {
+            at.noun = noun;
+        }
+        let others = std::mem::take(&mut inner.others);
+        inner.others = others.into_iter().map(|e| e.in_graph(graph)).collect();
         self
     }
 
@@ -211,8 +243,8 @@ impl fmt::Display for Error {
             ..
         } = &*self.0;
         f.write_str(message)?;
-        if let Some(at) = at {
-            write!(f, "\n  {at}")?;
+        if let Some(At { noun, id }) = at {
+            write!(f, "\n  in {noun} {id:?}")?;
         }
         for detail in details {
             write!(f, "\n  {detail}")?;

@@ -59,6 +59,18 @@ impl Stage {
         }
     }
 
+    /// What messages call it.
+    pub(crate) fn noun(&self) -> &'static str {
+        match self {
+            Self::Source(_) => "source",
+            Self::Transform(_) => "transform",
+            Self::Analysis(_) => "analysis",
+            Self::Trainer(_) => "trainer",
+            Self::Step(_) => "step",
+            Self::Sink(_) => "sink",
+        }
+    }
+
     /// True if it ends in an artifact of the node's name.
     pub fn learns(&self) -> bool {
         matches!(self, Self::Analysis(_) | Self::Trainer(_) | Self::Step(_))
@@ -164,7 +176,7 @@ impl Graph {
         if closures.is_empty() {
             Ok(self.to_json())
         } else {
-            Err(Error::all(closures))
+            Err(Error::all(closures).in_graph(self))
         }
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex};
 use crate::report::RunReport;
 use crate::runner::{self, RunOptions};
@@ -40,14 +40,18 @@ pub struct Plan {
 
 impl Plan {
     pub(crate) fn new(graph: Graph) -> Result<Self> {
-        let schemas = check::check(&graph)?;
-        let narrow = Self::divide(lower::lower(&graph, &schemas, true)?);
+        let schemas = check::check(&graph).map_err(|e| e.in_graph(&graph))?;
+        let lowered = |narrow| {
+            let lowered = lower::lower(&graph, &schemas, narrow);
+            Ok(Self::divide(lowered.map_err(|e: Error| e.in_graph(&graph))?))
+        };
+        let narrow = lowered(true)?;
         // Where fewer columns do not go together in one phase, no node may leave any out.
         let fits = |plan: &Self| plan.phases.iter().all(|p| !p.projection.all_columns);
         if fits(&narrow) || narrow.graph.nodes.len() == graph.nodes.len() {
             return Ok(narrow);
         }
-        Ok(Self::divide(lower::lower(&graph, &schemas, false)?))
+        lowered(false)
     }
 
     fn divide((graph, schemas): lower::Checked) -> Self {

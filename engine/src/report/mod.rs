@@ -120,7 +120,7 @@ pub struct PhaseReport {
     pub wall: Duration,
     /// The nodes that were at work: steps, then the dataflow, each in the order of the graph.
     pub nodes: Vec<NodeReport>,
-    /// The most bytes that any source instance had in flight.
+    /// The most bytes that any instance of a source had in flight, or of an operator that makes rows in lots.
     pub peak_credit_bytes: u64,
 }
 

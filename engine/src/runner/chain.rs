@@ -44,102 +44,113 @@ impl Member {
     }
 }
 
+/// A call that is still to be made.
+enum Task {
+    /// Rows go into a member.
+    TakeIn {
+        place: usize,
+        port: usize,
+        batch: Batch,
+    },
+    /// A member makes rows that it kept for later, from those of `origin`.
+    Resume { place: usize, origin: Option<Batch> },
+    /// A member hears of the watermark, and those behind it after.
+    Pass { place: usize, watermark: Watermark },
+}
+
 /// A chain at work: rows go through its members one after the other, without leaving the operator.
+///
+/// ```text
+/// take_in ─▶ task ─advance─▶ member ─▶ rows it made: tasks of the next member, or out of the chain
+///                                  └─▶ more follows: a task of the same member, after those
+/// ```
+///
+/// What is to be done next lies on top. So a lot goes through the whole chain before the next is made, and
+/// whoever drives the chain may stop after each.
 pub(crate) struct RunningChain {
     members: Vec<Member>,
+    tasks: Vec<Task>,
 }
 
 impl RunningChain {
     pub(crate) fn new(members: Vec<Member>) -> Self {
-        Self { members }
+        Self {
+            members,
+            tasks: Vec::new(),
+        }
     }
 
-    /// Takes in rows from input `port` of the first member; what leaves the chain goes to `emitted`.
-    pub(crate) fn on_batch(
-        &mut self,
-        port: usize,
-        batch: Batch,
-        emitted: &mut Vec<(Exit, Batch)>,
-    ) -> Result<()> {
-        self.feed(0, port, batch, emitted)
+    /// True while there is something to advance.
+    pub(crate) fn is_at_work(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    /// Takes in rows from input `port` of the first member.
+    pub(crate) fn take_in(&mut self, port: usize, batch: Batch) {
+        let place = 0;
+        self.tasks.push(Task::TakeIn { place, port, batch });
     }
 
     /// Tells the members in order, so that what one holds back still goes through the next.
-    pub(crate) fn on_watermark(
-        &mut self,
-        watermark: Watermark,
-        emitted: &mut Vec<(Exit, Batch)>,
-    ) -> Result<()> {
-        for place in 0..self.members.len() {
-            let Member {
-                id,
-                operator,
-                out,
-                metrics,
-                state,
-                ..
-            } = &mut self.members[place];
-            metrics.timed(|| guard(id, || operator.on_watermark(watermark, out)))?;
-            state.holds(operator.state_bytes())?;
-            self.pass_on(place, None, emitted)?;
-            self.go_on(place, None, emitted)?;
+    pub(crate) fn pass(&mut self, watermark: Watermark) {
+        let place = 0;
+        self.tasks.push(Task::Pass { place, watermark });
+    }
+
+    /// Works until some rows leave the chain or nothing is left to be done; the rows go to `emitted`.
+    pub(crate) fn advance(&mut self, emitted: &mut Vec<(Exit, Batch)>) -> Result<()> {
+        while emitted.is_empty()
+            && let Some(task) = self.tasks.pop()
+        {
+            self.work(task, emitted)?;
         }
         Ok(())
     }
 
-    fn feed(
-        &mut self,
-        place: usize,
-        port: usize,
-        batch: Batch,
-        emitted: &mut Vec<(Exit, Batch)>,
-    ) -> Result<()> {
-        let Member {
+    fn work(&mut self, task: Task, emitted: &mut Vec<(Exit, Batch)>) -> Result<()> {
+        let (Task::TakeIn { place, .. } | Task::Resume { place, .. } | Task::Pass { place, .. }) =
+            task;
+        let Some(Member {
             id,
             operator,
             out,
             metrics,
             state,
             ..
-        } = &mut self.members[place];
-        metrics.took_in(&batch);
-        // Dead letters hold the credit and the place of the rows they came from.
-        let origin = batch.clone();
-        metrics.timed(|| guard(id, || operator.on_batch(port, batch, out)))?;
+        }) = self.members.get_mut(place)
+        else {
+            return Ok(());
+        };
+        let origin = match task {
+            Task::TakeIn { port, batch, .. } => {
+                metrics.took_in(&batch);
+                // Dead letters hold the credit and the place of the rows they came from.
+                let origin = batch.clone();
+                metrics.timed(|| guard(id, || operator.on_batch(port, batch, out)))?;
+                Some(origin)
+            }
+            Task::Resume { origin, .. } => {
+                metrics.timed(|| guard(id, || operator.resume(out)))?;
+                origin
+            }
+            Task::Pass { watermark, .. } => {
+                metrics.timed(|| guard(id, || operator.on_watermark(watermark, out)))?;
+                let place = place + 1;
+                self.tasks.push(Task::Pass { place, watermark });
+                None
+            }
+        };
         state.holds(operator.state_bytes())?;
-        self.pass_on(place, Some(&origin), emitted)?;
-        self.go_on(place, Some(&origin), emitted)
-    }
-
-    /// Lets a member make the rows that it kept for later, a lot at a time.
-    fn go_on(
-        &mut self,
-        place: usize,
-        origin: Option<&Batch>,
-        emitted: &mut Vec<(Exit, Batch)>,
-    ) -> Result<()> {
-        while self.members[place].out.take_more() {
-            let Member {
-                id,
-                operator,
-                out,
-                metrics,
-                state,
-                ..
-            } = &mut self.members[place];
-            metrics.timed(|| guard(id, || operator.resume(out)))?;
-            state.holds(operator.state_bytes())?;
-            self.pass_on(place, origin, emitted)?;
-        }
-        Ok(())
+        self.pass_on(place, origin, emitted)
     }
 
     fn pass_on(
         &mut self,
         place: usize,
-        origin: Option<&Batch>,
+        origin: Option<Batch>,
         emitted: &mut Vec<(Exit, Batch)>,
     ) -> Result<()> {
+        let is_last = place + 1 == self.members.len();
         let Member {
             node,
             id,
@@ -152,20 +163,32 @@ impl RunningChain {
         let letters = out.take_dead_letters();
         if !letters.is_empty() {
             let rows = dead_letter_rows(id, &letters)?;
-            let batch = origin.map_or_else(|| Batch::new(rows.clone()), |o| o.derive(rows.clone()));
+            let batch = match &origin {
+                Some(origin) => origin.derive(rows),
+                None => Batch::new(rows),
+            };
             emitted.push(((node, Port::DeadLetters), batch));
         }
         let made = out.take();
         for (_, batch) in &made {
             metrics.gave_out(batch.n_rows());
         }
-        let is_last = place + 1 == self.members.len();
-        for (port, batch) in made {
-            if is_last {
-                emitted.push(((node, Port::Out(port)), batch));
-            } else {
-                self.feed(place + 1, 0, batch, emitted)?;
-            }
+        if out.take_more() {
+            self.tasks.push(Task::Resume { place, origin });
+        }
+        if is_last {
+            emitted.extend(
+                made.into_iter()
+                    .map(|(port, b)| ((node, Port::Out(port)), b)),
+            );
+        } else {
+            // The first on top.
+            self.tasks
+                .extend(made.into_iter().rev().map(|(_, batch)| Task::TakeIn {
+                    place: place + 1,
+                    port: 0,
+                    batch,
+                }));
         }
         Ok(())
     }

@@ -8,10 +8,12 @@ use super::feed::Lease;
 
 type Waker = Box<dyn Fn() + Send + Sync>;
 
-/// The credit of one source instance.
+/// The credit of one source instance, or of an operator that makes many rows from few.
 ///
 /// A batch and all that is derived from it hold a [`Permit`]; the last drop gives the bytes back and
-/// wakes the source. A source does not poll without credit, so a slow operator stops it.
+/// wakes the source. A source does not poll without credit, so a slow operator stops it. An operator that
+/// makes rows in lots stops between two of them: what it has made holds its credit, and through it the
+/// credit of the rows that were read.
 pub(crate) struct Credit {
     limit: u64,
     used: AtomicU64,
@@ -45,6 +47,19 @@ impl Credit {
             credit: Arc::clone(self),
             n_bytes,
             _lease: lease,
+            _before: None,
+        }))
+    }
+
+    /// Takes `n_bytes` for rows made from others, whose permit is held as long.
+    pub(crate) fn take_after(self: &Arc<Self>, n_bytes: u64, before: Option<Permit>) -> Permit {
+        let used = self.used.fetch_add(n_bytes, SeqCst) + n_bytes;
+        self.peak.fetch_max(used, SeqCst);
+        Permit(Arc::new(Held {
+            credit: Arc::clone(self),
+            n_bytes,
+            _lease: None,
+            _before: before,
         }))
     }
 
@@ -82,6 +97,7 @@ struct Held {
     credit: Arc<Credit>,
     n_bytes: u64,
     _lease: Option<Arc<Lease>>,
+    _before: Option<Permit>,
 }
 
 impl Drop for Held {

@@ -75,6 +75,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
     match outcome {
         Ok(published) => Ok(driver.watch.finish(published, driver.artifacts, None)),
         Err(error) => {
+            let error = error.in_graph(&plan.graph);
             // Jobs under way may still write: they go quiet, then what they wrote is removed.
             driver.shared.failure.set(error.clone());
             driver.shared.compute.wait_until_idle(PATIENCE);

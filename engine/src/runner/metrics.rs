@@ -106,7 +106,7 @@ impl NodeMetrics {
         let _ = self.expected.set(expected);
     }
 
-    /// The credit of one instance of a source.
+    /// The credit of one instance of a source, or of an operator for the rows it makes in lots.
     pub(crate) fn holds(&self, credit: &Arc<Credit>) {
         self.lock_credits().push(Arc::clone(credit));
     }

@@ -21,6 +21,10 @@ use crate::output::OnBadRow;
 use crate::plan::{Chain, Phase};
 use crate::sink::Publication;
 
+/// What an operator that makes rows in lots may have made before those behind it take some away: enough to
+/// keep them busy, and not more, since no source waits for it.
+const LOTS_BYTES: u64 = 4 << 20;
+
 /// What the parts of a phase are made from.
 pub(crate) struct Workshop<'a> {
     pub(crate) graph: &'a Graph,
@@ -174,6 +178,10 @@ impl Workshop<'_> {
             Some(waiting) => Some(Arc::clone(waiting)),
             None => Some(Arc::clone(compute)),
         };
+        let lots = Credit::new(self.credit_bytes.min(LOTS_BYTES));
+        if let Some(metrics) = chain.members.last().and_then(|last| kit.metrics.get(last)) {
+            metrics.holds(&lots);
+        }
         let ids: Vec<&str> = chain
             .members
             .iter()
@@ -188,6 +196,7 @@ impl Workshop<'_> {
                 .map(|e| ((e.from, e.port), properties.distribution.clone()))
                 .collect(),
             exits: self.read_exits(&chain.members, kit).into_iter().collect(),
+            lots,
             instances,
             pool,
             holds_rows: !properties.row_wise,

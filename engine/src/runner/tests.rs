@@ -25,6 +25,7 @@ use crate::{
 
 mod counters;
 mod faults;
+mod lots;
 mod memory;
 mod stopping;
 

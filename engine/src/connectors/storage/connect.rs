@@ -107,6 +107,7 @@ fn http(address: &Address, _: &Storage) -> Result<Connected> {
     Err(not_built(address, "http"))
 }
 
+#[cfg(not(all(feature = "gcp", feature = "azure", feature = "http")))]
 fn not_built(address: &Address, feature: &str) -> Error {
     Error::pipeline(format!(
         "{:?} needs a storage that is not built in",

@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
+use datafusion_expr::cast;
 use expect_test::expect;
 use proptest::prelude::*;
 
@@ -50,7 +51,8 @@ fn all_rows_are_one_group_without_a_key() {
         rows.agg([
             sum(col("x")).alias("sum"),
             count_distinct(col("k")).alias("n_k"),
-            stddev(col("y")).alias("s"),
+            // Its last bits depend on the order of the rows.
+            cast(stddev(col("y")) * lit(1e12), DataType::Int64).alias("s"),
             median(col("x")).alias("median"),
         ])
     };
@@ -60,7 +62,7 @@ fn all_rows_are_one_group_without_a_key() {
         expect![[r#"
         sum: 16
         n_k: 3
-        s: 2.160246899469287
+        s: 2160246899469
         median: 3.0"#]],
     );
     let none = table(ROWS).slice(0, 0);

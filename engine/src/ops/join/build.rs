@@ -179,7 +179,8 @@ impl JoinBuild {
         rows.n_bytes += part.keys.n_bytes() - before;
         if taken.num_columns() > 0 {
             let of = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
-            rows.n_bytes += taken.columns().iter().map(of).sum::<usize>() as u64;
+            // Twice: once as they came, and once more while they are brought together in one array a column.
+            rows.n_bytes += 2 * taken.columns().iter().map(of).sum::<usize>() as u64;
             part.batches.push(taken);
         }
         Ok(())
@@ -239,7 +240,6 @@ impl Analyzer for JoinBuild {
     }
 
     fn finish_on(&self, accumulator: Rows, n_threads: usize) -> Result<JoinTable> {
-        let n_bytes = accumulator.n_bytes;
         let mut parts: Vec<Range<u32>> = Vec::with_capacity(accumulator.parts.len());
         let mut batches = Vec::new();
         let (mut words, mut bytes) = (Vec::new(), Vec::new());
@@ -268,7 +268,6 @@ impl Analyzer for JoinBuild {
             columns: Columns::new(batches, n_threads)?,
             parts,
             n_rows,
-            n_bytes,
             index,
             marks: Mutex::default(),
         })
@@ -279,7 +278,7 @@ impl Analyzer for JoinBuild {
     }
 
     fn artifact_bytes(&self, table: &JoinTable) -> u64 {
-        table.n_bytes
+        table.n_bytes()
     }
 
     /// The rows, and their keys as bytes in a last column.
@@ -366,8 +365,6 @@ pub(super) struct JoinTable {
     /// The rows of each split, or of what one worker saw of it.
     pub(super) parts: Vec<Range<u32>>,
     pub(super) n_rows: u32,
-    /// What its rows and keys took while they were collected; the table takes about as much.
-    n_bytes: u64,
     pub(super) index: Index,
     /// Those of the operators at work.
     marks: Mutex<Weak<Marks>>,

@@ -135,7 +135,8 @@ struct ProbeOperator {
     /// Rows of the table are given at the end, according to the marks.
     gives_rest: bool,
     marks: Arc<Marks>,
-    /// The first operator of the phase answers for the memory of the table.
+    /// The first operator of the phase answers for the memory of the marks; that of the table is counted at
+    /// the node that built it, as long as anything reads it.
     is_first: bool,
     compiled: Option<Compiled>,
     rest: Option<Rest>,
@@ -205,7 +206,7 @@ impl Operator for ProbeOperator {
 
     fn state_bytes(&self) -> u64 {
         if self.is_first {
-            self.table.n_bytes() + self.marks.n_bytes()
+            self.marks.n_bytes()
         } else {
             0
         }

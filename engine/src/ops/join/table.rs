@@ -138,10 +138,11 @@ impl<C: Code> KeyLists<C> {
         Ok(())
     }
 
-    /// The bytes it keeps, and those that its part of the index will take.
+    /// The bytes it keeps, and the most that its part of the index will take: a table may have four slots for
+    /// a key, and holds long keys and the numbers of rows once more.
     pub(super) fn n_bytes(&self) -> u64 {
-        let each = size_of::<Entry<C>>() + 2 * size_of::<Slot<C>>();
-        let of = |list: &List<C>| list.entries.len() * each + list.arena.len();
+        let each = size_of::<Entry<C>>() + 4 * size_of::<Slot<C>>() + size_of::<u32>();
+        let of = |list: &List<C>| list.entries.len() * each + 2 * list.arena.len();
         self.0.iter().map(of).sum::<usize>() as u64
     }
 

@@ -1,4 +1,4 @@
-//! A chain that runs on the worker itself.
+//! A chain that runs on the worker itself, a lot of rows at a time.
 
 use super::*;
 
@@ -17,56 +17,94 @@ pub(super) fn build_inline<'s>(
     let ChainPart {
         id,
         exits,
+        lots,
         instances,
         holds_rows,
         ..
     } = part;
+    let waker = sync_activator(scope, &builder);
+    lots.set_waker(move || {
+        let _ = waker.activate();
+    });
     builder.build_reschedule(move |capabilities| {
         // At the time of the earliest row that may still leave; none where rows leave only as they come.
         let mut held = holds_rows.then_some(capabilities);
         let mut chain = instances.into_iter().next();
         let mut seen = Some(LogicalTime::START);
+        let mut waiting: VecDeque<(Vec<Capability<LogicalTime>>, usize, Batch)> = VecDeque::new();
+        let mut doing = Doing::Nothing;
+        let mut is_first = true;
         move |frontiers: &[MutableAntichain<LogicalTime>]| {
             let Some(running) = &mut chain else {
                 return false;
             };
-            let mut sessions: Vec<_> = outputs.iter_mut().map(OutputBuilder::activate).collect();
             for_each_batch(&mut inputs, |port, capability, batch| {
-                if failure.has_failed() {
-                    return;
-                }
                 let time = capability.stamp().elements()[0];
-                let mut emitted = Vec::new();
-                match guard(&id, || running.on_batch(port, batch, &mut emitted)) {
-                    Ok(()) => send(emitted, &exits, &mut sessions, |place| {
-                        Some(capability.delayed(&time, place))
-                    }),
-                    Err(error) => failure.set(error),
-                }
+                let all = (0..exits.len()).map(|place| capability.delayed(&time, place));
+                waiting.push_back((all.collect(), port, batch));
             });
             let now = LogicalTime::of_frontiers(frontiers);
-            if now != seen
-                && !failure.has_failed()
-                && let Some(open) = &mut held
-            {
-                let watermark = now.map_or(Watermark::END, |t| Watermark(t.watermark));
-                let mut emitted = Vec::new();
-                match guard(&id, || running.on_watermark(watermark, &mut emitted)) {
-                    Ok(()) => send(emitted, &exits, &mut sessions, |place| {
-                        open.get(place).cloned()
-                    }),
+            let mut sessions: Vec<_> = outputs.iter_mut().map(OutputBuilder::activate).collect();
+            // Between two lots those behind get their turn, if enough is under way; they wake this operator.
+            while !failure.has_failed() && lots.is_ready() {
+                if !running.is_at_work() {
+                    doing = Doing::Nothing;
+                    is_first = true;
+                    if let Some((capabilities, port, batch)) = waiting.pop_front() {
+                        running.take_in(port, batch);
+                        doing = Doing::Rows(capabilities);
+                    } else if now != seen && held.is_some() {
+                        running.pass(now.map_or(Watermark::END, |t| Watermark(t.watermark)));
+                        doing = Doing::Watermark(now);
+                    } else {
+                        break;
+                    }
+                }
+                match guard(&id, || advance(running, is_first)) {
+                    Ok((mut emitted, is_lot)) => {
+                        if is_lot {
+                            charge(&mut emitted, &lots);
+                        }
+                        send(emitted, &exits, &mut sessions, |place| match &doing {
+                            Doing::Rows(capabilities) => capabilities.get(place).cloned(),
+                            _ => held.as_ref().and_then(|held| held.get(place).cloned()),
+                        });
+                    }
                     Err(error) => failure.set(error),
                 }
-                if let Some(now) = now {
-                    open.iter_mut().for_each(|c| c.downgrade(&now));
+                is_first = false;
+                if let Doing::Watermark(now) = doing
+                    && !running.is_at_work()
+                {
+                    seen = now;
+                    for capability in held.iter_mut().flatten() {
+                        now.iter().for_each(|now| capability.downgrade(now));
+                    }
                 }
-                seen = now;
             }
-            if now.is_none() || failure.has_failed() {
+            let is_over = now.is_none()
+                && waiting.is_empty()
+                && !running.is_at_work()
+                && (held.is_none() || seen.is_none());
+            if !running.is_at_work() {
+                doing = Doing::Nothing;
+            }
+            if is_over || failure.has_failed() {
+                doing = Doing::Nothing;
+                waiting.clear();
                 held = None;
                 chain = None;
             }
             false
         }
     });
+}
+
+/// What the chain is at work on.
+enum Doing {
+    Nothing,
+    /// Rows, with what those made from them leave by.
+    Rows(Vec<Capability<LogicalTime>>),
+    /// The watermark of this time; the end of input, where there is none.
+    Watermark(Option<LogicalTime>),
 }

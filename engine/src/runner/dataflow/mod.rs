@@ -73,6 +73,8 @@ pub(crate) struct ChainPart {
     pub(crate) id: Arc<str>,
     pub(crate) inputs: Vec<(Exit, Distribution)>,
     pub(crate) exits: Vec<Exit>,
+    /// What rows that are made in lots may fill before the next lot is made.
+    pub(crate) lots: Arc<Credit>,
     /// One; or as many as may be under way at once on the pool.
     pub(crate) instances: Vec<RunningChain>,
     pub(crate) pool: Option<Arc<WorkPool>>,
@@ -136,6 +138,22 @@ fn send<C: CapabilityTrait<LogicalTime>>(
                 .session(&capability)
                 .give_container(&mut Rows(Some(batch)));
         }
+    }
+}
+
+/// Lets the chain make the next rows that leave it, and says whether they are a lot: whether more follow, or
+/// others came before them.
+fn advance(chain: &mut RunningChain, is_first: bool) -> Result<(Vec<(Exit, Batch)>, bool)> {
+    let mut emitted = Vec::new();
+    chain.advance(&mut emitted)?;
+    Ok((emitted, !is_first || chain.is_at_work()))
+}
+
+/// Makes the rows of a lot hold credit, so that whoever drives the chain can tell how much of what was made
+/// is still under way. Only where they are sent: what waits in the operator must not keep it waiting.
+fn charge(emitted: &mut [(Exit, Batch)], lots: &Arc<Credit>) {
+    for (_, batch) in emitted {
+        *batch = batch.clone().holding(lots);
     }
 }
 
