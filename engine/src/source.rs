@@ -95,6 +95,14 @@ pub trait Source: Send + Sync + fmt::Debug {
         0
     }
 
+    /// The same source, of which these columns of text may come as dictionaries with Int32 keys.
+    ///
+    /// Each batch may be one or the other, whatever its split is stored as; the schema stays as it is.
+    /// `None`, the default, where they never do.
+    fn encoded(&self, _columns: &[String]) -> Option<Arc<dyn Source>> {
+        None
+    }
+
     /// What the planner wants to know; by default bounded and repeatable.
     fn properties(&self) -> SourceProperties {
         SourceProperties::default()

@@ -188,6 +188,14 @@ pub trait Transform: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The input columns of text that may come as dictionaries, in any of the batches, with the same rows
+    /// out; none by default.
+    ///
+    /// Worth saying where each value of a dictionary is looked at once and not for each row.
+    fn takes_encoded(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What takes its place in the plan, where an input must be whole before another is read.
     ///
     /// Called once the inputs have been accepted by [`Transform::output_schema`]. `None`, the default,

@@ -150,7 +150,7 @@ impl Transform for Predict {
     fn build(&self, artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         let predictor = artifacts.get(&self.predictor)?;
         Ok(Box::new(PredictOperator {
-            session: predictor.session()?,
+            session: None,
             predictor: (*predictor).clone(),
             spec: self.clone(),
             schema: None,
@@ -184,7 +184,8 @@ impl Transform for Predict {
 
 struct PredictOperator {
     predictor: Predictor,
-    session: LentSession,
+    /// Made ready for the first rows: a worker that gets none of a short job need not wait for it.
+    session: Option<LentSession>,
     spec: Predict,
     schema: Option<SchemaRef>,
     /// The feature matrix of the batch at hand; its memory serves the next one too.
@@ -201,7 +202,11 @@ impl Operator for PredictOperator {
             }
         };
         let batch = self.complete_rows(batch, out)?;
-        let scores = self.session.scores(&self.matrix)?;
+        let session = match &mut self.session {
+            Some(session) => session,
+            slot => slot.insert(self.predictor.session()?),
+        };
+        let scores = session.scores(&self.matrix)?;
         let (batch, scores) = numbers_only(batch, scores, out)?;
         let mut columns = batch.rows().columns().to_vec();
         columns.push(Arc::new(Float32Array::from(scores)) as ArrayRef);

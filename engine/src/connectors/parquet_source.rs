@@ -1,5 +1,6 @@
 //! Reads Parquet files, many at a time by a folder or a pattern.
 
+mod chunks;
 mod fetching;
 mod footers;
 mod ranges;
@@ -58,6 +59,8 @@ pub struct ParquetSource {
     hive: bool,
     hive_types: Vec<(String, DataType)>,
     dictionaries: Vec<String>,
+    /// Columns of text that come as dictionaries where a split holds them so.
+    encoded: Vec<String>,
     /// The files are listed and footers read once, by the first who needs them.
     listed: Arc<OnceLock<Listed>>,
     loaded: Arc<OnceLock<Loaded>>,
@@ -89,6 +92,7 @@ pub fn parquet(place: impl AsRef<Path>) -> ParquetSource {
         hive: true,
         hive_types: Vec::new(),
         dictionaries: Vec::new(),
+        encoded: Vec::new(),
         listed: Arc::default(),
         loaded: Arc::default(),
         first: Arc::default(),
@@ -302,13 +306,16 @@ impl Source for ParquetSource {
             .file(&locator.file)
             .ok_or_else(|| has_changed(&locator.file))?;
         file.file.check()?;
+        let encoded = file.with_dictionaries(locator.row_groups(), &self.encoded)?;
+        let file = encoded.as_ref().unwrap_or(file);
+        let hive = &self.listed()?.hive;
         let reader = ParquetReader::open(Request {
             file,
-            hive: &self.listed()?.hive,
+            hive,
             name: split.name.clone(),
             locator,
             position,
-            selection: Selection::new(&self.schema()?, columns)?,
+            selection: Selection::new(&file.types_of(&self.schema()?, &self.encoded), columns)?,
             pruned: left.map(|(left, _)| (&left.predicate, &*left.row_groups[place])),
         })?;
         Ok(Box::new(reader))
@@ -320,6 +327,13 @@ impl Source for ParquetSource {
                 expr: predicate.clone(),
                 left: OnceLock::new(),
             })),
+            ..self.clone()
+        }))
+    }
+
+    fn encoded(&self, columns: &[String]) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(Self {
+            encoded: columns.to_vec(),
             ..self.clone()
         }))
     }

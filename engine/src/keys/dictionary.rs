@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, GenericByteArray, GenericByteViewArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, GenericByteArray, GenericByteViewArray, Int32Array,
+};
 use arrow::compute::cast;
-use arrow::datatypes::{ByteArrayType, ByteViewType, DataType, UInt64Type};
+use arrow::datatypes::{ArrowNativeType, ByteArrayType, ByteViewType, DataType};
 
 use super::bytes::DistinctBytes;
 use super::{Keys, check_room};
@@ -99,31 +101,49 @@ impl TextKeys {
         Ok(())
     }
 
+    /// The number of the value at `code`, which is looked up when it is met first.
+    #[inline]
+    fn number_value(
+        &mut self,
+        values: &ArrayRef,
+        code: usize,
+        numbers: &mut [usize],
+    ) -> Result<usize> {
+        if numbers[code] == NOT_MET {
+            let mut one = Vec::with_capacity(1);
+            self.number_plain(&values.slice(code, 1), &mut one)?;
+            numbers[code] = one[0];
+        }
+        Ok(numbers[code])
+    }
+
     fn number_dictionary(&mut self, column: &ArrayRef, groups: &mut Vec<usize>) -> Result<()> {
         let array = column.as_any_dictionary();
         let values = array.values();
         let mut numbers = match self.dictionary.take() {
-            Some((last, numbers)) if std::ptr::addr_eq(last.as_ref(), values.as_ref()) => numbers,
+            // The same memory: readers wrap the dictionary of their file anew for each batch.
+            Some((last, numbers)) if last.to_data().ptr_eq(&values.to_data()) => numbers,
             _ => vec![NOT_MET; values.len()],
         };
-        let codes = cast(
-            &arrow::array::make_array(array.keys().to_data()),
-            &DataType::UInt64,
-        )?;
-        let codes = codes.as_primitive::<UInt64Type>();
-        let mut one = Vec::with_capacity(1);
-        for code in codes {
-            let code = code.and_then(|c| usize::try_from(c).ok());
-            let Some(code) = code else {
-                groups.push(self.null());
-                continue;
-            };
-            if numbers[code] == NOT_MET {
-                one.clear();
-                self.number_plain(&values.slice(code, 1), &mut one)?;
-                numbers[code] = one[0];
+        if values.is_empty() {
+            self.number_nulls(column.len(), groups);
+            return Ok(());
+        }
+        let nulls = array.keys().nulls().filter(|n| n.null_count() > 0);
+        match (array.keys().as_any().downcast_ref::<Int32Array>(), nulls) {
+            (Some(codes), None) => {
+                for code in codes.values() {
+                    groups.push(self.number_value(values, code.as_usize(), &mut numbers)?);
+                }
             }
-            groups.push(numbers[code]);
+            _ => {
+                for (row, code) in array.normalized_keys().into_iter().enumerate() {
+                    groups.push(match nulls.is_some_and(|n| n.is_null(row)) {
+                        true => self.null(),
+                        false => self.number_value(values, code, &mut numbers)?,
+                    });
+                }
+            }
         }
         self.dictionary = Some((ArrayRef::clone(values), numbers));
         Ok(())

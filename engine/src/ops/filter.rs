@@ -1,8 +1,10 @@
 //! Keeps the rows for which a predicate is true.
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, BooleanArray};
+use arrow::compute::and_kleene;
 use arrow::datatypes::SchemaRef;
-use datafusion_expr::Expr;
+use datafusion_expr::utils::split_conjunction;
+use datafusion_expr::{BinaryExpr, Expr, Operator as Symbol};
 use serde_json::json;
 
 use crate::artifact::Artifacts;
@@ -58,7 +60,8 @@ impl Transform for Filter {
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(Box::new(FilterOperator {
-            predicate: Evaluator::new(&self.predicate),
+            predicate: self.predicate.clone(),
+            parts: Vec::new(),
         }))
     }
 
@@ -80,21 +83,74 @@ impl Transform for Filter {
 }
 
 struct FilterOperator {
-    predicate: Evaluator,
+    predicate: Expr,
+    /// What must all be true, once the schema of the rows is known.
+    parts: Vec<Evaluator>,
+}
+
+impl FilterOperator {
+    /// True where the predicate is, with the batch reduced to the rows on which it does not fail.
+    fn mask(&mut self, mut batch: Batch, out: &mut Output) -> Result<(Batch, BooleanArray)> {
+        if self.parts.is_empty() {
+            let parts = comparisons(&self.predicate, &batch.rows().schema());
+            self.parts = parts.into_iter().map(Evaluator::new).collect();
+        }
+        let mut all: Option<BooleanArray> = None;
+        for part in &mut self.parts {
+            // Only a predicate that is not taken apart can fail and leave rows out.
+            let (rows, values) = part.evaluate(batch, out)?;
+            batch = rows;
+            let mask = values
+                .as_boolean_opt()
+                .ok_or_else(|| Error::bug("a predicate did not give Booleans"))?;
+            all = Some(match all {
+                None => mask.clone(),
+                Some(all) => and_kleene(&all, mask)?,
+            });
+        }
+        let mask = all.ok_or_else(|| Error::bug("a predicate has no parts"))?;
+        Ok((batch, mask))
+    }
+}
+
+/// The conjuncts, where all of them compare columns and constants of a fixed width; else the predicate.
+///
+/// Comparing all rows is then cheaper than picking out those that an earlier conjunct leaves, and putting
+/// the outcome back to its place, which is what an `and` does where few are left.
+fn comparisons<'a>(predicate: &'a Expr, schema: &SchemaRef) -> Vec<&'a Expr> {
+    let has_width = |expr: &Expr| match expr {
+        Expr::Literal(value, _) => value.data_type().is_primitive(),
+        Expr::Column(column) => schema
+            .field_with_name(&column.name)
+            .is_ok_and(|f| f.data_type().is_primitive()),
+        _ => false,
+    };
+    let compares = |op: &Symbol| {
+        use Symbol::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+        matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
+    };
+    let is_cheap = |expr: &&Expr| match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            compares(op) && has_width(left) && has_width(right)
+        }
+        _ => false,
+    };
+    let parts = split_conjunction(predicate);
+    match parts.iter().all(is_cheap) && cannot_fail(predicate, schema) {
+        true => parts,
+        false => vec![predicate],
+    }
 }
 
 impl Operator for FilterOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let (batch, values) = self.predicate.evaluate(batch, out)?;
-        let mask = values
-            .as_boolean_opt()
-            .ok_or_else(|| Error::bug("a predicate did not give Booleans"))?;
+        let (batch, mask) = self.mask(batch, out)?;
         let n_kept = mask.true_count();
         out.filtered(batch.n_rows() - n_kept);
         if n_kept == batch.n_rows() {
             out.push(batch);
         } else if n_kept > 0 {
-            out.push(batch.filter(mask)?);
+            out.push(batch.filter(&mask)?);
         }
         Ok(())
     }
@@ -115,6 +171,22 @@ mod tests {
             expect![[r#"
                 age: 40, 18
                 name: 'b', 'd'"#]],
+        );
+    }
+
+    #[test]
+    fn comparisons_are_anded_as_in_sql() {
+        check_transform(
+            Filter::new(
+                col("a")
+                    .gt(lit(1_i64))
+                    .and(col("b").lt_eq(lit(0.5)))
+                    .and(col("b").lt(col("a"))),
+            ),
+            "a: 1, 2, null, 3, 4, 5; b: 0.5, 0.5, 0.1, null, 0.6, 0.25",
+            expect![[r#"
+                a: 2, 5
+                b: 0.5, 0.25"#]],
         );
     }
 

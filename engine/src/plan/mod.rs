@@ -6,6 +6,7 @@
 //! ```
 
 mod check;
+mod encoding;
 mod explain;
 mod lower;
 mod outline;

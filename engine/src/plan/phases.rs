@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use super::projection::{self, Projection};
-use super::pruning;
+use super::{encoding, pruning};
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
 use crate::source::Source;
 use crate::transform::Distribution;
@@ -96,6 +96,8 @@ pub(super) fn divide(graph: &Graph, schemas: &[Option<SchemaRef>]) -> Vec<Phase>
         phase.chains = chains(graph, &phase);
         phase.projection = projection::project(graph, &phase, schemas);
         phase.pruned = pruning::prune(graph, &phase, schemas);
+        let encoded = encoding::encode(graph, &phase, &phase.pruned);
+        phase.pruned.extend(encoded);
         phases.push(phase);
     }
     phases.retain(|p| !p.steps.is_empty() || !p.nodes.is_empty());

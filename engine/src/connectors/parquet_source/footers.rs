@@ -1,15 +1,19 @@
 //! The files of a source and their footers, read once.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::basic::{Encoding, EncodingMask};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    PageIndexPolicy, ParquetMetaDataBuilder, ParquetMetaDataReader, RowGroupMetaData,
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaDataBuilder, ParquetMetaDataReader,
+    RowGroupMetaData,
 };
 
 use super::super::agreement::agree;
@@ -153,6 +157,67 @@ impl ParquetFile {
         self.footer.metadata().row_groups()
     }
 
+    /// The file with those of the columns read as dictionaries that these row groups hold as such
+    /// throughout; `None` where there are none.
+    ///
+    /// # Errors
+    /// As the library says; it has accepted the same types without dictionaries.
+    pub(super) fn with_dictionaries(
+        &self,
+        groups: Range<usize>,
+        columns: &[String],
+    ) -> Result<Option<Self>> {
+        let groups = self.row_groups().get(groups).unwrap_or_default();
+        let schema = self.footer.schema();
+        let is_stored = |name: &str| {
+            let Ok(place) = schema.index_of(name) else {
+                return false;
+            };
+            let mask = ProjectionMask::roots(self.footer.parquet_schema(), [place]);
+            let of_group = |group: &RowGroupMetaData| {
+                let leaves = group.columns().iter().enumerate();
+                let mut chunks = leaves.filter(|(leaf, _)| mask.leaf_included(*leaf));
+                chunks.all(|(_, chunk)| is_dictionary_throughout(chunk))
+            };
+            *schema.field(place).data_type() == DataType::Utf8 && groups.iter().all(of_group)
+        };
+        let stored: Vec<&String> = columns.iter().filter(|name| is_stored(name)).collect();
+        if stored.is_empty() {
+            return Ok(None);
+        }
+        let footer = as_read(&self.footer, |name| {
+            let is_one = |f: &Field| is_text_dictionary(f.data_type());
+            stored.iter().any(|of| *of == name) || schema.field_with_name(name).is_ok_and(is_one)
+        });
+        Ok(Some(Self {
+            number: self.number,
+            file: self.file.clone(),
+            footer: footer.map_err(|error| no_footer(&self.file, error))?,
+        }))
+    }
+
+    /// The schema with these columns of the types that this file gives them.
+    pub(super) fn types_of(&self, schema: &SchemaRef, columns: &[String]) -> SchemaRef {
+        if columns.is_empty() {
+            return Arc::clone(schema);
+        }
+        let fields = schema.fields().iter().map(|field| {
+            let own = self.footer.schema().field_with_name(field.name());
+            match own {
+                Ok(own) if columns.contains(field.name()) => {
+                    let typed = field
+                        .as_ref()
+                        .clone()
+                        .with_data_type(own.data_type().clone());
+                    Arc::new(typed)
+                }
+                _ => Arc::clone(field),
+            }
+        });
+        let fields: Vec<_> = fields.collect();
+        Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+    }
+
     /// The footer of these row groups alone, with their page index where there is one.
     pub(super) fn with_pages(
         &self,
@@ -202,6 +267,14 @@ fn as_read(
     let schema = Schema::new_with_metadata(fields, stored.metadata().clone());
     let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
     ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options)
+}
+
+/// True if all pages of the chunk are known to hold places in one dictionary.
+fn is_dictionary_throughout(chunk: &ColumnChunkMetaData) -> bool {
+    let is_one = |mask: &EncodingMask| {
+        mask.is_only(Encoding::RLE_DICTIONARY) || mask.is_only(Encoding::PLAIN_DICTIONARY)
+    };
+    chunk.dictionary_page_offset().is_some() && chunk.page_encoding_stats_mask().is_some_and(is_one)
 }
 
 fn text_dictionary() -> DataType {

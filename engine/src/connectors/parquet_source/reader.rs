@@ -20,6 +20,7 @@ use super::super::parquet_file::ParquetBytes;
 use super::super::selection::Selection;
 use super::super::storage::has_changed;
 use super::super::unharmed::unharmed;
+use super::chunks::Chunks;
 use super::fetching::bytes_wanted;
 use super::footers::{ParquetFile, n_rows, unsigned};
 use super::ranges::{Cursor, Ranges};
@@ -358,15 +359,20 @@ impl<'a> Scan<'a> {
             }
             before += size;
         }
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
-            self.bytes.planned(wanted)?,
-            self.footer.clone(),
-        )
-        .with_batch_size(BATCH_ROWS)
-        .with_projection(columns)
-        .with_row_groups(self.groups.clone());
+        let bytes = self.bytes.planned(wanted)?;
+        let whole = chosen.n_rows() == before;
+        // Of a remote file the pieces that are wanted are planned already.
+        let bytes = match whole && !self.bytes.is_remote() {
+            true => Chunks::of(bytes, self.footer.metadata(), &self.groups, &columns),
+            false => Chunks::none(bytes),
+        };
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.footer.clone())
+                .with_batch_size(BATCH_ROWS)
+                .with_projection(columns)
+                .with_row_groups(self.groups.clone());
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let builder = match chosen.n_rows() == before {
+        let builder = match whole {
             true => builder,
             false => {
                 let ranges = chosen.iter().map(|r| count(r.start)..count(r.end));

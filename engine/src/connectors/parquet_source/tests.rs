@@ -11,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::*;
 use crate::connectors::test_folder::{TestFolder, real_data};
-use crate::output::OnBadRow;
+use crate::output::{OnBadRow, Output};
 use crate::testing::{check_source, read_source, show, table};
 
 fn write(folder: &TestFolder, name: &str, rows: &RecordBatch, rows_per_group: usize) {
@@ -394,4 +394,53 @@ fn files_in_folders_of_one_column_must_have_the_same_columns() {
         file "FOLDER/k=2/a.parquet" has other columns than file "FOLDER/k=1/a.parquet"
           Column "x" holds Float64, not Int64.
           Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`."#]].assert_eq(&folder.hide(error.to_string()));
+}
+
+#[test]
+fn text_that_a_split_holds_as_a_dictionary_may_come_as_one_and_is_grouped_alike() {
+    use crate::aggregates::sum;
+    use crate::{Pipeline, RunOptions, col, connectors::collect};
+    let folder = TestFolder::new();
+    let rows = table("s: b, null, a, b, null, b; n: 1, 2, 3, 4, 5, 6");
+    write(&folder, "a.parquet", &rows, 10);
+    let plain = WriterProperties::builder().set_dictionary_enabled(false);
+    let file = File::create(folder.write("b.parquet", "")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(plain.build())).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    let source = parquet(folder.path(""));
+    let encoded = source.encoded(&["s".into()]).unwrap();
+    let columns = ["s".to_owned()];
+    let types: Vec<String> = source
+        .splits()
+        .unwrap()
+        .iter()
+        .map(|split| {
+            let open = encoded.open(split, Position::default(), Some(&columns));
+            let batch = open.unwrap().next_batch(&mut Output::new(OnBadRow::Fail));
+            let batch = batch.unwrap().unwrap();
+            batch.schema().field(0).data_type().to_string()
+        })
+        .collect();
+    expect![[r#"
+        Dictionary(Int32, Utf8)
+        Utf8"#]]
+    .assert_eq(&types.join("\n"));
+    let pipeline = Pipeline::new("sums");
+    let (sink, sums) = collect();
+    let rows = pipeline.read("rows", source);
+    rows.group_by([col("s")])
+        .agg([sum(col("n")).alias("n")])
+        .write(sink);
+    pipeline.run(&RunOptions::new().workers(1)).unwrap();
+    let mut shown: Vec<String> = Vec::new();
+    for rows in sums.take() {
+        shown.extend((0..rows.num_rows()).map(|row| show(&rows.slice(row, 1)).replace('\n', "; ")));
+    }
+    shown.sort();
+    expect![[r#"
+        s: 'a'; n: 6
+        s: 'b'; n: 22
+        s: null; n: 14"#]]
+    .assert_eq(&shown.join("\n"));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use datafusion_expr::GroupsAccumulator;
+use datafusion_expr::{Expr, GroupsAccumulator};
 use serde_json::json;
 
 use super::Grouping;
@@ -69,6 +69,14 @@ impl Transform for PartialAggregate {
         }
     }
 
+    fn takes_encoded(&self) -> Vec<String> {
+        match self.plain_keys() {
+            keys if self.grouping.keys.len() == 1 => keys,
+            // Several keys are compared as rows of bytes, which are made of plain text.
+            _ => Vec::new(),
+        }
+    }
+
     fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
         let Grouping { keys, outputs, .. } = &*self.grouping;
         // Of the outputs only what stands inside of aggregates is a column of the input.
@@ -81,6 +89,23 @@ impl Transform for PartialAggregate {
                 .collect(),
             None => columns,
         })
+    }
+}
+
+impl PartialAggregate {
+    /// The columns that are keys and stand in no other expression.
+    fn plain_keys(&self) -> Vec<String> {
+        let Grouping { keys, outputs, .. } = &*self.grouping;
+        let is_read = |name: &str| {
+            let computed = keys.iter().filter(|k| !matches!(k, Expr::Column(_)));
+            let mut read = computed.chain(outputs);
+            read.any(|e| e.column_refs().iter().any(|c| c.name == name))
+        };
+        let names = keys.iter().filter_map(|key| match key {
+            Expr::Column(column) => Some(column.name.clone()),
+            _ => None,
+        });
+        names.filter(|name| !is_read(name)).collect()
     }
 }
 
