@@ -43,7 +43,9 @@ impl Plan {
         let schemas = check::check(&graph).map_err(|e| e.in_graph(&graph))?;
         let lowered = |narrow| {
             let lowered = lower::lower(&graph, &schemas, narrow);
-            Ok(Self::divide(lowered.map_err(|e: Error| e.in_graph(&graph))?))
+            Ok(Self::divide(
+                lowered.map_err(|e: Error| e.in_graph(&graph))?,
+            ))
         };
         let narrow = lowered(true)?;
         // Where fewer columns do not go together in one phase, no node may leave any out.
