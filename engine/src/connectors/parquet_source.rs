@@ -1,6 +1,5 @@
 //! Reads Parquet files, many at a time by a folder or a pattern.
 
-mod chunks;
 mod footers;
 mod ranges;
 mod reader;

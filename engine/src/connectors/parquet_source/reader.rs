@@ -21,7 +21,6 @@ use super::super::hive::HiveColumns;
 use super::super::parquet_file::ParquetBytes;
 use super::super::selection::Selection;
 use super::super::storage::has_changed;
-use super::chunks::Chunks;
 use super::footers::{ParquetFile, n_rows, unsigned};
 use super::ranges::{Cursor, Ranges};
 use super::splits::{Locator, share};
@@ -346,19 +345,15 @@ impl<'a> Scan<'a> {
             }
             before += size;
         }
-        let bytes = self.bytes.clone();
-        let whole = chosen.n_rows() == before;
-        let bytes = match whole {
-            true => Chunks::of(bytes, self.footer.metadata(), &self.groups, &columns),
-            false => Chunks::none(bytes),
-        };
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.footer.clone())
-                .with_batch_size(BATCH_ROWS)
-                .with_projection(columns)
-                .with_row_groups(self.groups.clone());
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
+            self.bytes.clone(),
+            self.footer.clone(),
+        )
+        .with_batch_size(BATCH_ROWS)
+        .with_projection(columns)
+        .with_row_groups(self.groups.clone());
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let builder = match whole {
+        let builder = match chosen.n_rows() == before {
             true => builder,
             false => {
                 let ranges = chosen.iter().map(|r| count(r.start)..count(r.end));
