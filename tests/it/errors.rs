@@ -141,7 +141,7 @@ fn a_malformed_csv_line() {
         Data,
         expect![[r#"
             file "DIR/people.csv", line 3: expected 2 fields, found 3
-              in transform "people"
+              in source "people"
               Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
@@ -159,7 +159,7 @@ fn a_value_of_the_wrong_type() {
         Data,
         expect![[r#"
             file "DIR/people.csv", line 2: column "age" must hold Int64, found "seven"
-              in transform "people"
+              in source "people"
               Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
@@ -177,7 +177,7 @@ fn a_null_where_none_may_be() {
         Data,
         expect![[r#"
             file "DIR/people.csv", line 3: column "age" must not be null
-              in transform "people"
+              in source "people"
               Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
@@ -190,7 +190,7 @@ fn text_that_is_not_utf_8() {
         Data,
         expect![[r#"
             file "DIR/people.csv", line 3: column "name" must hold UTF-8, found "Jos�"
-              in transform "people"
+              in source "people"
               Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
@@ -203,7 +203,7 @@ fn a_header_that_is_not_utf_8() {
         Data,
         expect![[r#"
             file "DIR/people.csv", line 1: the header is not UTF-8
-              in transform "people""#]],
+              in source "people""#]],
     );
 }
 
@@ -215,7 +215,7 @@ fn a_quote_that_is_not_closed() {
         Data,
         expect![[r#"
             file "DIR/people.csv", line 3: a quote is not closed (the row goes on to line 4)
-              in transform "people"
+              in source "people"
               Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
     );
 }
@@ -254,7 +254,7 @@ fn a_field_of_100_megabytes() {
     let message = refusal(folder.path(), read(DataType::Float64), Data, 1);
     expect![[r#"
         file "DIR/long.csv", line 1: column "text" must hold Float64, found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"
-          in transform "long"
+          in source "long"
           Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]].assert_eq(&message);
     println!("a field of 100 MB, read twice: {:?}", start.elapsed());
 }
@@ -269,7 +269,7 @@ fn a_file_that_is_not_there() {
         Environment,
         expect![[r#"
             "DIR/people.csv" does not exist
-              in transform "people"
+              in source "people"
               Hint: Name a file, a folder, or a pattern such as "births/*.csv"."#]],
     );
 }
@@ -286,7 +286,7 @@ fn a_file_that_cannot_be_read() {
         Environment,
         expect![[r#"
             cannot read "DIR/births.parquet": Too many levels of symbolic links (os error 40)
-              in transform "births""#]],
+              in source "births""#]],
     );
 }
 
@@ -299,7 +299,7 @@ fn a_parquet_file_that_is_cut_short() {
         Data,
         expect![[r#"
             file "DIR/births.parquet" is cut short or damaged
-              in transform "births"
+              in source "births"
               Parquet error: Invalid Parquet file. Corrupt footer.
               Hint: Write it again; a file that is still being written cannot be read."#]],
     );
@@ -315,7 +315,7 @@ fn a_parquet_file_that_is_damaged_inside() {
         Data,
         expect![[r#"
             file "DIR/births.parquet", row group 0, at or after row 0: the rows cannot be decoded
-              in transform "births"
+              in source "births"
               Parquet argument error: Parquet error: Unexpected struct field type 15.
               Hint: The file is damaged: write it again."#]],
     );
@@ -329,7 +329,7 @@ fn a_file_of_another_format() {
         Data,
         expect![[r#"
             file "DIR/births.parquet" is not a Parquet file
-              in transform "births"
+              in source "births"
               Parquet error: Invalid Parquet file. Corrupt footer.
               Hint: Name only Parquet files, for example by the pattern "*.parquet"."#]],
     );
@@ -346,7 +346,7 @@ fn two_parquet_files_with_different_columns() {
         Data,
         expect![[r#"
             file "DIR/b.parquet" has other columns than file "DIR/a.parquet"
-              in transform "births"
+              in source "births"
               Column "weight" holds Utf8, not Float64.
               Column "age" is missing.
               Column "sex" is only here.
@@ -365,7 +365,7 @@ fn two_csv_files_with_different_columns() {
         Data,
         expect![[r#"
             file "DIR/b.csv" has other columns than file "DIR/a.csv"
-              in transform "people"
+              in source "people"
               Column "age" is missing.
               Column "years" is only here.
               Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`."#]],
@@ -380,7 +380,7 @@ fn an_empty_file() {
         Data,
         expect![[r#"
             file "DIR/people.csv" is empty, expected a header
-              in transform "people"
+              in source "people"
               Hint: Leave the file out, or give the columns by `.schema(…)`."#]],
     );
 }
@@ -393,7 +393,7 @@ fn an_empty_folder() {
         Environment,
         expect![[r#"
             no file matches "DIR/*.csv"
-              in transform "people"
+              in source "people"
               Hint: Check the pattern; hidden files are passed over."#]],
     );
 }
@@ -408,7 +408,7 @@ fn a_parquet_file_without_columns() {
         Graph,
         expect![[r#"
             rows without columns cannot be written to CSV
-              in transform "csv_sink""#]],
+              in sink "csv_sink""#]],
     );
 }
 
@@ -420,7 +420,7 @@ fn a_csv_header_with_a_name_twice() {
         Data,
         expect![[r#"
             file "DIR/people.csv" has two columns "name"
-              in transform "people"
+              in source "people"
               Hint: Rename one of them."#]],
     );
 }

@@ -197,6 +197,13 @@ impl Analyzer for PhaseAnalyzer {
         }
     }
 
+    fn accumulator_bytes(&self, seen: &PhaseSeen) -> u64 {
+        let parts = self.learns.iter().zip(&seen.parts);
+        parts
+            .map(|(learn, part)| learn.analyzer().bytes_of(part))
+            .sum()
+    }
+
     fn save(&self, seen: &PhaseSeen) -> Result<RecordBatch> {
         let states = self
             .learns

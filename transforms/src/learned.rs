@@ -37,6 +37,8 @@ pub trait ColumnAnalyzer: fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`Analyzer::retract`].
     fn retract_rows(&self, accumulator: &mut AnyAccumulator, rows: &RecordBatch) -> Result<()>;
+    /// See [`Analyzer::accumulator_bytes`].
+    fn bytes_of(&self, accumulator: &AnyAccumulator) -> u64;
     /// See [`Analyzer::save`].
     ///
     /// # Errors
@@ -84,6 +86,11 @@ macro_rules! column_analyzer {
                 rows: &arrow::record_batch::RecordBatch,
             ) -> mainstem_engine::Result<()> {
                 $crate::learned::Analyzer::retract(self, $crate::learned::own(accumulator)?, rows)
+            }
+            fn bytes_of(&self, accumulator: &$crate::learned::AnyAccumulator) -> u64 {
+                $crate::learned::peek(accumulator).map_or(0, |accumulator| {
+                    $crate::learned::Analyzer::accumulator_bytes(self, accumulator)
+                })
             }
             fn save_any(
                 &self,

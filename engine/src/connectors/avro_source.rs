@@ -16,6 +16,7 @@ use super::agreement::agree;
 use super::avro_blocks::AvroBlocks;
 use super::compression::{Progress, read_failed};
 use super::files::Files;
+use super::hive::{HiveColumns, HiveOptions, hive_options};
 use super::selection::Selection;
 use super::storage::{Storage, StoredFile, has_changed};
 use super::unharmed::unharmed;
@@ -42,6 +43,8 @@ const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// A file that is cut short or damaged ends the run: a block is one piece, of which no row is read if one
 /// cannot be.
 ///
+/// Folders named `column=value` below the place are columns: see [`AvroSource::hive_columns`].
+///
 /// ```no_run
 /// # use mainstem_engine::{Pipeline, connectors};
 /// let pipeline = Pipeline::new("births");
@@ -50,6 +53,7 @@ const MAX_HEADER_BYTES: u64 = 16 << 20;
 #[derive(Clone)]
 pub struct AvroSource {
     files: Files,
+    hive: HiveOptions,
     split_bytes: u64,
     /// Headers are read once, by the first who needs them.
     loaded: OnceLock<Loaded>,
@@ -59,6 +63,7 @@ pub struct AvroSource {
 pub fn avro(place: impl AsRef<Path>) -> AvroSource {
     AvroSource {
         files: Files::new(place, &["avro"]),
+        hive: HiveOptions::default(),
         split_bytes: SPLIT_BYTES,
         loaded: OnceLock::new(),
     }
@@ -80,6 +85,13 @@ impl AvroSource {
     pub fn storage(self, storage: Storage) -> Self {
         Self {
             files: self.files.storage(storage),
+            loaded: OnceLock::new(),
+            ..self
+        }
+    }
+
+    fn afresh(self) -> Self {
+        Self {
             loaded: OnceLock::new(),
             ..self
         }
@@ -113,9 +125,18 @@ impl AvroSource {
             return Err(Error::data(format!("{} has no columns", schemas[0].0))
                 .with_hint("Leave the file out."));
         }
-        Ok(Loaded { schema, files })
+        let stored = files.iter().map(|f| &f.stored);
+        let hive = self.hive.columns(&self.files.place(), stored)?;
+        Ok(Loaded {
+            schema: hive.schema(&schema),
+            file_schema: schema,
+            hive,
+            files,
+        })
     }
 }
+
+hive_options!(AvroSource, afresh);
 
 impl fmt::Debug for AvroSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,7 +146,10 @@ impl fmt::Debug for AvroSource {
 
 #[derive(Clone)]
 struct Loaded {
+    /// The columns of the files, then those of their folders.
     schema: SchemaRef,
+    file_schema: SchemaRef,
+    hive: HiveColumns,
     files: Vec<Arc<AvroFile>>,
 }
 
@@ -265,13 +289,14 @@ impl Source for AvroSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let Locator { file, from, to } = serde_json::from_value(split.locator.clone())?;
-        let file = loaded
+        let (number, file) = loaded
             .files
             .iter()
-            .find(|f| f.stored.location() == file)
+            .enumerate()
+            .find(|(_, f)| f.stored.location() == file)
             .ok_or_else(|| has_changed(&file))?;
         file.stored.check()?;
-        let selection = Selection::new(&loaded.schema, columns)?;
+        let selection = loaded.hive.of_file(&loaded.file_schema, columns)?;
         let mut wanted: Vec<usize> = selection
             .fields()
             .filter_map(|f| file.schema.index_of(f.name()).ok())
@@ -290,14 +315,15 @@ impl Source for AvroSource {
             .with_projection(wanted);
         let rows = unharmed(|| builder.build(bytes));
         let rows = rows.map_err(|e| decode_failed(&file.stored, e, "the header cannot be used"))?;
-        Ok(Box::new(AvroReader {
+        let reader = Box::new(AvroReader {
             file: Arc::clone(file),
             rows,
             selection,
             to_skip: position.0,
             progress,
             n_bytes: to.saturating_sub(from),
-        }))
+        });
+        loaded.hive.reader(number, reader, &loaded.schema, columns)
     }
 }
 

@@ -16,6 +16,7 @@ use super::csv_dialect::Dialect;
 use super::csv_reader::{CsvReader, FirstLine, Layout, Part};
 use super::csv_types::infer_type;
 use super::files::Files;
+use super::hive::{HiveColumns, HiveOptions, hive_options};
 use super::selection::Selection;
 use super::storage::{Storage, StoredFile, has_changed};
 use super::text_splits::{SPLIT_BYTES, TextSplits};
@@ -59,6 +60,8 @@ const SAMPLE_ROWS: usize = 10_000;
 ///
 /// Empty lines are passed over.
 ///
+/// Folders named `column=value` below the place are columns: see [`CsvSource::hive_columns`].
+///
 /// ```no_run
 /// # use mainstem_engine::{Pipeline, connectors};
 /// let pipeline = Pipeline::new("census");
@@ -67,6 +70,7 @@ const SAMPLE_ROWS: usize = 10_000;
 #[derive(Clone)]
 pub struct CsvSource {
     files: Files,
+    hive: HiveOptions,
     declared: Option<SchemaRef>,
     has_header: Option<bool>,
     skip_lines: u64,
@@ -81,6 +85,7 @@ pub struct CsvSource {
 pub fn csv(place: impl AsRef<Path>) -> CsvSource {
     CsvSource {
         files: Files::new(place, &["csv", "csv.gz", "csv.zst"]),
+        hive: HiveOptions::default(),
         declared: None,
         has_header: None,
         skip_lines: 0,
@@ -243,7 +248,14 @@ impl CsvSource {
             Some(declared) => self.with_column_types(declared)?,
             None => self.infer(&files)?,
         };
-        Ok(Loaded { schema, files })
+        let stored = files.iter().map(|f| &f.file);
+        let hive = self.hive.columns(&self.files.place(), stored)?;
+        Ok(Loaded {
+            schema: hive.schema(&schema),
+            file_schema: schema,
+            hive,
+            files,
+        })
     }
 
     fn with_column_types(&self, schema: &SchemaRef) -> Result<SchemaRef> {
@@ -358,6 +370,8 @@ impl CsvSource {
     }
 }
 
+hive_options!(CsvSource, afresh);
+
 impl fmt::Debug for CsvSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "csv({:?})", self.files.place())
@@ -366,7 +380,10 @@ impl fmt::Debug for CsvSource {
 
 #[derive(Clone)]
 struct Loaded {
+    /// The columns of the files, then those of their folders.
     schema: SchemaRef,
+    file_schema: SchemaRef,
+    hive: HiveColumns,
     files: Vec<CsvFile>,
 }
 
@@ -502,14 +519,15 @@ impl Source for CsvSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let file = loaded
+        let (number, file) = loaded
             .files
             .iter()
-            .find(|f| f.file.location() == locator.file)
+            .enumerate()
+            .find(|(_, f)| f.file.location() == locator.file)
             .ok_or_else(|| has_changed(&locator.file))?;
         file.file.check()?;
-        let layout = self.layout(&loaded.schema, file.names.as_deref());
-        let selection = Selection::new(&loaded.schema, columns)?;
+        let layout = self.layout(&loaded.file_schema, file.names.as_deref());
+        let selection = loaded.hive.of_file(&loaded.file_schema, columns)?;
         let part = match &file.splits {
             None => Part::Whole,
             Some(splits) => {
@@ -519,7 +537,8 @@ impl Source for CsvSource {
             }
         };
         let reader = CsvReader::open(&file.file, part, layout, selection, position.0, BATCH_ROWS)?;
-        Ok(Box::new(reader))
+        let reader = Box::new(reader);
+        loaded.hive.reader(number, reader, &loaded.schema, columns)
     }
 }
 

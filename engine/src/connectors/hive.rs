@@ -10,11 +10,16 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::ScalarValue;
 use datafusion_expr::interval_arithmetic::{Interval, NullableInterval};
 
+use super::selection::Selection;
+use super::storage::StoredFile;
 use crate::error::{Error, Result};
+use crate::output::Output;
 use crate::predicate::Known;
+use crate::source::{Lines, RowsRead, SplitReader};
 
 /// The value of a folder that stands for null.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -28,6 +33,102 @@ pub(crate) struct HiveColumns {
     fields: Vec<FieldRef>,
     /// The values of each file, in the order of the fields.
     values: Vec<Vec<ScalarValue>>,
+}
+
+/// What a source was told of columns that stand in the names of folders.
+#[derive(Clone, Debug)]
+pub(crate) struct HiveOptions {
+    pub(crate) are_columns: bool,
+    pub(crate) types: Vec<(String, DataType)>,
+}
+
+impl Default for HiveOptions {
+    fn default() -> Self {
+        Self {
+            are_columns: true,
+            types: Vec::new(),
+        }
+    }
+}
+
+impl HiveOptions {
+    /// The columns of these files, whose places are their numbers: see [`HiveColumns::of`].
+    pub(crate) fn columns<'a>(
+        &self,
+        place: &str,
+        files: impl IntoIterator<Item = &'a StoredFile>,
+    ) -> Result<HiveColumns> {
+        match self.are_columns {
+            true => {
+                let locations = files.into_iter().map(StoredFile::location);
+                HiveColumns::of(place, locations, &self.types)
+            }
+            false => Ok(HiveColumns::default()),
+        }
+    }
+}
+
+/// The options of a source whose folders may be columns; its field `hive` holds them, and
+/// `$afresh` forgets what was found with others.
+macro_rules! hive_options {
+    ($source:ty, $afresh:ident) => {
+        impl $source {
+            /// Whether folders below the place that are named `column=value` are columns, at the end of
+            /// the schema; they are by default. A column is Int64 if all values are whole numbers, Date32
+            /// if all are days, else Utf8; `__HIVE_DEFAULT_PARTITION__` is null.
+            #[must_use]
+            pub fn hive_columns(mut self, hive_columns: bool) -> Self {
+                self.hive.are_columns = hive_columns;
+                self.$afresh()
+            }
+
+            /// The type of a column that stands in the names of folders, in place of the one found out.
+            #[must_use]
+            pub fn hive_type(
+                mut self,
+                column: impl Into<String>,
+                data_type: arrow::datatypes::DataType,
+            ) -> Self {
+                self.hive.types.push((column.into(), data_type));
+                self.$afresh()
+            }
+        }
+    };
+}
+pub(crate) use hive_options;
+
+/// Reads a split of a file, and adds the columns of its folders.
+struct HiveReader {
+    rows: Box<dyn SplitReader>,
+    /// The columns of the folders, one row of them.
+    constants: RecordBatch,
+    selection: Selection,
+}
+
+impl SplitReader for HiveReader {
+    fn next_batch(&mut self, out: &mut Output) -> Result<Option<RecordBatch>> {
+        let Some(rows) = self.rows.next_batch(out)? else {
+            return Ok(None);
+        };
+        let whole = beside(&rows, &repeat(&self.constants, rows.num_rows())?)?;
+        Ok(Some(self.selection.arrange(&whole)?))
+    }
+
+    fn lines(&self) -> Option<Lines> {
+        self.rows.lines()
+    }
+
+    fn rows_read(&self) -> Option<RowsRead> {
+        self.rows.rows_read()
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.rows.bytes_read()
+    }
+
+    fn n_pruned_rows(&self) -> u64 {
+        self.rows.n_pruned_rows()
+    }
 }
 
 /// The folders of one file that are named `column=value`, in order.
@@ -76,11 +177,6 @@ impl HiveColumns {
         })
     }
 
-    /// The columns, in the order of the folders.
-    pub(crate) fn fields(&self) -> &[FieldRef] {
-        &self.fields
-    }
-
     /// True if no folder is named `column=value`.
     pub(crate) fn is_empty(&self) -> bool {
         self.fields.is_empty()
@@ -122,6 +218,72 @@ impl HiveColumns {
         let value = self.value(file, column)?;
         Some(value.to_array_of_size(n_rows).map_err(Error::from))
     }
+}
+
+impl HiveColumns {
+    /// The columns of a file, of those wanted from the source: what a reader of the file is asked for.
+    pub(crate) fn of_file(&self, file: &SchemaRef, wanted: Option<&[String]>) -> Result<Selection> {
+        if self.is_empty() {
+            return Selection::new(file, wanted);
+        }
+        let names = file.fields().iter().map(|f| f.name());
+        let names = names.filter(|name| {
+            self.value(0, name).is_none() && wanted.is_none_or(|wanted| wanted.contains(name))
+        });
+        Selection::new(file, Some(&names.cloned().collect::<Vec<_>>()))
+    }
+
+    /// Adds the columns of the folders of file number `file` to the rows of a reader that was opened for
+    /// what [`HiveColumns::of_file`] says; `schema` is that of the source.
+    pub(crate) fn reader(
+        &self,
+        file: usize,
+        rows: Box<dyn SplitReader>,
+        schema: &SchemaRef,
+        wanted: Option<&[String]>,
+    ) -> Result<Box<dyn SplitReader>> {
+        match self.constants(file)? {
+            None => Ok(rows),
+            Some(constants) => Ok(Box::new(HiveReader {
+                rows,
+                constants,
+                selection: Selection::new(schema, wanted)?,
+            })),
+        }
+    }
+
+    /// The columns of a file's folders, one row of them; `None` where there are none.
+    pub(crate) fn constants(&self, file: usize) -> Result<Option<RecordBatch>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let columns = self
+            .fields
+            .iter()
+            .filter_map(|f| self.array(file, f.name(), 1));
+        let schema: SchemaRef = Arc::new(Schema::new(self.fields.clone()));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        Ok(Some(RecordBatch::try_new(schema, columns)?))
+    }
+}
+
+/// One row, as often as this.
+pub(crate) fn repeat(one: &RecordBatch, n_rows: usize) -> Result<RecordBatch> {
+    let indices = arrow::array::UInt32Array::from(vec![0; n_rows]);
+    Ok(arrow::compute::take_record_batch(one, &indices)?)
+}
+
+/// The columns of two batches of as many rows.
+pub(crate) fn beside(left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch> {
+    let (a, b) = (left.schema(), right.schema());
+    let fields = a.fields().iter().chain(b.fields());
+    let fields: Vec<Field> = fields.map(|f| f.as_ref().clone()).collect();
+    let columns = [left.columns(), right.columns()].concat();
+    let options = RecordBatchOptions::new().with_row_count(Some(left.num_rows()));
+    let schema = Arc::new(Schema::new(fields));
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
 }
 
 /// The part of a place that is no pattern: folders below it count.
@@ -256,6 +418,13 @@ fn column(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connectors::test_folder::TestFolder;
+    use crate::connectors::{
+        avro, avro_sink, csv, csv_sink, ipc, ipc_sink, json_lines, json_lines_sink, parquet,
+        parquet_sink,
+    };
+    use crate::source::Source;
+    use crate::testing::{check_source, show, table, write_sink};
     use expect_test::{Expect, expect};
 
     fn check(place: &str, locations: &[&str], types: &[(&str, DataType)], expected: Expect) {
@@ -380,5 +549,55 @@ mod tests {
                 a type is given for column "b", which no folder names
                   The folders name a."#]],
         );
+    }
+
+    #[test]
+    fn what_sinks_divide_is_read_back_in_every_format() {
+        let folder = TestFolder::new();
+        let rows = table("x: 1, 2, 3, 4; year: 2020, 2021, null, 2020; y: a, b, c, d");
+        let batches = [vec![rows]];
+        let by = ["year"];
+        let place = |name: &str| folder.path(name);
+        let written = [
+            write_sink(&csv_sink(place("csv")).partition_by(by), &batches),
+            write_sink(&json_lines_sink(place("json")).partition_by(by), &batches),
+            write_sink(&avro_sink(place("avro")).partition_by(by), &batches),
+            write_sink(&ipc_sink(place("ipc")).partition_by(by), &batches),
+            write_sink(&parquet_sink(place("parquet")).partition_by(by), &batches),
+        ];
+        for one in written {
+            one.unwrap();
+        }
+        let sources: [&dyn Source; 5] = [
+            &csv(place("csv")),
+            &json_lines(place("json")),
+            &avro(place("avro")),
+            &ipc(place("ipc")),
+            &parquet(place("parquet")),
+        ];
+        for source in sources {
+            let rows = check_source(source).unwrap();
+            let sorted = in_order(&rows);
+            expect![[r#"
+                x: 1, 2, 3, 4
+                y: 'a', 'b', 'c', 'd'
+                year: 2020, 2021, null, 2020"#]]
+            .assert_eq(&show(&sorted));
+        }
+        let as_text = csv(place("csv")).hive_type("year", DataType::Utf8);
+        let year = Source::schema(&as_text).unwrap();
+        assert_eq!(year.field(2).data_type(), &DataType::Utf8);
+        let without = json_lines(place("json")).hive_columns(false);
+        assert_eq!(Source::schema(&without).unwrap().fields().len(), 2);
+        let refused = avro(place("avro")).hive_type("month", DataType::Int32);
+        expect![[r#"
+            a type is given for column "month", which no folder names
+              The folders name year."#]]
+        .assert_eq(&Source::schema(&refused).unwrap_err().to_string());
+    }
+
+    fn in_order(rows: &RecordBatch) -> RecordBatch {
+        let order = arrow::compute::sort_to_indices(rows.column(0), None, None).unwrap();
+        arrow::compute::take_record_batch(rows, &order).unwrap()
     }
 }

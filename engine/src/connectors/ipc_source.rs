@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::agreement::agree;
 use super::files::Files;
+use super::hive::{HiveColumns, HiveOptions, hive_options};
 use super::ipc_file::IpcFile;
 use super::ipc_reader::IpcReader;
-use super::selection::Selection;
 use super::storage::{Storage, has_changed};
 use crate::error::{Error, Result};
 use crate::source::{Position, Source, Split, SplitReader};
@@ -31,6 +31,8 @@ const SPLIT_BYTES: u64 = 16 << 20;
 /// columns, in any order. Types are kept as they are, dictionaries and nested columns too; nulls are nulls.
 /// Buffers compressed by LZ4 or zstd cannot be read.
 ///
+/// Folders named `column=value` below the place are columns: see [`IpcSource::hive_columns`].
+///
 /// ```no_run
 /// # use mainstem_engine::{Pipeline, connectors};
 /// let pipeline = Pipeline::new("births");
@@ -39,6 +41,7 @@ const SPLIT_BYTES: u64 = 16 << 20;
 #[derive(Clone)]
 pub struct IpcSource {
     files: Files,
+    hive: HiveOptions,
     /// Footers are read once, by the first who needs them.
     loaded: OnceLock<Loaded>,
 }
@@ -47,6 +50,7 @@ pub struct IpcSource {
 pub fn ipc(place: impl AsRef<Path>) -> IpcSource {
     IpcSource {
         files: Files::new(place, &["arrow", "arrows", "feather", "ipc"]),
+        hive: HiveOptions::default(),
         loaded: OnceLock::new(),
     }
 }
@@ -54,10 +58,15 @@ pub fn ipc(place: impl AsRef<Path>) -> IpcSource {
 impl IpcSource {
     /// How an object store is reached, where the place is a URL: by default as the environment says.
     #[must_use]
-    pub fn storage(self, storage: Storage) -> Self {
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.files = self.files.storage(storage);
+        self.afresh()
+    }
+
+    fn afresh(self) -> Self {
         Self {
-            files: self.files.storage(storage),
             loaded: OnceLock::new(),
+            ..self
         }
     }
 
@@ -89,9 +98,18 @@ impl IpcSource {
             return Err(Error::data(format!("{} has no columns", schemas[0].0))
                 .with_hint("Leave the file out."));
         }
-        Ok(Loaded { schema, files })
+        let stored = files.iter().map(|f| &f.stored);
+        let hive = self.hive.columns(&self.files.place(), stored)?;
+        Ok(Loaded {
+            schema: hive.schema(&schema),
+            file_schema: schema,
+            hive,
+            files,
+        })
     }
 }
+
+hive_options!(IpcSource, afresh);
 
 impl fmt::Debug for IpcSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,7 +119,10 @@ impl fmt::Debug for IpcSource {
 
 #[derive(Clone)]
 struct Loaded {
+    /// The columns of the files, then those of their folders.
     schema: SchemaRef,
+    file_schema: SchemaRef,
+    hive: HiveColumns,
     files: Vec<Arc<IpcFile>>,
 }
 
@@ -165,15 +186,17 @@ impl Source for IpcSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let file = loaded
+        let (number, file) = loaded
             .files
             .iter()
-            .find(|f| f.stored.location() == locator.file)
+            .enumerate()
+            .find(|(_, f)| f.stored.location() == locator.file)
             .ok_or_else(|| has_changed(&locator.file))?;
         file.stored.check()?;
-        let selection = Selection::new(&loaded.schema, columns)?;
+        let selection = loaded.hive.of_file(&loaded.file_schema, columns)?;
         let reader = IpcReader::open(file, locator.batches, selection, position.0)?;
-        Ok(Box::new(reader))
+        let reader = Box::new(reader);
+        loaded.hive.reader(number, reader, &loaded.schema, columns)
     }
 }
 

@@ -11,9 +11,9 @@ use serde_json::json;
 use super::agreement::column_twice;
 use super::compression::Compression;
 use super::files::Files;
+use super::hive::{HiveColumns, HiveOptions, hive_options};
 use super::json_lines_reader::{JsonLinesReader, LineReader, check_readable};
 use super::json_types::Kind;
-use super::selection::Selection;
 use super::storage::{Storage, StoredFile, has_changed};
 use super::text_splits::{Place, RowEnds, SPLIT_BYTES, TextSplits};
 use crate::error::{Error, Result};
@@ -43,6 +43,8 @@ const SAMPLE_ROWS: usize = 10_000;
 /// type, a null where the schema has none, or text that is not UTF-8. Every column is checked, also one
 /// that nobody wants. The dead letter holds the line; its row is the number of the line, from 1.
 ///
+/// Folders named `column=value` below the place are columns: see [`JsonLinesSource::hive_columns`].
+///
 /// ```no_run
 /// # use mainstem_engine::{Pipeline, connectors};
 /// let pipeline = Pipeline::new("events");
@@ -51,6 +53,7 @@ const SAMPLE_ROWS: usize = 10_000;
 #[derive(Clone)]
 pub struct JsonLinesSource {
     files: Files,
+    hive: HiveOptions,
     declared: Option<SchemaRef>,
     column_types: Vec<(String, DataType)>,
     max_row_bytes: u64,
@@ -74,6 +77,7 @@ pub fn json_lines(place: impl AsRef<Path>) -> JsonLinesSource {
     ];
     JsonLinesSource {
         files: Files::new(place, EXTENSIONS),
+        hive: HiveOptions::default(),
         declared: None,
         column_types: Vec::new(),
         max_row_bytes: 128 << 20,
@@ -142,6 +146,7 @@ impl JsonLinesSource {
             None => self.infer(&stored)?,
         };
         let schema = self.with_column_types(&schema)?;
+        let hive = self.hive.columns(&self.files.place(), &stored)?;
         let files = stored.into_iter().map(|file| {
             let large = file.n_bytes() > self.split_bytes;
             let splits = (large && Compression::of(&file) == Compression::None).then(|| {
@@ -152,7 +157,9 @@ impl JsonLinesSource {
             (file, splits)
         });
         Ok(Loaded {
-            schema,
+            schema: hive.schema(&schema),
+            file_schema: schema,
+            hive,
             files: files.collect(),
         })
     }
@@ -206,6 +213,8 @@ impl JsonLinesSource {
     }
 }
 
+hive_options!(JsonLinesSource, afresh);
+
 impl fmt::Debug for JsonLinesSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "json_lines({:?})", self.files.place())
@@ -214,7 +223,10 @@ impl fmt::Debug for JsonLinesSource {
 
 #[derive(Clone)]
 struct Loaded {
+    /// The columns of the files, then those of their folders.
     schema: SchemaRef,
+    file_schema: SchemaRef,
+    hive: HiveColumns,
     /// With where the splits of a large one begin.
     files: Vec<(StoredFile, Option<Arc<TextSplits>>)>,
 }
@@ -276,10 +288,11 @@ impl Source for JsonLinesSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let (file, splits) = loaded
+        let (number, (file, splits)) = loaded
             .files
             .iter()
-            .find(|(f, _)| f.location() == locator.file)
+            .enumerate()
+            .find(|(_, (f, _))| f.location() == locator.file)
             .ok_or_else(|| has_changed(&locator.file))?;
         file.check()?;
         let part = match splits {
@@ -287,10 +300,12 @@ impl Source for JsonLinesSource {
             Some(splits) => Some(splits.range(locator.part)?),
         };
         let lines = LineReader::open(file, part, self.max_row_bytes)?;
-        let selection = Selection::new(&loaded.schema, columns)?;
+        let selection = loaded.hive.of_file(&loaded.file_schema, columns)?;
         let n_bytes = split.n_bytes.unwrap_or(u64::MAX);
-        let reader = JsonLinesReader::new(lines, &loaded.schema, selection, position.0, n_bytes);
-        Ok(Box::new(reader))
+        let reader =
+            JsonLinesReader::new(lines, &loaded.file_schema, selection, position.0, n_bytes);
+        let reader = Box::new(reader);
+        loaded.hive.reader(number, reader, &loaded.schema, columns)
     }
 }
 

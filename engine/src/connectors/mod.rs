@@ -9,7 +9,7 @@
 //! selection   the columns that are wanted   staging       results appear whole or not at all
 //! compression of whole files                held_file     a file that a library writes to
 //! text_splits of a large text file          growing_dictionary  one dictionary for all batches
-//! tape        text that is being parsed
+//! tape        text that is being parsed           planned_ranges  few requests for what will be read
 //! ```
 
 mod agreement;
@@ -46,6 +46,7 @@ mod parquet_file;
 mod parquet_sink;
 mod parquet_source;
 mod partitions;
+mod planned_ranges;
 mod selection;
 mod shards;
 mod staged_folder;

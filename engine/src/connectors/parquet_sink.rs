@@ -50,6 +50,14 @@ impl ParquetCompression {
     }
 }
 
+/// A column of floats that differ in more values than this gives its dictionary up; others do at 1 MiB.
+///
+/// A row group of 131,072 scores that all differ fills 1 MiB, so that its dictionary would never be given
+/// up. Measured for such Float64, with snappy: 55 ns and 10.1 bytes a value with that dictionary, 8 ns and
+/// 8.2 bytes with this bound, 4 ns and 8.0 bytes without any. Where 500 values repeat, a dictionary saves more
+/// than half of the bytes, 1.1 against 2.8, and takes no more time: so floats do start with one.
+const MOST_DIFFERENT_FLOATS: usize = 16_384;
+
 /// How a file is laid out.
 #[derive(Clone, Debug, PartialEq)]
 struct Layout {
@@ -58,6 +66,8 @@ struct Layout {
     max_row_group_bytes: u64,
     /// Columns that are not dictionary-encoded.
     plain: Vec<String>,
+    /// Columns of floats that keep a dictionary of any size that others may have.
+    large_dictionary: Vec<String>,
     /// Columns with a bloom filter.
     bloom: Vec<String>,
 }
@@ -70,13 +80,14 @@ impl Default for Layout {
             row_group_rows: SPLIT_ROWS,
             max_row_group_bytes: 128 << 20,
             plain: Vec::new(),
+            large_dictionary: Vec::new(),
             bloom: Vec::new(),
         }
     }
 }
 
 impl Layout {
-    fn properties(&self) -> Result<WriterProperties, EncodeError> {
+    fn properties(&self, schema: &Schema) -> Result<WriterProperties, EncodeError> {
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let mut properties = WriterProperties::builder()
             .set_compression(self.compression.codec()?)
@@ -84,6 +95,18 @@ impl Layout {
             .set_max_row_group_bytes(Some(count(self.max_row_group_bytes)))
             // Minima and maxima of pages too, by which readers pass them over.
             .set_statistics_enabled(EnabledStatistics::Page);
+        for field in schema.fields() {
+            let width = match field.data_type() {
+                DataType::Float32 => 4,
+                DataType::Float64 => 8,
+                _ => continue,
+            };
+            if !self.large_dictionary.contains(field.name()) {
+                let column = ColumnPath::new(vec![field.name().clone()]);
+                let most_bytes = MOST_DIFFERENT_FLOATS * width;
+                properties = properties.set_column_dictionary_page_size_limit(column, most_bytes);
+            }
+        }
         for name in &self.plain {
             let column = ColumnPath::new(vec![name.clone()]);
             properties = properties.set_column_dictionary_enabled(column, false);
@@ -97,7 +120,8 @@ impl Layout {
 
     /// Checks that the columns with options of their own are there and not nested.
     fn check(&self, schema: &Schema) -> Result<()> {
-        let named = self.plain.iter().chain(&self.bloom);
+        let named = self.plain.iter().chain(&self.large_dictionary);
+        let named = named.chain(&self.bloom);
         let wrong = named.filter_map(|name| match check_column(name, schema) {
             Err(error) => Some(error),
             Ok(place) if schema.field(place).data_type().is_nested() => Some(Error::pipeline(
@@ -167,7 +191,7 @@ impl ParquetSink {
     }
 
     /// Columns whose values are written as they are; others start as a dictionary, which is given up in a
-    /// row group where it grows too large.
+    /// row group where it grows larger than 1 MiB or, where a column holds floats, than 16,384 values.
     #[must_use]
     pub fn without_dictionary(
         mut self,
@@ -175,6 +199,15 @@ impl ParquetSink {
     ) -> Self {
         let columns = columns.into_iter().map(Into::into);
         self.layout.plain.extend(columns);
+        self
+    }
+
+    /// Columns of floats whose dictionary may take 1 MiB, as that of others: for more than 16,384
+    /// different values that each stand in many rows.
+    #[must_use]
+    pub fn with_dictionary(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let columns = columns.into_iter().map(Into::into);
+        self.layout.large_dictionary.extend(columns);
         self
     }
 
@@ -261,7 +294,7 @@ impl FileFormat for ParquetFormat {
         file: Box<dyn Writing>,
         schema: &SchemaRef,
     ) -> Result<Box<dyn Encoder>, EncodeError> {
-        let properties = self.layout.properties()?;
+        let properties = self.layout.properties(schema)?;
         let file = Held(Arc::new(Mutex::new(Some(file))));
         let writer = ArrowWriter::try_new(file.clone(), Arc::clone(schema), Some(properties))?;
         Ok(Box::new(ParquetEncoder {

@@ -1,5 +1,6 @@
 //! Reads Parquet files, many at a time by a folder or a pattern.
 
+mod fetching;
 mod footers;
 mod ranges;
 mod reader;

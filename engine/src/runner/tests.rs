@@ -743,7 +743,7 @@ fn a_full_disk_is_the_error_of_the_run() {
     assert!(error.is_environment() && basket.rows().is_none());
     assert_eq!(
         error.to_string(),
-        "no space left on device\n  in transform \"basket\""
+        "no space left on device\n  in sink \"basket\""
     );
 }
 
@@ -760,7 +760,7 @@ fn a_source_that_dies_half_way_is_the_error_of_the_run() {
             "panicked: the reader broke"
         };
         assert_eq!(error.to_string().lines().next(), Some(expected));
-        assert!(error.to_string().contains("in transform \"numbers\""));
+        assert!(error.to_string().contains("in source \"numbers\""));
     }
 }
 

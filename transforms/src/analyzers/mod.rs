@@ -16,6 +16,12 @@ pub use vocabulary::{Vocabulary, Words, WordsSeen};
 
 use mainstem_engine::Error;
 
+/// The bytes of a hash table with room for so many entries: at most seven of eight places are taken, and each
+/// has a byte of its own besides.
+fn table_bytes<T>(capacity: usize) -> u64 {
+    (capacity.div_ceil(7) * 8 * (size_of::<T>() + 1)) as u64
+}
+
 pub(crate) fn no_values() -> Error {
     Error::data("there is no value to learn from: all rows are null")
         .with_hint("Leave the feature out, or `impute` a constant first.")

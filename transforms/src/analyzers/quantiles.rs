@@ -11,7 +11,7 @@ use mainstem_engine::{Analyzer, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::moments::values;
-use super::{foreign_save, no_values};
+use super::{foreign_save, no_values, table_bytes};
 
 /// How many distinct values are counted one by one; past it neighbours share a count.
 const MAX_DISTINCT: usize = 65_536;
@@ -118,6 +118,10 @@ impl Analyzer for Quantiles {
             }
         }
         Ok(Boundaries(boundaries))
+    }
+
+    fn accumulator_bytes(&self, seen: &ValuesSeen) -> u64 {
+        table_bytes::<(u64, u64)>(seen.counts.capacity())
     }
 
     fn save(&self, seen: &ValuesSeen) -> Result<RecordBatch> {

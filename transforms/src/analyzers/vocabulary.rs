@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use mainstem_engine::{Analyzer, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{foreign_rows, foreign_save};
+use super::{foreign_rows, foreign_save, table_bytes};
 use crate::text::for_each_word;
 
 /// Learns the distinct words of a text column: by falling frequency, then by falling order of their
@@ -30,7 +30,33 @@ pub struct Vocabulary {
 pub struct Words(pub Vec<String>);
 
 /// What [`Vocabulary`] has seen: how often each word occurs.
-pub type WordsSeen = AHashMap<Box<str>, u64>;
+#[derive(Clone, Debug, Default)]
+pub struct WordsSeen {
+    counts: AHashMap<Box<str>, u64>,
+    /// The bytes of all words.
+    text_bytes: u64,
+}
+
+impl WordsSeen {
+    fn add(&mut self, word: &str, n: u64) {
+        match self.counts.get_mut(word) {
+            Some(count) => *count += n,
+            None => self.insert(word.into(), n),
+        }
+    }
+
+    fn insert(&mut self, word: Box<str>, n: u64) {
+        self.text_bytes += word.len() as u64;
+        self.counts.insert(word, n);
+    }
+
+    /// About: the table with its free places, and the text with what an allocation takes besides.
+    fn n_bytes(&self) -> u64 {
+        const ALLOCATION: u64 = 16;
+        let words = self.counts.len() as u64 * ALLOCATION + self.text_bytes;
+        table_bytes::<(Box<str>, u64)>(self.counts.capacity()) + words
+    }
+}
 
 impl Vocabulary {
     /// All words.
@@ -63,29 +89,28 @@ impl Analyzer for Vocabulary {
 
     fn add(&self, seen: &mut WordsSeen, rows: &RecordBatch) -> Result<()> {
         for_each_word(text(rows)?, |word, n| {
-            match seen.get_mut(word) {
-                Some(count) => *count += n,
-                None => {
-                    seen.insert(word.into(), n);
-                }
-            }
+            seen.add(word, n);
             Ok(())
         })
     }
 
     fn merge(&self, seen: &mut WordsSeen, other: WordsSeen) -> Result<()> {
-        for (word, n) in other {
-            *seen.entry(word).or_default() += n;
+        for (word, n) in other.counts {
+            match seen.counts.get_mut(&word) {
+                Some(count) => *count += n,
+                None => seen.insert(word, n),
+            }
         }
         Ok(())
     }
 
     fn retract(&self, seen: &mut WordsSeen, rows: &RecordBatch) -> Result<()> {
         for_each_word(text(rows)?, |word, n| {
-            match seen.get_mut(word) {
+            match seen.counts.get_mut(word) {
                 Some(count) if *count > n => *count -= n,
                 Some(count) if *count == n => {
-                    seen.remove(word);
+                    seen.counts.remove(word);
+                    seen.text_bytes -= word.len() as u64;
                 }
                 _ => return Err(Error::data("more rows were taken out than there were")),
             }
@@ -95,6 +120,7 @@ impl Analyzer for Vocabulary {
 
     fn finish(&self, seen: WordsSeen) -> Result<Words> {
         let mut words: Vec<(Box<str>, u64)> = seen
+            .counts
             .into_iter()
             .filter(|(_, n)| *n >= self.frequency_threshold)
             .collect();
@@ -103,8 +129,12 @@ impl Analyzer for Vocabulary {
         Ok(Words(words.into_iter().map(|(w, _)| w.into()).collect()))
     }
 
+    fn accumulator_bytes(&self, seen: &WordsSeen) -> u64 {
+        seen.n_bytes()
+    }
+
     fn save(&self, seen: &WordsSeen) -> Result<RecordBatch> {
-        let mut words: Vec<(&str, u64)> = seen.iter().map(|(w, n)| (&**w, *n)).collect();
+        let mut words: Vec<(&str, u64)> = seen.counts.iter().map(|(w, n)| (&**w, *n)).collect();
         words.sort_unstable();
         let fields = vec![
             Field::new("word", DataType::Utf8, false),
@@ -129,8 +159,11 @@ impl Analyzer for Vocabulary {
         let (Some(words), Some(counts)) = (words, counts) else {
             return Err(foreign_save("vocabulary"));
         };
-        let pairs = words.iter().flatten().zip(counts.values());
-        Ok(pairs.map(|(w, n)| (w.into(), *n)).collect())
+        let mut seen = WordsSeen::default();
+        for (word, n) in words.iter().flatten().zip(counts.values()) {
+            seen.add(word, *n);
+        }
+        Ok(seen)
     }
 }
 

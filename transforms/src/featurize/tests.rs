@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, StringArray};
+use arrow::record_batch::RecordBatch;
 use expect_test::expect;
+use mainstem_engine::connectors::from_record_batches;
 use mainstem_engine::testing::{show, table};
 use mainstem_engine::{
-    ArtifactRef, Artifacts, Batch, OnBadRow, Output, Pipeline, Transform, col, lit,
+    ArtifactRef, Artifacts, Batch, OnBadRow, Output, Pipeline, RunOptions, Transform, col, lit,
 };
 
 use super::*;
@@ -138,4 +141,36 @@ fn the_onnx_graph_takes_raw_columns_and_gives_the_matrix() {
     expect![[r#"
         x Double, w String
         Sub Div LabelEncoder IsNaN GreaterOrEqual Cast ReduceSum Where Equal Equal Where Equal Or Mul Add Where Cast Equal Cast Concat"#]].assert_eq(&format!("{}\n{}", inputs.join(", "), nodes.join(" ")));
+}
+
+/// A vocabulary is counted against the memory of the run while it grows.
+#[test]
+fn a_vocabulary_beyond_the_budget_ends_the_run_with_the_node_and_the_remedy() {
+    let words = |from: u32| -> RecordBatch {
+        let words = (from..from + 10_000).map(|i| format!("a word of some length, number {i}"));
+        let words: ArrayRef = Arc::new(StringArray::from_iter_values(words));
+        RecordBatch::try_from_iter([("w", words)]).unwrap()
+    };
+    let batches: Vec<RecordBatch> = (0..20).map(|i| words(i * 10_000)).collect();
+    let run = |memory_bytes| {
+        let pipeline = Pipeline::new("p");
+        let rows = pipeline.read("words", from_record_batches(batches.clone()));
+        let indices = feature(col("w")).compute_and_apply_vocabulary(VocabularyOptions::new());
+        let _ = rows.fit(&Preprocess::new().feature("w", indices));
+        let options = RunOptions::new().workers(1).memory_bytes(memory_bytes);
+        pipeline.run(&options)
+    };
+    let error = run(8_000_000).unwrap_err();
+    assert!(error.is_environment());
+    let text = error.to_string();
+    let (_, place) = text.split_once('\n').unwrap();
+    assert!(
+        place.starts_with("  in analysis \"fit/analyze-1\"\n"),
+        "{text}"
+    );
+    assert!(text.contains("Hint: Raise `RunOptions::memory_bytes`"));
+    // 200,000 words of about 36 bytes, each with an allocation, a pointer, a length and a count.
+    let report = run(200_000_000).unwrap();
+    let peak = report.node("fit/analyze-1").unwrap().peak_state_bytes;
+    assert!((12_000_000..60_000_000).contains(&peak), "{peak}");
 }

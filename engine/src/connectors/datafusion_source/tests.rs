@@ -90,7 +90,7 @@ fn a_query_that_fails_on_a_row_says_so() {
     let error = pipeline.run(&RunOptions::new().workers(1)).unwrap_err();
     expect![[r#"
         partition 1 of the query: the query failed
-          in transform "people"
+          in source "people"
           Arrow error: Divide by zero error."#]]
     .assert_eq(&error.to_string());
     assert!(error.is_data());

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use arrow::array::{ArrayRef, Float64Array};
 use arrow::datatypes::{IntervalUnit, UnionFields, UnionMode};
 use expect_test::expect;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
@@ -241,6 +242,49 @@ fn options_lay_files_out() {
         "{}",
         footer.metadata().num_row_groups()
     );
+}
+
+#[test]
+fn floats_give_up_a_dictionary_that_grows_unless_it_is_asked_for() {
+    let column = |n_different: usize| -> ArrayRef {
+        let values = (0..40_000).map(|row| (row % n_different) as f64 / 7.0);
+        Arc::new(Float64Array::from_iter_values(values))
+    };
+    let columns = [
+        ("few", column(500)),
+        ("many", column(20_000)),
+        ("asked", column(20_000)),
+    ];
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    let folder = TestFolder::new();
+    let sink = parquet_sink(folder.path("out")).with_dictionary(["asked"]);
+    let batches = (0..5).map(|i| rows.slice(i * 8_000, 8_000)).collect();
+    write_sink(&sink, &[batches]).unwrap();
+    let file = std::fs::File::open(folder.path("out/part-00000-of-00001.parquet")).unwrap();
+    let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).unwrap();
+    let told: Vec<String> = footer
+        .metadata()
+        .row_group(0)
+        .columns()
+        .iter()
+        .map(|column| {
+            let encodings = column.page_encoding_stats_mask().map(|mask| {
+                let encodings = mask.encodings().map(|e| e.to_string());
+                encodings.collect::<Vec<_>>().join(", ")
+            });
+            format!(
+                "{}: {}",
+                column.column_path(),
+                encodings.unwrap_or_default()
+            )
+        })
+        .collect();
+    expect![[r#"
+        "few": RLE_DICTIONARY
+        "many": PLAIN, RLE_DICTIONARY
+        "asked": RLE_DICTIONARY"#]]
+    .assert_eq(&told.join("\n"));
+    assert_eq!(read_back(&folder.path("out")).unwrap(), vec![rows]);
 }
 
 #[test]

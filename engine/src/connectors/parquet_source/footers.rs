@@ -22,8 +22,9 @@ use super::super::parquet_file::ParquetBytes;
 use super::super::storage::StoredFile;
 use crate::error::{Error, Result};
 
-/// How many footers are read at once: reading one is mostly waiting for it.
+/// How many footers are read at once: reading one is mostly waiting for it, for a server even more.
 const AT_ONCE: usize = 8;
+const REMOTE_AT_ONCE: usize = 32;
 
 /// The files of a source, before any of them is opened.
 #[derive(Debug)]
@@ -83,6 +84,10 @@ impl Loaded {
             .map(|f| (f.file.name(), Arc::clone(f.footer.schema())))
             .collect();
         let schema = listed.hive.schema(&*agree(&schemas)?);
+        if schema.fields().is_empty() {
+            return Err(Error::data(format!("{} has no columns", schemas[0].0))
+                .with_hint("Leave the file out."));
+        }
         check_dictionaries(&schema, dictionaries)?;
         let places = files.iter().enumerate();
         Ok(Self {
@@ -112,7 +117,9 @@ impl Loaded {
 
 /// The files with their footers, in order.
 fn read_all(listed: &Listed, numbers: &[usize]) -> Vec<Result<ParquetFile>> {
-    let n_threads = AT_ONCE.min(numbers.len());
+    let is_remote = listed.files.iter().any(|f| f.local_path().is_none());
+    let at_once = if is_remote { REMOTE_AT_ONCE } else { AT_ONCE };
+    let n_threads = at_once.min(numbers.len());
     if n_threads <= 1 {
         let read = |&number| ParquetFile::read(number, listed.files[number].clone());
         return numbers.iter().map(read).collect();
@@ -136,7 +143,7 @@ fn read_all(listed: &Listed, numbers: &[usize]) -> Vec<Result<ParquetFile>> {
 
 impl ParquetFile {
     fn read(number: usize, file: StoredFile) -> Result<Self> {
-        let bytes = ParquetBytes::open(&file)?;
+        let bytes = ParquetBytes::open_footer(&file)?;
         let footer = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())
             .map_err(|error| bytes.failure().unwrap_or_else(|| no_footer(&file, error)))?;
         Ok(Self {

@@ -428,14 +428,14 @@ fn all_readers_must_filter() {
         let text = p.plan().unwrap().explain();
         let lines = text.lines().skip_while(|l| !l.contains("scan"));
         let scan: Vec<&str> = lines.take_while(|l| !l.contains("filter [")).collect();
-        folder.hide(scan.join("\n"))
+        folder.hide(scan.join("\n")).trim_start().to_owned()
     };
     expect![[r#"
           scan      rows [parquet]
-                      files=FOLDER/data, only=x > Int32(2024050) OR year = Int32(2020),
-                        reads=2 of 5 row groups"#]]
+                        files=FOLDER/data, only=x > Int32(2024050) OR year = Int32(2020),
+                          reads=2 of 5 row groups"#]]
     .assert_eq(&explained(&pipeline));
     rows.filter((lit(1) / col("x")).eq(lit(0)))
         .write(collect().0);
-    expect!["  scan      rows [parquet files=FOLDER/data]"].assert_eq(&explained(&pipeline));
+    expect!["scan      rows [parquet files=FOLDER/data]"].assert_eq(&explained(&pipeline));
 }

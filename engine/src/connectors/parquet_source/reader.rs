@@ -6,21 +6,21 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::file::metadata::RowGroupMetaData;
 
-use super::super::hive::HiveColumns;
+use super::super::hive::{HiveColumns, beside, repeat};
 use super::super::parquet_file::ParquetBytes;
 use super::super::selection::Selection;
 use super::super::storage::has_changed;
+use super::super::unharmed::unharmed;
+use super::fetching::bytes_wanted;
 use super::footers::{ParquetFile, n_rows, unsigned};
 use super::ranges::{Cursor, Ranges};
 use super::splits::{Locator, share};
@@ -89,7 +89,7 @@ impl ParquetReader {
         let (columns, ranges) = scan.columns()?;
         Ok(Self {
             columns,
-            constants: constants(request.hive, request.file.number)?,
+            constants: request.hive.constants(request.file.number)?,
             selection: request.selection,
             cursor: Cursor::new(&ranges),
             last: None,
@@ -106,7 +106,7 @@ impl ParquetReader {
     fn next_rows(&mut self) -> Result<Option<RecordBatch>> {
         let (name, bytes, at) = (&self.name, &self.bytes, self.reached);
         let next = |reader: &mut ParquetRecordBatchReader| {
-            let read = reader.next().transpose();
+            let read = unharmed(|| reader.next().transpose());
             read.map_err(|error| {
                 let failure = bytes.failure();
                 failure.unwrap_or_else(|| cannot_decode(name, at, error))
@@ -217,18 +217,21 @@ impl<'a> Scan<'a> {
             }
             moved.clip(rows.clone())
         };
-        let pages = match request.pruned {
-            Some((predicate, _)) if !scan.groups.is_empty() => file
-                .with_pages(&scan.groups, bytes)
-                .map(|footer| (predicate, footer)),
-            _ => None,
+        // Of a remote file, pages outside the split need not be fetched.
+        let is_part = locator.n_rows < sizes.iter().map(n_rows).sum();
+        let by_pages = request.pruned.is_some() || (is_part && bytes.is_remote());
+        let pages = match by_pages && !scan.groups.is_empty() {
+            true => file.with_pages(&scan.groups, bytes),
+            false => None,
         };
         for (i, at) in starts.iter().enumerate() {
-            let rows_of = match &pages {
-                Some((predicate, footer)) => rows_that_may_hold(footer, i, predicate, |name| {
-                    request.hive.known(file.number, name)
-                }),
-                None => {
+            let rows_of = match (&pages, request.pruned) {
+                (Some(footer), Some((predicate, _))) => {
+                    rows_that_may_hold(footer, i, predicate, |name| {
+                        request.hive.known(file.number, name)
+                    })
+                }
+                _ => {
                     let mut whole = Ranges::default();
                     whole.push(0..unsigned(at.end - at.start));
                     whole
@@ -238,7 +241,7 @@ impl<'a> Scan<'a> {
                 scan.ranges.push(r.clone());
             }
         }
-        if let Some((_, footer)) = pages {
+        if let Some(footer) = pages {
             scan.footer = footer;
             scan.groups = (0..scan.groups.len()).collect();
         }
@@ -293,12 +296,16 @@ impl<'a> Scan<'a> {
         first: ProjectionMask,
         others: ProjectionMask,
     ) -> Result<(Columns, Ranges)> {
-        let constants = constants(self.request.hive, self.request.file.number)?;
+        let constants = self.request.hive.constants(self.request.file.number)?;
         let mut held = VecDeque::new();
         let mut masks = Vec::new();
         let mut compiled = None;
-        for rows in self.read(&self.ranges, first)? {
-            let rows = rows.map_err(|error| self.failed(error))?;
+        let mut reader = self.read(&self.ranges, first)?;
+        loop {
+            let rows = unharmed(|| reader.next().transpose());
+            let Some(rows) = rows.map_err(|error| self.failed(error))? else {
+                break;
+            };
             let whole = match &constants {
                 Some(one) => beside(&rows, &repeat(one, rows.num_rows())?)?,
                 None => rows.clone(),
@@ -336,17 +343,23 @@ impl<'a> Scan<'a> {
         let groups = self.groups.iter().zip(&self.starts);
         let mut before = 0_u64;
         let mut chosen = Ranges::default();
+        let mut wanted = Vec::new();
         for (&group, &start) in groups {
             let size = n_rows(self.footer.metadata().row_group(group));
             let end = unsigned(start.saturating_add_unsigned(size));
+            let mut of_group = Ranges::default();
             for range in rows.clip(unsigned(start)..end).iter() {
-                let place = |row: u64| before + (row.cast_signed() - start).cast_unsigned();
-                chosen.push(place(range.start)..place(range.end));
+                let place = |row: u64| (row.cast_signed() - start).cast_unsigned();
+                of_group.push(place(range.start)..place(range.end));
+                chosen.push(before + place(range.start)..before + place(range.end));
+            }
+            if self.bytes.is_remote() {
+                wanted.extend(bytes_wanted(&self.footer, group, &of_group, &columns));
             }
             before += size;
         }
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
-            self.bytes.clone(),
+            self.bytes.planned(wanted)?,
             self.footer.clone(),
         )
         .with_batch_size(BATCH_ROWS)
@@ -400,38 +413,6 @@ fn memory_of(group: &RowGroupMetaData, mask: &ProjectionMask) -> u64 {
         unsigned(c.uncompressed_size()).max(unsigned(c.num_values()) * width)
     });
     of_column.sum()
-}
-
-/// The partition columns of a file, one row of them; `None` where there are none.
-fn constants(hive: &HiveColumns, file: usize) -> Result<Option<RecordBatch>> {
-    if hive.is_empty() {
-        return Ok(None);
-    }
-    let columns = hive
-        .fields()
-        .iter()
-        .filter_map(|f| hive.array(file, f.name(), 1));
-    let schema: SchemaRef = Arc::new(Schema::new(hive.fields().to_vec()));
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    Ok(Some(RecordBatch::try_new(schema, columns)?))
-}
-
-fn repeat(one: &RecordBatch, n_rows: usize) -> Result<RecordBatch> {
-    let indices = arrow::array::UInt32Array::from(vec![0; n_rows]);
-    Ok(arrow::compute::take_record_batch(one, &indices)?)
-}
-
-/// The columns of two batches of as many rows.
-fn beside(left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch> {
-    let (a, b) = (left.schema(), right.schema());
-    let fields = a.fields().iter().chain(b.fields());
-    let fields: Vec<Field> = fields.map(|f| f.as_ref().clone()).collect();
-    let columns = [left.columns(), right.columns()].concat();
-    let options = RecordBatchOptions::new().with_row_count(Some(left.num_rows()));
-    let schema = Arc::new(Schema::new(fields));
-    Ok(RecordBatch::try_new_with_options(
-        schema, columns, &options,
-    )?)
 }
 
 /// The error of rows that stand after `n_read` rows of the split `name`.

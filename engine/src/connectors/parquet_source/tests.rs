@@ -237,6 +237,55 @@ fn damaged_rows_are_named_by_file_row_group_and_row() {
 }
 
 #[test]
+fn damaged_bytes_are_an_error_or_rows_and_never_a_panic() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(600), 200);
+    let whole = std::fs::read(folder.path("a.parquet")).unwrap();
+    let source = parquet(folder.path("a.parquet"));
+    let groups = source.loaded().unwrap().files[0].row_groups().to_vec();
+    let (mut n_refused, mut n_read) = (0, 0);
+    for group in &groups {
+        for column in group.columns() {
+            let (start, n_bytes) = column.byte_range();
+            for at in (start..start + n_bytes).step_by(13) {
+                for flipped in [0x01, 0xFF] {
+                    let mut bytes = whole.clone();
+                    bytes[at as usize] ^= flipped;
+                    folder.write("a.parquet", bytes);
+                    let damaged = parquet(folder.path("a.parquet"));
+                    match read_source(&damaged, OnBadRow::Fail) {
+                        Ok(_) => n_read += 1,
+                        Err(error) => {
+                            let told = error.to_string();
+                            assert!(error.is_data(), "{told}");
+                            assert!(
+                                told.contains("a.parquet\", row groups 0 to 2, at or after row")
+                            );
+                            n_refused += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        n_refused > 10 && n_read > 10,
+        "{n_refused} refused, {n_read} read"
+    );
+}
+
+#[test]
+fn a_file_without_columns_is_refused() {
+    let folder = TestFolder::new();
+    let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
+    write(&folder, "a.parquet", &none, 1_000);
+    expect![[r#"
+        file "FOLDER/a.parquet" has no columns
+          Hint: Leave the file out."#]]
+    .assert_eq(&refusal(&folder, "a.parquet"));
+}
+
+#[test]
 fn a_file_that_changes_meanwhile_is_refused() {
     let folder = TestFolder::new();
     write(&folder, "a.parquet", &numbers(3_000), 1_000);

@@ -17,7 +17,7 @@ const MAX_THREADS: usize = 4;
 static RUNTIME: OnceLock<Result<Runtime>> = OnceLock::new();
 
 /// A request under way; dropping it gives it up.
-pub(super) struct Pending<T> {
+pub(crate) struct Pending<T> {
     result: Receiver<T>,
     abort: AbortHandle,
 }

@@ -35,7 +35,7 @@ pub(crate) use object::OneObject;
 pub use options::Storage;
 pub(crate) use prefix::Prefix;
 pub(crate) use refusals::found_within;
-pub(crate) use stored_file::{StoredFile, has_changed};
+pub(crate) use stored_file::{Fetch, StoredFile, has_changed};
 pub(crate) use writing::{LocalFile, Writing};
 
 #[cfg(test)]

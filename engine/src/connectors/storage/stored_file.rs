@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use super::background::{Pending, start};
 use super::read_ahead::ReadAhead;
 use super::refusals::or_else;
 use super::remote_file::RemoteFile;
@@ -98,6 +99,18 @@ impl StoredFile {
         }
     }
 
+    /// Begins to fetch a range of a remote file; of a local one it is read at once.
+    pub(crate) fn fetch(&self, range: Range<u64>) -> Result<Fetch> {
+        match &self.place {
+            Place::Local { .. } => Ok(Fetch::Here(self.range(range)?)),
+            Place::Remote(file) => {
+                let file = file.clone();
+                let request = start(async move { file.fetch(range).await })?;
+                Ok(Fetch::UnderWay(request))
+            }
+        }
+    }
+
     /// Checks that the file is still the one that was listed.
     ///
     /// Of a remote file nothing is asked here: each read of it checks that.
@@ -117,6 +130,22 @@ impl StoredFile {
     /// The error of a file that is there and cannot be read.
     pub(crate) fn cannot_read(&self, error: io::Error) -> Error {
         or_else(error, |error| cannot_read(Path::new(&self.location), error))
+    }
+}
+
+/// A range on its way; dropping it gives the request up.
+pub(crate) enum Fetch {
+    Here(Bytes),
+    UnderWay(Pending<Result<Bytes>>),
+}
+
+impl Fetch {
+    /// Waits for the bytes of the range, all of them.
+    pub(crate) fn wait(self) -> Result<Bytes> {
+        match self {
+            Self::Here(bytes) => Ok(bytes),
+            Self::UnderWay(request) => request.wait()?,
+        }
     }
 }
 

@@ -127,7 +127,7 @@ async fn a_run_that_fails_ends_the_stream_with_an_error() {
     .assert_eq(&last.unwrap().unwrap_err().to_string());
     expect![[r#"
         the queue is torn
-          in transform "numbers""#]]
+          in source "numbers""#]]
     .assert_eq(&run.await.unwrap_err().to_string());
     assert!(rows.next().await.is_none());
 }
@@ -145,7 +145,7 @@ async fn an_abandoned_stream_stops_the_run_and_leaves_nothing() {
     drop(rows);
     expect![[r#"
         nobody takes the rows: the stream that they go to was dropped
-          in transform "stream_sink"
+          in sink "stream_sink"
           Hint: Keep the stream until it ends, or cancel the run by a `CancelToken`."#]]
     .assert_eq(&run.await.unwrap_err().to_string());
     assert!(folder.tree().is_empty());
@@ -184,7 +184,7 @@ async fn a_run_without_rows_ends_the_stream_and_a_second_run_is_refused() {
     let again = pipeline.run_async(&RunOptions::new()).await.unwrap_err();
     expect![[r#"
         the rows of one run alone can go to a stream
-          in transform "stream_sink"
+          in sink "stream_sink"
           Hint: Make a new pipeline, with a new stream, for each run."#]]
     .assert_eq(&again.to_string());
 

@@ -77,7 +77,7 @@ fn what_cannot_be_read_ends_the_run() {
     assert!(error.is_environment());
     expect![[r#"
         the stream failed: the tap is closed
-          in transform "stream""#]]
+          in source "stream""#]]
     .assert_eq(&error.to_string());
 
     let ours = stream::iter([Err(Error::data("row 7 of the queue is torn"))]);
@@ -85,13 +85,13 @@ fn what_cannot_be_read_ends_the_run() {
     assert!(error.is_data());
     expect![[r#"
         row 7 of the queue is torn
-          in transform "stream""#]]
+          in source "stream""#]]
     .assert_eq(&error.to_string());
 
     let other = ready(vec![table("x: 1"), table("x: 1.5; z: a")]);
     expect![[r#"
         batch 1 of the stream has other columns than the schema given
-          in transform "stream"
+          in source "stream"
           Column "x" holds Float64, not Int64.
           Column "z" is only here.
           Hint: Read what differs apart, make it alike with `select`, and bring it together with `union`."#]].assert_eq(&run(other).unwrap_err().to_string());
@@ -99,7 +99,7 @@ fn what_cannot_be_read_ends_the_run() {
     let twice = ready(vec![table("x: 1; x: 2")]);
     expect![[r#"
         the schema of the stream has two columns "x"
-          in transform "stream"
+          in source "stream"
           Hint: Rename one of them."#]]
     .assert_eq(&run(twice).unwrap_err().to_string());
 
@@ -107,7 +107,7 @@ fn what_cannot_be_read_ends_the_run() {
     run(once.clone()).unwrap();
     expect![[r#"
         a stream can be read only once
-          in transform "stream"
+          in source "stream"
           Hint: Make a new pipeline, with a new stream, for each run."#]]
     .assert_eq(&run(once).unwrap_err().to_string());
 
@@ -115,7 +115,7 @@ fn what_cannot_be_read_ends_the_run() {
     let panics = from_stream::<_, Error>(table("x: 1").schema(), panics);
     expect![[r#"
         the stream stopped before its end
-          in transform "stream"
+          in source "stream"
           It panicked, or the runtime that polls it was shut down."#]]
     .assert_eq(&run(panics).unwrap_err().to_string());
 }

@@ -708,7 +708,7 @@ fn a_key_without_a_value_ends_the_run() {
     }
     expect![[r#"
         expression `Int32(1) / a` failed
-          in transform "join/build"
+          in analysis "join/build"
           Divide by zero error.
         expression `Int32(1) / a` failed
           in transform "join"

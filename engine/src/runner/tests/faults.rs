@@ -218,15 +218,17 @@ fn a_panic_anywhere_is_an_error_that_names_the_node() {
         let start = Instant::now();
         let error = pipeline.run(&options(workers)).unwrap_err();
         assert!(start.elapsed() < Duration::from_secs(5), "{place:?}");
-        let node = match place {
-            Place::Schema | Place::Splits | Place::Open => "source",
-            Place::Build | Place::OnBatch | Place::OnWatermark | Place::StateBytes => "operator",
-            Place::Add | Place::Merge | Place::Learn => "analysis",
-            _ => "sink",
+        let (noun, node) = match place {
+            Place::Schema | Place::Splits | Place::Open => ("source", "source"),
+            Place::Build | Place::OnBatch | Place::OnWatermark | Place::StateBytes => {
+                ("transform", "operator")
+            }
+            Place::Add | Place::Merge | Place::Learn => ("analysis", "analysis"),
+            _ => ("sink", "sink"),
         };
         assert!(error.is_bug(), "{place:?}, {workers} workers: {error}");
         let expected = format!(
-            "panicked: {place:?} broke\n  in transform {node:?}\n  Hint: Return an error instead, or reject the row."
+            "panicked: {place:?} broke\n  in {noun} {node:?}\n  Hint: Return an error instead, or reject the row."
         );
         assert_eq!(error.to_string(), expected, "{workers} workers");
         let opened = !matches!(place, Place::Schema | Place::Begin);

@@ -228,7 +228,7 @@ fn an_artifact_counts_to_the_end_of_the_run() {
     let error = pipeline.run(&small).unwrap_err();
     expect![[r#"
         the nodes of the run keep 7.38 MB in memory, expected at most 7.38 MB
-          in transform "heavy"
+          in analysis "heavy"
           The budget is 7.4 MB, of which 20 kB are for rows in flight.
           Kept most: 7 MB by "heavy", 384 kB by "hoard".
           Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());

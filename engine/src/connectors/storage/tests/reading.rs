@@ -1,13 +1,18 @@
 //! What is read from a store, and what it says when it cannot be.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::Int64Type;
+use datafusion_expr::{col, lit};
 use expect_test::expect;
 use hyper::StatusCode;
 
 use super::s3_server::{Fault, S3Server};
 use super::*;
+use crate::connectors::planned_ranges::{PlannedRanges, Wanted};
 use crate::connectors::test_folder::TestFolder;
 use crate::connectors::{csv_sink, parquet_sink};
 use crate::source::{Position, Source};
@@ -43,7 +48,8 @@ fn files_are_found_by_name_folder_and_pattern_in_order_of_their_names() {
         );
     }
     let read = |place: &str| {
-        read_csv(csv(format!("memory://found/{place}"))).unwrap_or_else(|e| e.to_string())
+        let source = csv(format!("memory://found/{place}")).hive_columns(false);
+        read_csv(source).unwrap_or_else(|e| e.to_string())
     };
     expect!["x: 5"].assert_eq(&read("in/e.txt"));
     expect!["x: 6"].assert_eq(&read("in/x[1].csv"));
@@ -103,6 +109,120 @@ fn a_large_file_is_read_in_order_range_after_range() {
     // rows, and read.
     let n_requests = server.log().len();
     assert!(n_requests < 30, "{n_requests} requests");
+}
+
+/// Requests for the bytes of `key` since this was last asked.
+fn n_reads(server: &S3Server, key: &str) -> usize {
+    let of_key = |line: &&String| line.starts_with("GET ") && line.contains(key);
+    server.log().iter().filter(of_key).count()
+}
+
+#[test]
+fn parquet_takes_few_requests_whatever_the_number_of_columns_and_pages() {
+    let server = S3Server::start();
+    let n_rows = 40_000_i64;
+    let columns = (0..12_i64).map(|c| {
+        let values = (0..n_rows).map(|row| row.wrapping_mul(0x9E37_79B9 + c) % 100_003);
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
+        (format!("c{c}"), column)
+    });
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    let folder = TestFolder::new();
+    let sink = parquet_sink(folder.path("p")).row_group_rows(10_000);
+    write_sink(&sink, &[vec![rows.clone()]]).unwrap();
+    let local = folder.path("p/part-00000-of-00001.parquet");
+    server.put("p/a.parquet", std::fs::read(&local).unwrap());
+    let source = parquet("s3://bucket/p/*.parquet").storage(server.storage());
+
+    assert_eq!(source.splits().unwrap().len(), 1);
+    assert_eq!(n_reads(&server, "a.parquet"), 1, "requests for the footer");
+    assert_eq!(read_parquet(&source).unwrap(), rows);
+    // Four row groups of 12 columns with several pages each.
+    let n = n_reads(&server, "a.parquet");
+    assert!(n <= 4, "{n} requests for the rows");
+
+    let one = ["c5".to_owned()];
+    let split = &source.splits().unwrap()[0];
+    let mut reader = source.open(split, Position(25_000), Some(&one)).unwrap();
+    let mut out = crate::output::Output::new(OnBadRow::Fail);
+    let mut n_read = 0;
+    while let Some(rows) = reader.next_batch(&mut out).unwrap() {
+        n_read += rows.num_rows();
+    }
+    assert_eq!(n_read, 15_000);
+    let n = n_reads(&server, "a.parquet");
+    assert!(n <= 2, "{n} requests for one column of two row groups");
+
+    let only = source.prune(&col("c3").eq(lit(77_i64))).unwrap();
+    let (kept, _) = read_source(&*only, OnBadRow::Fail).unwrap();
+    let of = |rows: &RecordBatch| {
+        let c3 = rows.column(3).as_primitive::<Int64Type>();
+        c3.iter().filter(|v| *v == Some(77)).count()
+    };
+    assert_eq!(of(&kept), of(&rows));
+    let n = n_reads(&server, "a.parquet");
+    assert!(n <= 8, "{n} requests for two steps");
+}
+
+#[test]
+fn a_failure_in_the_middle_of_parquet_names_the_file_and_the_storage() {
+    let server = S3Server::start();
+    let folder = TestFolder::new();
+    let sink = parquet_sink(folder.path("p"));
+    write_sink(&sink, &[vec![table("x: 1, 2, 3")]]).unwrap();
+    let local = folder.path("p/part-00000-of-00001.parquet");
+    server.put("a.parquet", std::fs::read(&local).unwrap());
+    let source = parquet("s3://bucket/a.parquet").storage(server.storage());
+    let splits = source.splits().unwrap();
+    let unavailable = Fault::Fail(StatusCode::SERVICE_UNAVAILABLE);
+    let read = || {
+        let mut reader = source.open(&splits[0], Position(0), None)?;
+        let rows = reader.next_batch(&mut crate::output::Output::new(OnBadRow::Fail))?;
+        Ok(rows.map_or_else(String::new, |rows| show(&rows)))
+    };
+    server.fault("a.parquet", [unavailable; 2]);
+    assert_eq!(read().unwrap(), "x: 1, 2, 3");
+    server.fault("a.parquet", [unavailable; 9]);
+    expect![[r#"
+        cannot read "s3://bucket/a.parquet": the storage fails
+          "http://ENDPOINT" was tried 3 times.
+          It answers 503 Service Unavailable.
+          Hint: Try again later."#]]
+    .assert_eq(&told(&server, read()));
+}
+
+#[test]
+fn pieces_of_a_file_are_let_go_and_what_is_held_is_bounded() {
+    const MIB: usize = 1 << 20;
+    let mut content = vec![0_u8; 80 * MIB];
+    for (i, page) in content.chunks_mut(4_096).enumerate() {
+        page.fill(i as u8);
+    }
+    let server = S3Server::start();
+    server.put("large.bin", &content);
+    let files = crate::connectors::files::Files::new("s3://bucket/large.bin", &["bin"]);
+    let file = files.storage(server.storage()).list().unwrap().remove(0);
+    // Two groups of two lanes of 20 MiB each, read in turns of 256 KiB.
+    let wanted = (0..4).map(|i| Wanted {
+        lane: i % 2,
+        group: i / 2,
+        range: (i * 20 * MIB) as u64..((i + 1) * 20 * MIB) as u64,
+    });
+    let mut planned = PlannedRanges::begin(&file, wanted.collect()).unwrap();
+    const STEP: usize = 256 << 10;
+    for group in 0..2 {
+        for at in (0..20 * MIB).step_by(STEP) {
+            for lane in 0..2 {
+                let start = (group * 2 + lane) * 20 * MIB + at;
+                let bytes = planned.read(start as u64..(start + STEP) as u64).unwrap();
+                assert!(bytes.unwrap() == content[start..start + STEP], "{start}");
+            }
+        }
+    }
+    let most_held = planned.most_held_bytes();
+    assert!(most_held <= 48 << 20, "{most_held}");
+    let n = n_reads(&server, "large.bin");
+    assert!(n <= 13, "{n} requests for 80 MiB");
 }
 
 #[test]
