@@ -7,6 +7,17 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 
+/// The schema of all files, as [`agree`] finds it; files without columns are refused.
+pub(crate) fn agree_on_columns(files: &[(String, SchemaRef)]) -> Result<SchemaRef> {
+    let schema = agree(files)?;
+    match files.first() {
+        Some((name, _)) if schema.fields().is_empty() => {
+            Err(Error::data(format!("{name} has no columns")).with_hint("Leave the file out."))
+        }
+        _ => Ok(schema),
+    }
+}
+
 /// The schema of all parts, each given with its name: the columns of the first, in its order.
 ///
 /// The order of columns and metadata may differ. A column is nullable if it is so anywhere.

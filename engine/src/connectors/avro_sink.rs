@@ -71,8 +71,8 @@ impl Sink for AvroSink {
                     "It is no name in Avro: letters, digits and `_`, no digit first.".to_owned(),
                 );
             }
-            let refused = try_column(field).err()?;
-            Some(format!("{refused}."))
+            try_column(field).err()?;
+            Some("Avro has no type for it, or for what is inside of it.".to_owned())
         })
     }
 

@@ -12,7 +12,7 @@ use arrow_avro::reader::{Reader, ReaderBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::agreement::agree;
+use super::agreement::agree_on_columns;
 use super::avro_blocks::AvroBlocks;
 use super::compression::{Progress, read_failed};
 use super::files::Files;
@@ -106,25 +106,14 @@ impl AvroSource {
     }
 
     fn load(&self) -> Result<Loaded> {
-        let (mut files, mut errors) = (Vec::new(), Vec::new());
-        for stored in self.files.list()? {
-            match AvroFile::open(&stored) {
-                Ok(file) => files.push(Arc::new(file)),
-                Err(error) => errors.push(error),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(Error::all(errors));
-        }
+        let files = self
+            .files
+            .each(|stored| AvroFile::open(&stored).map(Arc::new))?;
         let schemas: Vec<(String, SchemaRef)> = files
             .iter()
             .map(|f| (f.stored.name(), Arc::clone(&f.schema)))
             .collect();
-        let schema = agree(&schemas)?;
-        if schema.fields().is_empty() {
-            return Err(Error::data(format!("{} has no columns", schemas[0].0))
-                .with_hint("Leave the file out."));
-        }
+        let schema = agree_on_columns(&schemas)?;
         let stored = files.iter().map(|f| &f.stored);
         let hive = self.hive.columns(&self.files.place(), stored)?;
         Ok(Loaded {

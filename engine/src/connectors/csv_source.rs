@@ -233,17 +233,7 @@ impl CsvSource {
         if let Some(declared) = &self.declared {
             check_declared(declared)?;
         }
-        let mut files = Vec::new();
-        let mut errors = Vec::new();
-        for file in self.files.list()? {
-            match self.look_at(file) {
-                Ok(file) => files.push(file),
-                Err(error) => errors.push(error),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(Error::all(errors));
-        }
+        let files = self.files.each(|file| self.look_at(file))?;
         let schema = match &self.declared {
             Some(declared) => self.with_column_types(declared)?,
             None => self.infer(&files)?,

@@ -47,6 +47,21 @@ impl Files {
         }
     }
 
+    /// What `look` makes of each file; all that it refuses are named together.
+    pub(crate) fn each<T>(&self, mut look: impl FnMut(StoredFile) -> Result<T>) -> Result<Vec<T>> {
+        let (mut found, mut errors) = (Vec::new(), Vec::new());
+        for file in self.list()? {
+            match look(file) {
+                Ok(one) => found.push(one),
+                Err(error) => errors.push(error),
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(found),
+            false => Err(Error::all(errors)),
+        }
+    }
+
     fn paths(&self) -> Result<Vec<PathBuf>> {
         match fs::metadata(&self.place) {
             Ok(found) if found.is_dir() => self.list_folder(),

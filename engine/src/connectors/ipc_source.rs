@@ -8,13 +8,13 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::agreement::agree;
+use super::agreement::agree_on_columns;
 use super::files::Files;
 use super::hive::{HiveColumns, HiveOptions, hive_options};
 use super::ipc_file::IpcFile;
 use super::ipc_reader::IpcReader;
 use super::storage::{Storage, has_changed};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::source::{Position, Source, Split, SplitReader};
 use crate::transform::Description;
 
@@ -79,25 +79,14 @@ impl IpcSource {
     }
 
     fn load(&self) -> Result<Loaded> {
-        let (mut files, mut errors) = (Vec::new(), Vec::new());
-        for stored in self.files.list()? {
-            match IpcFile::open(&stored) {
-                Ok(file) => files.push(Arc::new(file)),
-                Err(error) => errors.push(error),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(Error::all(errors));
-        }
+        let files = self
+            .files
+            .each(|stored| IpcFile::open(&stored).map(Arc::new))?;
         let schemas: Vec<(String, SchemaRef)> = files
             .iter()
             .map(|f| (f.stored.name(), Arc::clone(&f.schema)))
             .collect();
-        let schema = agree(&schemas)?;
-        if schema.fields().is_empty() {
-            return Err(Error::data(format!("{} has no columns", schemas[0].0))
-                .with_hint("Leave the file out."));
-        }
+        let schema = agree_on_columns(&schemas)?;
         let stored = files.iter().map(|f| &f.stored);
         let hive = self.hive.columns(&self.files.place(), stored)?;
         Ok(Loaded {

@@ -1,8 +1,7 @@
 //! Writes Parquet files: a folder of shards, published whole.
 
-use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -14,6 +13,7 @@ use serde_json::json;
 
 use super::SPLIT_ROWS;
 use super::file_sink::file_sink_options;
+use super::held_file::HeldFile;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
 use super::storage::Writing;
 use crate::error::{Error, Result};
@@ -295,7 +295,8 @@ impl FileFormat for ParquetFormat {
         schema: &SchemaRef,
     ) -> Result<Box<dyn Encoder>, EncodeError> {
         let properties = self.layout.properties(schema)?;
-        let file = Held(Arc::new(Mutex::new(Some(file))));
+        // The library gives a finished file back only after it has made text of an error such as a full disk.
+        let file = HeldFile::new(file);
         let writer = ArrowWriter::try_new(file.clone(), Arc::clone(schema), Some(properties))?;
         Ok(Box::new(ParquetEncoder {
             writer,
@@ -310,39 +311,10 @@ impl FileFormat for ParquetFormat {
 const MOST_GROUPS: usize = 256;
 
 struct ParquetEncoder {
-    writer: ArrowWriter<Held>,
+    writer: ArrowWriter<HeldFile>,
     /// A batch may become many row groups.
     small_groups: bool,
-    file: Held,
-}
-
-/// The file, held by the library and by us: the library gives a finished file back only after it has
-/// made text of an error such as a full disk.
-#[derive(Clone)]
-struct Held(Arc<Mutex<Option<Box<dyn Writing>>>>);
-
-impl Held {
-    fn with<T>(&self, act: impl FnOnce(&mut dyn Writing) -> io::Result<T>) -> io::Result<T> {
-        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(file) => act(&mut **file),
-            None => Err(io::ErrorKind::BrokenPipe.into()),
-        }
-    }
-
-    fn take(&self) -> io::Result<Box<dyn Writing>> {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        file.take().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-impl Write for Held {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.with(|file| file.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.with(|file| file.flush())
-    }
+    file: HeldFile,
 }
 
 impl Encoder for ParquetEncoder {
