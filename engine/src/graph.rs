@@ -195,7 +195,7 @@ impl Graph {
                     Port::Out(i) => from.properties().ports.get(i).cloned().unwrap_or_default(),
                     Port::DeadLetters => "dead_letters".into(),
                 };
-                json!({ "from": &*from.id, "port": port, "windowing": edge.windowing })
+                json!({ "from": &*from.id, "port": port, "windowing": edge.windowing.to_json() })
             })
             .collect();
         let needs: Vec<String> = node.stage.needs().iter().map(ToString::to_string).collect();

@@ -22,6 +22,7 @@ pub mod artifact;
 pub mod batch;
 pub mod connectors;
 mod error;
+pub mod event_time;
 pub mod expression;
 pub mod graph;
 mod keys;
@@ -37,10 +38,11 @@ mod runner;
 mod running;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod testing;
 pub mod trainer;
 pub mod transform;
-mod windowing;
+pub mod windowing;
 
 pub use analyzer::{Analysis, Analyzer};
 pub use artifact::{Artifact, ArtifactId, ArtifactRef, Artifacts};
@@ -56,9 +58,12 @@ pub use runner::{CancelToken, Progress, RunOptions};
 pub use running::Running;
 pub use sink::{Publication, Published, Sink, SinkWriter};
 pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, SplitReader};
+pub use state::StatePart;
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
-pub use transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
-pub use windowing::Windowing;
+pub use transform::{
+    Description, Distribution, Operator, Properties, SplitEvent, Transform, Watermark,
+};
+pub use windowing::{Accumulation, Trigger, Window, WindowFn, Windowing};
 
 #[cfg(feature = "datafusion")]
 pub use datafusion;

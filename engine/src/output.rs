@@ -43,7 +43,9 @@ pub struct Output {
     policy: OnBadRow,
     filtered: u64,
     rejected: u64,
+    late: u64,
     more: bool,
+    now: i64,
 }
 
 impl Output {
@@ -76,6 +78,22 @@ impl Output {
     /// Counts rows that were left out on purpose, as a filter does.
     pub fn filtered(&mut self, n_rows: usize) {
         self.filtered += n_rows as u64;
+    }
+
+    /// Sends rows that came too late out of a port, and counts them as late.
+    pub fn push_late(&mut self, port: usize, batch: Batch) {
+        self.late += batch.n_rows() as u64;
+        self.push_to(port, batch);
+    }
+
+    /// The time on the clock of the run, in milliseconds since 1970: what operators may know of the real one.
+    pub fn processing_time(&self) -> i64 {
+        self.now
+    }
+
+    /// Sets what [`Output::processing_time`] says: the engine does before each call, and so does a test.
+    pub fn set_processing_time(&mut self, now_ms: i64) {
+        self.now = now_ms;
     }
 
     /// Refuses one row of a batch.
@@ -147,6 +165,11 @@ impl Output {
     /// Takes the dead letters since the last call.
     pub fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
         std::mem::take(&mut self.dead)
+    }
+
+    /// Takes the count of late rows since the last call.
+    pub fn take_late(&mut self) -> u64 {
+        std::mem::take(&mut self.late)
     }
 
     /// Takes the counts of filtered and of rejected rows since the last call.

@@ -171,6 +171,7 @@ pub struct Collection {
     node: NodeIndex,
     port: Port,
     next_name: Option<String>,
+    windowing: Windowing,
 }
 
 impl Collection {
@@ -180,6 +181,7 @@ impl Collection {
             node,
             port,
             next_name: None,
+            windowing: Windowing::default(),
         }
     }
 
@@ -210,11 +212,31 @@ impl Collection {
         }
     }
 
+    /// Divides the rows by event time, from here on: keyed operations behind it work window by window.
+    ///
+    /// Rows need an event time, which [`Collection::assign_timestamps`] gives them.
+    #[must_use]
+    pub fn window(&self, windowing: Windowing) -> Collection {
+        self.with_windowing(&windowing)
+    }
+
+    /// The windowing strategy of the rows.
+    pub fn windowing(&self) -> &Windowing {
+        &self.windowing
+    }
+
+    fn with_windowing(&self, windowing: &Windowing) -> Collection {
+        Self {
+            windowing: windowing.clone(),
+            ..self.clone()
+        }
+    }
+
     fn edge(&self) -> Edge {
         Edge {
             from: self.node,
             port: self.port,
-            windowing: Windowing::Global,
+            windowing: self.windowing.clone(),
         }
     }
 
@@ -252,7 +274,7 @@ impl Collection {
         transform: impl Transform + 'static,
     ) -> Collection {
         let (node, _) = self.add(Stage::Transform(Arc::new(transform)), others);
-        Collection::new(self.pipeline.clone(), node, Port::Out(0))
+        Collection::new(self.pipeline.clone(), node, Port::Out(0)).with_windowing(&self.windowing)
     }
 
     /// The rows of each output port of a transform, in the order of its ports.
@@ -262,6 +284,7 @@ impl Collection {
         let (node, _) = self.add(Stage::Transform(Arc::new(transform)), &[]);
         (0..n_ports)
             .map(|i| Collection::new(self.pipeline.clone(), node, Port::Out(i)))
+            .map(|c| c.with_windowing(&self.windowing))
             .collect()
     }
 

@@ -1,17 +1,18 @@
 //! The contract of a transform, and of the operator it becomes on a worker.
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 use serde_json::Value;
 
 use crate::artifact::{ArtifactId, Artifacts};
-use crate::batch::Batch;
+use crate::batch::{Batch, SplitKey};
 use crate::error::Result;
 use crate::output::Output;
 use crate::plan::{Lowered, Place};
+use crate::state::StatePart;
 
 /// A transform as data: what it is called and how it is configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +46,8 @@ pub enum Distribution {
     ByKey(Vec<String>),
     /// All rows meet on worker 0.
     One,
+    /// Every worker gets all rows.
+    Broadcast,
 }
 
 /// What the planner wants to know of a transform.
@@ -68,6 +71,13 @@ pub struct Properties {
     pub portable: bool,
     /// How rows are dealt to the workers before it.
     pub distribution: Distribution,
+    /// How the rows of inputs after the first are dealt, where they are not dealt as those of the first.
+    pub other_distributions: Vec<Distribution>,
+    /// It decides what the watermark behind it is, by what it reads in the rows: the watermark before it does
+    /// not count. Rows must come from sources through nodes that are `immediate` and stay on their worker.
+    pub makes_watermarks: bool,
+    /// It gives nothing before its input ends, and so is refused where the input never does.
+    pub waits_for_end: bool,
     /// How many inputs it takes; `None` for any number of at least one.
     pub n_inputs: Option<usize>,
     /// The names of its output ports.
@@ -85,6 +95,9 @@ impl Default for Properties {
             immediate: false,
             portable: true,
             distribution: Distribution::Keep,
+            other_distributions: Vec::new(),
+            makes_watermarks: false,
+            waits_for_end: false,
             n_inputs: Some(1),
             ports: vec!["out".into()],
         }
@@ -134,6 +147,17 @@ impl Properties {
     pub fn distribution(mut self, distribution: Distribution) -> Self {
         self.distribution = distribution;
         self
+    }
+
+    /// How the rows of this input are dealt to the workers.
+    pub fn distribution_of(&self, input: usize) -> &Distribution {
+        match input.checked_sub(1) {
+            Some(other) => self
+                .other_distributions
+                .get(other)
+                .unwrap_or(&self.distribution),
+            None => &self.distribution,
+        }
     }
 
     /// Sets whether rows leave only in the call that takes in the rows they are made from.
@@ -233,6 +257,28 @@ impl Watermark {
     }
 }
 
+/// What has become of a split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitEvent {
+    /// Its rows may come from now on.
+    Opened {
+        /// The split.
+        key: SplitKey,
+        /// The split as a person would name it.
+        name: Arc<str>,
+    },
+    /// All its rows have come.
+    Ended {
+        /// The split.
+        key: SplitKey,
+    },
+    /// All splits of the source that this worker will ever read have been opened.
+    AllOpened {
+        /// The number of the source among the nodes of the graph, as in [`SplitKey`].
+        source: u32,
+    },
+}
+
 /// A transform at work on one worker.
 ///
 /// Metrics, spans, errors, panics and dead letters are the engine's; an operator only turns rows into rows.
@@ -270,19 +316,52 @@ pub trait Operator: Send {
         0
     }
 
-    /// The state as rows; empty for an operator without state.
+    /// What the watermark behind the operator is, once it has been told of `input`: by default the same.
+    ///
+    /// Less where rows with an earlier event time may still leave. Where the transform says
+    /// [`Properties::makes_watermarks`], whatever the rows have shown.
+    fn output_watermark(&self, input: Watermark) -> Watermark {
+        input
+    }
+
+    /// When the operator wants to hear of the time that passes, in milliseconds of processing time since 1970,
+    /// and never earlier; `None`, the default, for not at all. Asked after every call.
+    fn wakes_at(&self) -> Option<i64> {
+        None
+    }
+
+    /// Called when processing time has reached what [`Operator::wakes_at`] said; the time is
+    /// [`Output::processing_time`].
     ///
     /// # Errors
     /// Ends the run.
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+    fn on_processing_time(&mut self, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called when a split that this worker reads has been opened or is over, between its rows; only where
+    /// the transform says [`Properties::makes_watermarks`].
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn on_split(&mut self, _event: &SplitEvent, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// The state as rows; empty for an operator without state. Nothing changes by it.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         Ok(Vec::new())
     }
 
-    /// Takes over state that [`Operator::snapshot`] gave, before any row.
+    /// Takes over state that [`Operator::snapshot`] gave, before any row: that of one operator, or the parts
+    /// of several that belong to this worker, as [`StatePart::deal`] says.
     ///
     /// # Errors
     /// If the state is of another version or of another graph.
-    fn restore(&mut self, _state: &[RecordBatch]) -> Result<()> {
+    fn restore(&mut self, _state: &[StatePart]) -> Result<()> {
         Ok(())
     }
 }

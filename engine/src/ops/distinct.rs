@@ -18,6 +18,7 @@ use crate::expression::col;
 use crate::keys::{Keys, keys_of, normal};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::state::StatePart;
 use crate::transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
 
 /// The bytes by which rows are compared, on their way to the worker of their key.
@@ -177,14 +178,15 @@ impl Operator for DistinctOperator {
         (self.seen.n_bytes() + self.groups.capacity() * size_of::<usize>()) as u64
     }
 
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let columns = self.seen.columns(0..self.seen.len())?;
         let named = columns.into_iter().map(|c| (KEY, c));
-        Ok(vec![RecordBatch::try_from_iter(named)?])
+        let seen = RecordBatch::try_from_iter(named)?;
+        StatePart::by_key("seen", &seen, &[KEY.to_owned()])
     }
 
-    fn restore(&mut self, state: &[RecordBatch]) -> Result<()> {
-        for rows in state {
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        for StatePart { rows, .. } in state {
             self.seen
                 .number(rows.columns(), rows.num_rows(), &mut self.groups)?;
         }

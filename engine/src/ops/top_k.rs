@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::expression::{col, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::state::StatePart;
 use crate::transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
 
 /// The bytes of a row's key, and of its place in the order, on the way to the worker of the key.
@@ -302,12 +303,16 @@ impl Operator for PartialTopK {
         self.best.n_bytes()
     }
 
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
-        self.best.snapshot()
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        let mut parts = Vec::new();
+        for rows in self.best.snapshot()? {
+            parts.extend(StatePart::by_key("best", &rows, &[])?);
+        }
+        Ok(parts)
     }
 
-    fn restore(&mut self, state: &[RecordBatch]) -> Result<()> {
-        state.iter().try_for_each(|rows| self.best.add(rows))
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        state.iter().try_for_each(|part| self.best.add(&part.rows))
     }
 }
 
@@ -335,12 +340,16 @@ impl Operator for FinalTopK {
         self.best.n_bytes()
     }
 
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
-        self.best.snapshot()
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        let mut parts = Vec::new();
+        for rows in self.best.snapshot()? {
+            parts.extend(StatePart::by_key("best", &rows, &[])?);
+        }
+        Ok(parts)
     }
 
-    fn restore(&mut self, state: &[RecordBatch]) -> Result<()> {
-        state.iter().try_for_each(|rows| self.best.add(rows))
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        state.iter().try_for_each(|part| self.best.add(&part.rows))
     }
 }
 

@@ -21,11 +21,8 @@ use super::failure::{Failure, guard};
 use super::time::LogicalTime;
 use crate::error::{Error, Result};
 use crate::keys::normal;
+use crate::state::{KEY_GROUPS, worker_of};
 use crate::transform::Distribution;
-
-/// Keys are dealt to this many groups, and groups to workers, so that state kept per group can be dealt
-/// again to another number of workers.
-pub(crate) const KEY_GROUPS: usize = 128;
 
 /// The rows of `rows` by the worker that their key belongs to; `None` where there are none.
 pub(crate) fn deal(
@@ -34,10 +31,9 @@ pub(crate) fn deal(
     n_workers: usize,
 ) -> Result<Vec<Option<RecordBatch>>> {
     let groups = key_groups(rows, keys)?;
-    let worker_of: [usize; KEY_GROUPS] = std::array::from_fn(|g| g * n_workers / KEY_GROUPS);
     let mut n_rows = vec![0; n_workers];
     for &group in &groups {
-        n_rows[worker_of[usize::from(group)]] += 1;
+        n_rows[worker_of(group, n_workers)] += 1;
     }
     if let Some(worker) = n_rows.iter().position(|&n| n == rows.num_rows()) {
         let mut parts = vec![None; n_workers];
@@ -46,7 +42,7 @@ pub(crate) fn deal(
     }
     let mut indices: Vec<Vec<u32>> = n_rows.into_iter().map(Vec::with_capacity).collect();
     for (row, &group) in (0u32..).zip(&groups) {
-        indices[worker_of[usize::from(group)]].push(row);
+        indices[worker_of(group, n_workers)].push(row);
     }
     indices
         .into_iter()
@@ -60,7 +56,7 @@ pub(crate) fn deal(
 /// The key group of each row: equal keys, null included, share one, today and after a restart.
 ///
 /// It is the FarmHash of the keys as arrow-row writes them; -0.0 counts as 0.0, and every NaN as the same.
-fn key_groups(rows: &RecordBatch, keys: &[String]) -> Result<Vec<u8>> {
+pub(crate) fn key_groups(rows: &RecordBatch, keys: &[String]) -> Result<Vec<u8>> {
     let schema: SchemaRef = rows.schema();
     let mut columns = Vec::with_capacity(keys.len());
     let mut fields = Vec::with_capacity(keys.len());
@@ -175,6 +171,7 @@ impl Distributor<Rows> for Dealing {
                 guard(&self.node, || deal(batch.rows(), keys, pushers.len()))
             }
             Distribution::Keep | Distribution::One => Ok(vec![Some(batch.rows().clone())]),
+            Distribution::Broadcast => Ok(vec![Some(batch.rows().clone()); pushers.len()]),
         };
         match parts {
             Ok(parts) => {

@@ -16,6 +16,7 @@ pub(crate) struct NodeMetrics {
     rows_out: AtomicU64,
     filtered: AtomicU64,
     rejected: AtomicU64,
+    late: AtomicU64,
     pruned: AtomicU64,
     bytes_in: AtomicU64,
     bytes_read: AtomicU64,
@@ -74,6 +75,7 @@ impl NodeMetrics {
         let (filtered, rejected) = out.take_counts();
         self.filtered.fetch_add(filtered, Relaxed);
         self.rejected.fetch_add(rejected, Relaxed);
+        self.late.fetch_add(out.take_late(), Relaxed);
         rejected
     }
 
@@ -127,6 +129,7 @@ impl NodeMetrics {
             rows_out: load(&self.rows_out),
             filtered: load(&self.filtered),
             rejected: load(&self.rejected),
+            late: load(&self.late),
             pruned: load(&self.pruned),
             bytes_in: load(&self.bytes_in),
             bytes_read: load(&self.bytes_read),
@@ -150,6 +153,7 @@ pub(crate) struct Counts {
     pub(crate) rows_out: u64,
     pub(crate) filtered: u64,
     pub(crate) rejected: u64,
+    pub(crate) late: u64,
     pub(crate) pruned: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_read: u64,
@@ -172,7 +176,7 @@ impl Counts {
             rows_out: self.rows_out,
             filtered: self.filtered,
             rejected: self.rejected,
-            late: 0,
+            late: self.late,
             pruned: self.pruned,
             bytes_in: self.bytes_in,
             bytes_read: self.bytes_read,

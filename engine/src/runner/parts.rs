@@ -193,7 +193,8 @@ impl Workshop<'_> {
                 .phase
                 .inputs(self.graph, first)
                 .iter()
-                .map(|e| ((e.from, e.port), properties.distribution.clone()))
+                .enumerate()
+                .map(|(n, e)| ((e.from, e.port), properties.distribution_of(n).clone()))
                 .collect(),
             exits: self.read_exits(&chain.members, kit).into_iter().collect(),
             lots,

@@ -14,6 +14,7 @@ use crate::artifact::Artifacts;
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
 use crate::output::Output;
+use crate::state::StatePart;
 use crate::transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
 
 /// Slices smaller than this are merged before they are taken in.
@@ -56,6 +57,7 @@ impl Transform for FinalAggregate {
             table: GroupTable::new(&planned)?,
             n_merged: 0,
             schema: Arc::clone(&planned.states),
+            keys: self.grouping.keys.iter().map(name_of).collect(),
             small: Vec::new(),
             n_small: 0,
         }))
@@ -80,6 +82,7 @@ struct FinalOperator {
     /// Rows taken in: without one there is no group, also where all rows are one group.
     n_merged: usize,
     schema: SchemaRef,
+    keys: Vec<String>,
     /// Slices that wait for others; their credit has gone back, or the source might wait for it.
     small: Vec<RecordBatch>,
     n_small: usize,
@@ -132,15 +135,19 @@ impl Operator for FinalOperator {
         (self.table.n_bytes() + small) as u64
     }
 
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         self.take_in_small()?;
         let states = self.table.take_states()?;
-        self.restore(&states)?;
-        Ok(states)
+        states.iter().try_for_each(|rows| self.table.merge(rows))?;
+        let mut parts = Vec::new();
+        for rows in &states {
+            parts.extend(StatePart::by_key("groups", rows, &self.keys)?);
+        }
+        Ok(parts)
     }
 
-    fn restore(&mut self, state: &[RecordBatch]) -> Result<()> {
-        for rows in state {
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        for StatePart { rows, .. } in state {
             self.n_merged += rows.num_rows();
             self.table.merge(rows)?;
         }

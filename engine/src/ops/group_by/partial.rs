@@ -8,13 +8,14 @@ use datafusion_expr::{Expr, GroupsAccumulator};
 use serde_json::json;
 
 use super::Grouping;
-use super::planned::Planned;
+use super::planned::{Planned, name_of};
 use super::table::{GroupTable, converters, states_of_rows};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::expression::with_columns_of;
 use crate::output::Output;
+use crate::state::StatePart;
 use crate::transform::{Description, Operator, Properties, Transform, Watermark};
 
 /// A table with more groups than this is sent on, so that it fits the caches and the memory stays bounded.
@@ -216,7 +217,7 @@ impl Operator for PartialOperator {
         self.open.as_ref().map_or(0, |o| o.table.n_bytes() as u64)
     }
 
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let Some(open) = &mut self.open else {
             return Ok(Vec::new());
         };
@@ -224,15 +225,20 @@ impl Operator for PartialOperator {
         for rows in &states {
             open.table.merge(rows)?;
         }
-        Ok(states)
+        let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
+        let mut parts = Vec::new();
+        for rows in &states {
+            parts.extend(StatePart::by_key("groups", rows, &keys)?);
+        }
+        Ok(parts)
     }
 
-    fn restore(&mut self, state: &[RecordBatch]) -> Result<()> {
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
         if state.is_empty() {
             return Ok(());
         }
         let mut open = Open::new(self.grouping.planned()?)?;
-        for rows in state {
+        for StatePart { rows, .. } in state {
             open.table.merge(rows)?;
             open.n_rows += rows.num_rows();
         }

@@ -1,0 +1,3 @@
+//! Nexmark: queries over an auction's events, in event time.
+
+fn main() {}

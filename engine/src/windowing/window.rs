@@ -1,0 +1,93 @@
+//! Windows, and the functions that put rows into them.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::event_time::{MAX_TIME, MIN_TIME};
+use crate::transform::Description;
+
+/// A span of event time, in milliseconds since 1970: `start` belongs to it, `end` does not.
+///
+/// Ordered by start, then by end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window {
+    /// The first instant.
+    pub start: i64,
+    /// The instant after the last.
+    pub end: i64,
+}
+
+impl Window {
+    /// All of time.
+    pub const GLOBAL: Self = Self {
+        start: MIN_TIME,
+        end: MAX_TIME + 1,
+    };
+
+    /// The last instant of the window, at which its results stand.
+    pub fn max_timestamp(self) -> i64 {
+        self.end - 1
+    }
+}
+
+/// Puts rows into windows by their event time.
+///
+/// A window function must be pure: the same time always gives the same windows.
+pub trait WindowFn: Send + Sync + fmt::Debug {
+    /// What it is, for `explain()` and for the graph as data. Two with equal descriptions are the same.
+    fn describe(&self) -> Description;
+
+    /// Adds the windows of a row at `time` to `windows`, in their order. Every row is in at least one.
+    fn assign(&self, time: i64, windows: &mut Vec<Window>);
+
+    /// True if windows of one key are merged as rows come, as sessions are.
+    fn is_merging(&self) -> bool {
+        false
+    }
+
+    /// Which of these windows of one key, given in their order, become one: the windows that are merged, each
+    /// with the window that takes their place. Windows that stay alone are not named.
+    ///
+    /// Only asked where [`WindowFn::is_merging`].
+    fn merge(&self, _windows: &[Window]) -> Vec<(Vec<Window>, Window)> {
+        Vec::new()
+    }
+
+    /// The stretch of time around `time` in which all rows are in the same windows: what is aggregated there
+    /// once serves all of them. `None`, the default, where each window keeps an aggregate of its own.
+    ///
+    /// Stretches do not overlap, and are the same for all their times.
+    fn pane_of(&self, _time: i64) -> Option<Window> {
+        None
+    }
+
+    /// The window of a side input that rows in `window` of the main input see: by default the one in which
+    /// its last instant lies. `None` where windows of this kind cannot be looked up, as merging ones.
+    fn side_input_window(&self, window: Window) -> Option<Window> {
+        if self.is_merging() {
+            return None;
+        }
+        let mut windows = Vec::new();
+        self.assign(window.max_timestamp(), &mut windows);
+        windows.last().copied()
+    }
+}
+
+/// One window for all of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GlobalWindow;
+
+impl WindowFn for GlobalWindow {
+    fn describe(&self) -> Description {
+        Description::new("global", Value::Null)
+    }
+
+    fn assign(&self, _time: i64, windows: &mut Vec<Window>) {
+        windows.push(Window::GLOBAL);
+    }
+
+    fn pane_of(&self, _time: i64) -> Option<Window> {
+        Some(Window::GLOBAL)
+    }
+}
