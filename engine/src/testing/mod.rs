@@ -4,8 +4,10 @@ mod sink;
 mod source;
 mod table;
 mod transform;
+mod window_fn;
 
 pub use sink::{check_sink, check_sink_at, write_sink};
 pub use source::{check_source, read_source};
 pub use table::{show, table};
 pub use transform::{check_transform, refuse_transform, run_transform};
+pub use window_fn::check_window_fn;
