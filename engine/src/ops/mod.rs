@@ -28,7 +28,7 @@ pub use group_by::{FinalAggregate, GroupedRows, PartialAggregate};
 pub use join::{Join, JoinKind, Side};
 pub use map_batches::MapBatches;
 pub use map_rows::MapRows;
-pub(crate) use map_rows::rows_from;
+pub(crate) use map_rows::{fields_of, rows_from, to_rows};
 pub use partition::Partition;
 pub use sample::{Sample, SampleByKey};
 pub use select::Select;
