@@ -232,6 +232,10 @@ impl Settled {
         }
         for (id, n_new) in touched.ids.iter().zip(n_new) {
             let id = *id;
+            // Touched all the same where windows have merged into one that had finished.
+            if self.entries.get(id).is_finished {
+                continue;
+            }
             let last = self.entries.get(id).window.max_timestamp();
             if times.is_none() && last >= now.watermark {
                 self.hold(id, last);
