@@ -234,4 +234,6 @@ impl fmt::Debug for Windowing {
 }
 
 #[cfg(test)]
+mod beam_tests;
+#[cfg(test)]
 mod tests;
