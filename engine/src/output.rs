@@ -86,6 +86,11 @@ impl Output {
         self.push_to(port, batch);
     }
 
+    /// Counts rows that came too late and leave by no port, as those of a side input do.
+    pub fn count_late(&mut self, n_rows: usize) {
+        self.late += n_rows as u64;
+    }
+
     /// The time on the clock of the run, in milliseconds since 1970: what operators may know of the real one.
     pub fn processing_time(&self) -> i64 {
         self.now

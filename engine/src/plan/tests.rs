@@ -385,3 +385,146 @@ fn a_plan_of_thirty_nodes_can_be_read() {
           write     all/out [nowhere] <- divided
     "#]].assert_eq(&text);
 }
+
+/// People whose rows never end.
+#[derive(Debug)]
+struct Arrivals;
+
+impl Source for Arrivals {
+    fn describe(&self) -> Description {
+        Description::new("arrivals", Value::Null)
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        People.schema()
+    }
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        Ok(Vec::new())
+    }
+
+    fn open(&self, _: &Split, _: Position, _: Option<&[String]>) -> Result<Box<dyn SplitReader>> {
+        Err(Error::bug("there are no splits"))
+    }
+
+    fn properties(&self) -> crate::SourceProperties {
+        crate::SourceProperties {
+            bounded: false,
+            ..crate::SourceProperties::default()
+        }
+    }
+}
+
+/// A sink that shows nothing before the end.
+#[derive(Debug)]
+struct AtEnd;
+
+impl Sink for AtEnd {
+    fn describe(&self) -> Description {
+        Description::new("at_end", Value::Null)
+    }
+
+    fn accepts(&self, _: &SchemaRef) -> Result<()> {
+        Ok(())
+    }
+
+    fn publishes_at_end(&self) -> bool {
+        true
+    }
+
+    fn begin(&self, _: &SchemaRef) -> Result<Box<dyn Publication>> {
+        Err(Error::bug("never run"))
+    }
+}
+
+/// Pairs of what `compose` makes of arrivals that never end, with why it is refused.
+fn refused(compose: impl Fn(&crate::Collection, &crate::Collection), expected: expect_test::Expect) {
+    let pipeline = Pipeline::new("endless");
+    let arrivals = pipeline.read("arrivals", Arrivals);
+    let people = pipeline.read("people", People);
+    compose(&arrivals, &people);
+    arrivals.named("seen").write(Nowhere);
+    expected.assert_eq(&match pipeline.plan() {
+        Ok(_) => "accepted".to_owned(),
+        Err(error) => error.to_string(),
+    });
+}
+
+#[test]
+fn what_waits_for_an_end_that_never_comes_is_refused() {
+    use crate::aggregates::max;
+    use crate::ops::{Join, JoinKind, Side, SideInput};
+    refused(
+        |arrivals, _| arrivals.group_by([col("city")]).agg([max(col("age"))]).write(Nowhere),
+        expect![[r#""#]],
+    );
+    refused(
+        |arrivals, _| arrivals.named("oldest").top_k(3, [col("age").sort(false, false)]).write(Nowhere),
+        expect![[r#""#]],
+    );
+    refused(|arrivals, _| arrivals.describe().write(Nowhere), expect![[r#""#]]);
+    refused(
+        |arrivals, _| {
+            let _ = arrivals.analyze::<i64>(Learn("age"));
+        },
+        expect![[r#""#]],
+    );
+    refused(|arrivals, _| arrivals.write(AtEnd), expect![[r#""#]]);
+    let on = || [(col("name"), col("name"))];
+    let join = |kind| Join::new(kind, on()).suffix("_2");
+    refused(
+        |arrivals, _| arrivals.join_with(&arrivals.filter(col("age").gt(lit(1))), join(JoinKind::Inner)).write(Nowhere),
+        expect![[r#""#]],
+    );
+    refused(
+        |arrivals, people| arrivals.join_with(people, join(JoinKind::Inner).build_side(Side::Left)).write(Nowhere),
+        expect![[r#""#]],
+    );
+    refused(
+        |arrivals, people| arrivals.join_with(people, join(JoinKind::Full)).write(Nowhere),
+        expect![[r#""#]],
+    );
+    refused(
+        |arrivals, people| people.with_side_input(arrivals, SideInput::list("ages", col("age"))).write(Nowhere),
+        expect![[r#""#]],
+    );
+}
+
+#[test]
+fn rows_that_never_end_go_past_what_has_ended() {
+    use crate::ops::{JoinKind, SideInput};
+    let on = || [(col("name"), col("name"))];
+    refused(
+        |arrivals, people| {
+            let people = people.select([col("name"), col("city").alias("home")]);
+            arrivals.join(&people, JoinKind::Left, on()).write(Nowhere);
+            people.join(arrivals, JoinKind::Inner, on()).write(Nowhere);
+            arrivals.with_side_input(&people, SideInput::map(on())).write(Nowhere);
+            arrivals.distinct().write(Nowhere);
+        },
+        expect!["accepted"],
+    );
+}
+
+#[test]
+fn windows_that_would_be_ignored_are_refused() {
+    use crate::ops::JoinKind;
+    use crate::windowing::{Trigger, Windowing};
+    let pipeline = Pipeline::new("windows");
+    let people = pipeline.read("people", People);
+    let windowing = Windowing::global().trigger(Trigger::after_count(10).repeatedly());
+    let divided = people.window(windowing);
+    divided.top_k(1, [col("age").sort(true, false)]).write(Nowhere);
+    divided.distinct().write(Nowhere);
+    divided.describe().write(Nowhere);
+    divided
+        .join(&people.select([col("name")]), JoinKind::Inner, [(col("name"), col("name"))])
+        .write(Nowhere);
+    let _ = divided.analyze::<i64>(Learn("age"));
+    divided.union(&[people.clone()]).write(Nowhere);
+    // Row by row, windows do not matter; put aside, they do not either.
+    divided.filter(col("age").gt(lit(1))).write(Nowhere);
+    divided.window(Windowing::global()).named("all").distinct().write(Nowhere);
+    divided.union(&[divided.clone()]).write(Nowhere);
+    expect![[r#""#]].assert_eq(&pipeline.plan().unwrap_err().to_string());
+}

@@ -2,6 +2,7 @@
 //!
 //! The model is Apache Beam's, and so are its words.
 
+mod display;
 mod trigger;
 mod window;
 
