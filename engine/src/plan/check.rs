@@ -187,4 +187,3 @@ fn named_once(schema: SchemaRef) -> Result<SchemaRef> {
     }
     Ok(schema)
 }
-

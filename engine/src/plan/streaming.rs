@@ -22,8 +22,13 @@ pub(super) fn check(graph: &Graph, node: &Node, properties: &Properties) -> Resu
 pub(super) fn check_bounded(graph: &Graph, node: &Node) -> Result<()> {
     match node.inputs.iter().find_map(|e| never_ends(graph, e.from)) {
         None => Ok(()),
-        Some(source) => Err(Error::pipeline(format!("{:?} learns from all rows, but source {source:?} never ends", &*node.id))
-            .with_hint("Learn from a bounded collection, and bring the artifact in with `Pipeline::provide`.")),
+        Some(source) => Err(Error::pipeline(format!(
+            "{:?} learns from all rows, but source {source:?} never ends",
+            &*node.id
+        ))
+        .with_hint(
+            "Learn from a bounded collection, and bring the artifact in with `Pipeline::provide`.",
+        )),
     }
 }
 
@@ -65,7 +70,10 @@ fn check_end(graph: &Graph, node: &Node, properties: &Properties) -> Result<()> 
             "Divide the rows by `window` before it, or give the global window a trigger, such as `Trigger::after_count(1000).repeatedly()`.",
         ),
     };
-    Err(Error::pipeline(format!("{kind} {gives}, but source {source:?} never ends")).with_hint(hint))
+    Err(
+        Error::pipeline(format!("{kind} {gives}, but source {source:?} never ends"))
+            .with_hint(hint),
+    )
 }
 
 fn check_windows(node: &Node, properties: &Properties) -> Result<()> {
@@ -102,8 +110,10 @@ fn check_same_windows(graph: &Graph, node: &Node, properties: &Properties) -> Re
     });
     let [of_first, of_other] = said;
     let kind = node.stage.describe().kind;
-    Err(Error::pipeline(format!("{kind} brings rows together that are divided by event time in different ways"))
-        .with_detail(of_first)
-        .with_detail(of_other)
-        .with_hint("Put `window` behind it, or the same before each input."))
+    Err(Error::pipeline(format!(
+        "{kind} brings rows together that are divided by event time in different ways"
+    ))
+    .with_detail(of_first)
+    .with_detail(of_other)
+    .with_hint("Put `window` behind it, or the same before each input."))
 }

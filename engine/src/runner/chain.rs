@@ -209,9 +209,8 @@ impl RunningChain {
                 None
             }
             Task::PassOfInput { port, watermark } => {
-                metrics.timed(|| {
-                    guard(id, || operator.on_input_watermark(port, watermark, out))
-                })?;
+                metrics
+                    .timed(|| guard(id, || operator.on_input_watermark(port, watermark, out)))?;
                 None
             }
             Task::Tell { batch, .. } => {

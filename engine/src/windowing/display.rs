@@ -33,7 +33,9 @@ impl fmt::Display for Windowing {
         match self.accumulation {
             Accumulation::Discarding => {}
             Accumulation::Accumulating => f.write_str(", accumulating")?,
-            Accumulation::AccumulatingAndRetracting => f.write_str(", accumulating and retracting")?,
+            Accumulation::AccumulatingAndRetracting => {
+                f.write_str(", accumulating and retracting")?
+            }
         }
         match self.timestamp_combiner {
             TimestampCombiner::EndOfWindow => {}
@@ -60,7 +62,8 @@ impl fmt::Display for Trigger {
                 if let Some(early) = early {
                     write!(f, ", early {early}")?;
                 }
-                late.as_ref().map_or(Ok(()), |late| write!(f, ", late {late}"))
+                late.as_ref()
+                    .map_or(Ok(()), |late| write!(f, ", late {late}"))
             }
             Self::AfterCount(n) => write!(f, "after {}", rows(*n)),
             Self::AfterProcessingTime { delay_ms } => {
@@ -116,7 +119,10 @@ mod tests {
                     .late(Trigger::after_count(1)),
             ),
             Windowing::global()
-                .trigger(Trigger::AfterAny(vec![Trigger::after_count(1), Trigger::Never]).or_finally(Trigger::Default))
+                .trigger(
+                    Trigger::AfterAny(vec![Trigger::after_count(1), Trigger::Never])
+                        .or_finally(Trigger::Default),
+                )
                 .timestamp_combiner(TimestampCombiner::Earliest)
                 .accumulation(Accumulation::AccumulatingAndRetracting)
                 .closing(Closing::FireAlways),
@@ -124,7 +130,7 @@ mod tests {
         let lines: Vec<String> = shown.iter().map(ToString::to_string).collect();
         expect![[r#"
             one global window
-            one global window, fires again and again after 1,000 rows, accumulating, lateness 1 h
+            one global window, fires again and again after 1,000 rows, accumulating, lateness 1 h 0 min
             one global window, fires when the watermark passes its end, early 5 s after its first row, late after 1 row
             one global window, fires when any of (after 1 row; never), at last when the watermark passes its end, and for late rows, accumulating and retracting, at the earliest row, always fires when it closes"#]]
         .assert_eq(&lines.join("\n"));

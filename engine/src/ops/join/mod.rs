@@ -190,7 +190,9 @@ impl Join {
         let never_ends = |side: Side| !place.is_bounded(side.input());
         if never_ends(held) {
             let side = held.name();
-            let error = Error::pipeline(format!("a join holds its {side} side whole, and that never ends"));
+            let error = Error::pipeline(format!(
+                "a join holds its {side} side whole, and that never ends"
+            ));
             return Err(match never_ends(held.other()) {
                 true => error.with_hint("Join rows whose times are near to each other, so that what is held can be released."),
                 false => error.with_hint("Hold the other side with `Join::build_side`."),

@@ -58,7 +58,9 @@ pub(super) fn answer(
             (None, data_type) => sources.take(n, data_type, &places)?,
             (Some(ends), DataType::List(item)) => {
                 let values = sources.take(n, item.data_type(), &places)?;
-                let lengths = ends.iter().scan(0, |start, end| Some(end - std::mem::replace(start, *end)));
+                let lengths = ends
+                    .iter()
+                    .scan(0, |start, end| Some(end - std::mem::replace(start, *end)));
                 let offsets = OffsetBuffer::from_lengths(lengths);
                 Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, None)?)
             }
@@ -135,12 +137,27 @@ fn pick<'a>(
             [] => rejected.push((row, nothing_for(layout))),
             several => {
                 let n = several.len();
-                let (side, shape) = (&layout.side, if layout.n_keys() == 0 { "singleton" } else { "map" });
-                rejected.push((row, format!("side input {side:?} has {n} rows for this one, and a {shape} gives one")));
+                let (side, shape) = (
+                    &layout.side,
+                    if layout.n_keys() == 0 {
+                        "singleton"
+                    } else {
+                        "map"
+                    },
+                );
+                rejected.push((
+                    row,
+                    format!(
+                        "side input {side:?} has {n} rows for this one, and a {shape} gives one"
+                    ),
+                ));
             }
         }
     }
-    Picked { entries, ends: None }
+    Picked {
+        entries,
+        ends: None,
+    }
 }
 
 /// All entries of a row.
@@ -161,7 +178,10 @@ fn gather<'a>(
         entries.extend(all.iter().map(|entry| (row, Some(*entry))));
         ends.push(entries.len());
     }
-    Picked { entries, ends: Some(ends) }
+    Picked {
+        entries,
+        ends: Some(ends),
+    }
 }
 
 impl Picked {
@@ -190,7 +210,11 @@ impl<'a> Sources<'a> {
             firsts.push(n_chunks);
             n_chunks += table.map_or(0, Table::n_chunks);
         }
-        Self { tables, firsts, n_chunks }
+        Self {
+            tables,
+            firsts,
+            n_chunks,
+        }
     }
 
     fn place(&self, table: usize, row: u32) -> (usize, usize) {
@@ -204,13 +228,21 @@ impl<'a> Sources<'a> {
     }
 
     /// The values of a column at places; the place behind the last chunk is null.
-    fn take(&self, column: usize, data_type: &DataType, places: &[(usize, usize)]) -> Result<ArrayRef> {
+    fn take(
+        &self,
+        column: usize,
+        data_type: &DataType,
+        places: &[(usize, usize)],
+    ) -> Result<ArrayRef> {
         if places.is_empty() {
             return Ok(new_empty_array(data_type));
         }
         let null = new_null_array(data_type, 1);
         let tables = self.tables.iter().flatten();
-        let mut arrays: Vec<&dyn Array> = tables.flat_map(|t| t.values(column)).map(|a| &**a).collect();
+        let mut arrays: Vec<&dyn Array> = tables
+            .flat_map(|t| t.values(column))
+            .map(|a| &**a)
+            .collect();
         arrays.push(&*null);
         Ok(interleave(&arrays, places)?)
     }

@@ -38,7 +38,10 @@ fn windowed_side_inputs(
 }
 
 fn seen(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
-    expected.iter().map(|(x, s)| (*x, (*s).to_owned())).collect()
+    expected
+        .iter()
+        .map(|(x, s)| (*x, (*s).to_owned()))
+        .collect()
 }
 
 fn list() -> SideInput {
@@ -173,7 +176,7 @@ fn globally(main: &str, side: &str, input: &SideInput) -> Result<Vec<String>, St
 fn test_empty_singleton_side_input() {
     assert_eq!(
         globally("x: 1, 2", "s: null", &SideInput::singleton()).unwrap_err(),
-        "rows in memory, row 0: side input \"side\" has no row for this one"
+        "record batch 0, row 0: side input \"side\" has no row for this one"
     );
     assert_eq!(
         globally("x: 1, 2", "s: null", &SideInput::singleton().or_null()).unwrap(),
@@ -185,7 +188,7 @@ fn test_empty_singleton_side_input() {
 fn test_multi_valued_singleton_side_input() {
     assert_eq!(
         globally("x: 1, 2", "s: 3, 4", &SideInput::singleton()).unwrap_err(),
-        "rows in memory, row 0: side input \"side\" has 2 rows for this one, and a singleton gives one"
+        "record batch 0, row 0: side input \"side\" has 2 rows for this one, and a singleton gives one"
     );
 }
 
@@ -193,7 +196,8 @@ fn test_multi_valued_singleton_side_input() {
 #[test]
 fn test_default_value_singleton_side_input() {
     let pipeline = Pipeline::new("default");
-    let read = |name, rows: RecordBatch| pipeline.read(name, connectors::from_record_batches(vec![rows]));
+    let read =
+        |name, rows: RecordBatch| pipeline.read(name, connectors::from_record_batches(vec![rows]));
     let side = read("side", table("s: 1").slice(0, 0));
     let (sink, made) = connectors::collect();
     read("main", table("x: 1, 2"))
@@ -218,7 +222,8 @@ fn test_iterable_side_input() {
 
 fn twice(first: (&str, SideInput), second: (&str, SideInput)) -> String {
     let pipeline = Pipeline::new("twice");
-    let read = |name, rows: RecordBatch| pipeline.read(name, connectors::from_record_batches(vec![rows]));
+    let read =
+        |name, rows: RecordBatch| pipeline.read(name, connectors::from_record_batches(vec![rows]));
     let (sink, made) = connectors::collect();
     let (one, two) = (read("one", table(first.0)), read("two", table(second.0)));
     read("main", table("x: 1"))
@@ -233,7 +238,10 @@ fn twice(first: (&str, SideInput), second: (&str, SideInput)) -> String {
 fn test_as_list_and_as_dict_side_inputs() {
     let pairs = SideInput::map([(lit("crouton"), col("key"))]).columns(["value"]);
     assert_eq!(
-        twice(("s: 5, 1, 3, 2, 9", list()), ("key: crouton, supreme; value: 17, null", pairs)),
+        twice(
+            ("s: 5, 1, 3, 2, 9", list()),
+            ("key: crouton, supreme; value: 17, null", pairs)
+        ),
         "x: 1\nall: [1, 2, 3, 5, 9]\nvalue: 17"
     );
 }
@@ -258,18 +266,28 @@ fn test_as_list_twice() {
 
 #[test]
 fn test_as_dict_twice() {
-    let of = |key: &str| SideInput::map([(lit(key), col("k"))]).columns(["v"]).suffix("_b");
+    let of = |key: &str| {
+        SideInput::map([(lit(key), col("k"))])
+            .columns(["v"])
+            .suffix("_b")
+    };
     let rows = "k: a, b; v: 1, 2";
-    assert_eq!(twice((rows, of("a")), (rows, of("b"))), "x: 1\nv: 1\nv_b: 2");
+    assert_eq!(
+        twice((rows, of("a")), (rows, of("b"))),
+        "x: 1\nv: 1\nv_b: 2"
+    );
 }
 
 #[test]
 fn test_flattened_side_input() {
     let pipeline = Pipeline::new("flattened");
-    let read = |name, rows: &str| pipeline.read(name, connectors::from_record_batches(vec![table(rows)]));
+    let read =
+        |name, rows: &str| pipeline.read(name, connectors::from_record_batches(vec![table(rows)]));
     let (sink, made) = connectors::collect();
     let side = read("side1", "s: a").union(&[read("side2", "s: b")]);
-    read("main", "x: 0").with_side_input(&side, list()).write(sink);
+    read("main", "x: 0")
+        .with_side_input(&side, list())
+        .write(sink);
     pipeline.run(&RunOptions::new().workers(2)).unwrap();
     assert_eq!(crate::testing::show(&made.take()[0]), "x: 0\nall: [a, b]");
 }

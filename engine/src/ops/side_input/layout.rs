@@ -57,10 +57,16 @@ impl Layout {
         let mut keep = |checked: Result<()>| errors.extend(checked.err());
         keep(check_time(input, name, windowings, main, side));
         let mut keys = Vec::new();
-        if input.shape.on().is_empty() && matches!(input.shape, Shape::Map { .. } | Shape::Multimap { .. }) {
+        if input.shape.on().is_empty()
+            && matches!(input.shape, Shape::Map { .. } | Shape::Multimap { .. })
+        {
             let shape = input.shape.name();
-            keep(Err(Error::pipeline(format!("a {shape} needs at least one pair of keys"))
-                .with_hint("For all rows of the side, take a singleton or a list.")));
+            keep(Err(Error::pipeline(format!(
+                "a {shape} needs at least one pair of keys"
+            ))
+            .with_hint(
+                "For all rows of the side, take a singleton or a list.",
+            )));
         }
         for pair in input.shape.on() {
             match key(pair, name, main, side) {
@@ -81,7 +87,9 @@ impl Layout {
         let added = renamed(input, name, main, added)?;
         let key_fields = keys.iter().enumerate();
         let mut stored: Vec<Arc<Field>> = key_fields
-            .map(|(n, (_, _, data_type))| Arc::new(Field::new(format!("key {n}"), data_type.clone(), false)))
+            .map(|(n, (_, _, data_type))| {
+                Arc::new(Field::new(format!("key {n}"), data_type.clone(), false))
+            })
             .collect();
         stored.extend(values.kept(side));
         Ok(Self {
@@ -91,7 +99,9 @@ impl Layout {
             keys,
             values,
             stored: Arc::new(Schema::new(stored)),
-            output: Arc::new(Schema::new([main.fields().to_vec(), added.clone()].concat())),
+            output: Arc::new(Schema::new(
+                [main.fields().to_vec(), added.clone()].concat(),
+            )),
             added,
         })
     }
@@ -107,7 +117,8 @@ impl Layout {
     /// The keys of main rows.
     pub(super) fn main_keys(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         let keys = self.keys.iter();
-        keys.map(|(main, _, data_type)| compared(main, data_type, rows)).collect()
+        keys.map(|(main, _, data_type)| compared(main, data_type, rows))
+            .collect()
     }
 
     /// What is kept of side rows, without those whose key is null; true in the mask is a row that is kept.
@@ -120,7 +131,9 @@ impl Layout {
         });
         let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
         match &self.values {
-            Values::Columns(places) => columns.extend(places.iter().map(|&p| Arc::clone(rows.column(p)))),
+            Values::Columns(places) => {
+                columns.extend(places.iter().map(|&p| Arc::clone(rows.column(p))))
+            }
             Values::List(value) => columns.push(value.evaluate(rows)?),
         }
         // A key that is null is left out below, but stands here still.
@@ -135,7 +148,10 @@ impl Layout {
         };
         let mask = BooleanArray::new(nulls.into_inner(), None);
         let kept = filter_record_batch(&stored, &mask)?;
-        Ok((kept.with_schema(Arc::clone(&self.stored))?, Some(mask)))
+        let options = RecordBatchOptions::new().with_row_count(Some(kept.num_rows()));
+        let columns = kept.columns().to_vec();
+        let kept = RecordBatch::try_new_with_options(Arc::clone(&self.stored), columns, &options)?;
+        Ok((kept, Some(mask)))
     }
 
     /// What is wrong with a side that never ends.
@@ -154,10 +170,17 @@ impl Layout {
 impl Values {
     /// The values, and the columns they become.
     fn new(input: &SideInput, name: &str, side: &SchemaRef) -> Result<(Self, Vec<Arc<Field>>)> {
-        if let Shape::List { name: list, value } | Shape::Multimap { name: list, value, .. } = &input.shape {
+        if let Shape::List { name: list, value }
+        | Shape::Multimap {
+            name: list, value, ..
+        } = &input.shape
+        {
             if input.columns.is_some() {
-                return Err(Error::pipeline(format!("a {} adds one column, {list:?}", input.shape.name()))
-                    .with_hint("Say what its values are by its expression, and leave `columns` out."));
+                return Err(Error::pipeline(format!(
+                    "a {} adds one column, {list:?}",
+                    input.shape.name()
+                ))
+                .with_hint("Say what its values are by its expression, and leave `columns` out."));
             }
             let value = Expression::compile(value, side).map_err(|e| of_side(e, name))?;
             check_order(&format!("`{value:?}`"), value.data_type(), name)?;
@@ -173,22 +196,32 @@ impl Values {
             None => {
                 let is_key = |name: &str| {
                     let keys = input.shape.on().iter();
-                    keys.into_iter().any(|(_, key)| matches!(key, Expr::Column(c) if c.name == name))
+                    keys.into_iter()
+                        .any(|(_, key)| matches!(key, Expr::Column(c) if c.name == name))
                 };
                 let of_time = [EVENT_TIME, WINDOW_START, WINDOW_END, PANE];
                 let adds = |name: &str| !is_key(name) && !of_time.contains(&name);
                 let fields = side.fields().iter().enumerate();
-                fields.filter(|(_, f)| adds(f.name())).map(|(place, _)| place).collect()
+                fields
+                    .filter(|(_, f)| adds(f.name()))
+                    .map(|(place, _)| place)
+                    .collect()
             }
         };
         if places.is_empty() {
-            return Err(Error::pipeline(format!("side input {name:?} adds no columns"))
-                .with_hint("Name some with `columns`, or keep rows by a semi join instead."));
+            return Err(
+                Error::pipeline(format!("side input {name:?} adds no columns"))
+                    .with_hint("Name some with `columns`, or keep rows by a semi join instead."),
+            );
         }
         let mut added = Vec::new();
         for &place in &places {
             let field = side.field(place);
-            check_order(&format!("column {:?}", field.name()), field.data_type(), name)?;
+            check_order(
+                &format!("column {:?}", field.name()),
+                field.data_type(),
+                name,
+            )?;
             added.push(Arc::new(field.clone().with_nullable(true)));
         }
         Ok((Self::Columns(places), added))
@@ -200,7 +233,9 @@ impl Values {
             Self::Columns(places) => places
                 .iter()
                 .enumerate()
-                .map(|(n, &place)| Arc::new(side.field(place).clone().with_name(format!("value {n}"))))
+                .map(|(n, &place)| {
+                    Arc::new(side.field(place).clone().with_name(format!("value {n}")))
+                })
                 .collect(),
             Self::List(value) => {
                 let field = Field::new("value", value.data_type().clone(), value.nullable());
@@ -221,7 +256,9 @@ fn compared(key: &Expression, data_type: &DataType, rows: &RecordBatch) -> Resul
 
 fn nullable(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter();
-    let fields: Vec<Field> = fields.map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    let fields: Vec<Field> = fields
+        .map(|f| f.as_ref().clone().with_nullable(true))
+        .collect();
     Arc::new(Schema::new(fields))
 }
 
@@ -242,14 +279,21 @@ fn key(
     let (left, right) = match (left, right) {
         (Ok(left), Ok(right)) => (left, right),
         (left, right) => {
-            return Err(Error::all(left.err().into_iter().chain(right.err()).collect::<Vec<_>>()));
+            return Err(Error::all(
+                left.err()
+                    .into_iter()
+                    .chain(right.err())
+                    .collect::<Vec<_>>(),
+            ));
         }
     };
     for (expr, key) in [(of_main, &left), (of_side_row, &right)] {
         if !can_hash(key.data_type()) {
             let found = key.data_type();
-            return Err(Error::pipeline(format!("key `{expr}` cannot be hashed: {found}"))
-                .with_hint("Take a field of it, or a text form of it."));
+            return Err(
+                Error::pipeline(format!("key `{expr}` cannot be hashed: {found}"))
+                    .with_hint("Take a field of it, or a text form of it."),
+            );
         }
     }
     match common_type(left.data_type(), right.data_type()) {
@@ -268,8 +312,10 @@ fn check_order(what: &str, data_type: &DataType, name: &str) -> Result<()> {
     if RowConverter::supports_fields(&[SortField::new(data_type.clone())]) {
         return Ok(());
     }
-    Err(Error::pipeline(format!("{what} of side input {name:?} has no order: {data_type}"))
-        .with_hint("Leave it out with `columns`, or take a part of it that has one."))
+    Err(Error::pipeline(format!(
+        "{what} of side input {name:?} has no order: {data_type}"
+    ))
+    .with_hint("Leave it out with `columns`, or take a part of it that has one."))
 }
 
 /// The columns under the names that they have in the result.
@@ -289,13 +335,17 @@ fn renamed(
             let renamed = format!("{}{suffix}", field.name());
             field = Arc::new(field.as_ref().clone().with_name(renamed));
         }
-        let is_taken = main.index_of(field.name()).is_ok()
-            || fields.iter().any(|f| f.name() == field.name());
+        let is_taken =
+            main.index_of(field.name()).is_ok() || fields.iter().any(|f| f.name() == field.name());
         if is_taken {
             let taken = field.name();
             errors.push(
-                Error::pipeline(format!("column {taken:?} is there before side input {name:?} adds it"))
-                    .with_hint("Tell them apart with `SideInput::suffix`, or name others with `columns`."),
+                Error::pipeline(format!(
+                    "column {taken:?} is there before side input {name:?} adds it"
+                ))
+                .with_hint(
+                    "Tell them apart with `SideInput::suffix`, or name others with `columns`.",
+                ),
             );
         }
         fields.push(field);
@@ -326,16 +376,23 @@ fn check_time(
             .with_detail("Which of its results a row saw would depend on when they arrive.")
             .with_hint("Put `window` with the default trigger behind it to see whole windows, or see the version valid at the time of a row with `SideInput::as_of_event_time`."));
     }
-    let reach = Reach::new(input.versions, &[main_windowing.clone(), side_windowing.clone()]);
+    let reach = Reach::new(
+        input.versions,
+        &[main_windowing.clone(), side_windowing.clone()],
+    );
     if input.versions {
         if matches!(input.shape, Shape::List { .. } | Shape::Multimap { .. }) {
             let shape = input.shape.name();
-            return Err(Error::pipeline(format!("a {shape} has no version valid at a time"))
-                .with_hint("Take a singleton or a map, or divide the side by `window`."));
+            return Err(
+                Error::pipeline(format!("a {shape} has no version valid at a time"))
+                    .with_hint("Take a singleton or a map, or divide the side by `window`."),
+            );
         }
         if !side_windowing.is_default() {
-            return Err(Error::pipeline(format!("side input {name:?} is divided into windows, and its versions are not"))
-                .with_hint("Leave out `window` before it, or `SideInput::as_of_event_time`."));
+            return Err(Error::pipeline(format!(
+                "side input {name:?} is divided into windows, and its versions are not"
+            ))
+            .with_hint("Leave out `window` before it, or `SideInput::as_of_event_time`."));
         }
     }
     if reach.is_whole() {
@@ -343,7 +400,8 @@ fn check_time(
     }
     reach.check(name)?;
     reach.check_main(main)?;
-    let has_time = |schema, whose: String| check_event_time(schema).map_err(|e| e.with_detail(whose));
+    let has_time =
+        |schema, whose: String| check_event_time(schema).map_err(|e| e.with_detail(whose));
     has_time(main, "They are the main rows.".into())?;
     has_time(side, format!("They are those of side input {name:?}."))?;
     if main.index_of(DIFF).is_ok() {

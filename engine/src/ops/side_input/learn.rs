@@ -158,7 +158,10 @@ impl Transform for WithLearnedSide {
 
     fn build(&self, artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         let side = artifacts.get(&self.side)?;
-        Ok(Box::new(SideInputOperator::learned(&self.layout, &side.stored)?))
+        Ok(Box::new(SideInputOperator::learned(
+            &self.layout,
+            &side.stored,
+        )?))
     }
 
     fn needs(&self) -> Vec<ArtifactId> {

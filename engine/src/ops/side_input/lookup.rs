@@ -87,7 +87,9 @@ impl Numbers {
         self.bytes.extend_from_slice(long);
         let hasher = &self.hasher;
         self.slots
-            .insert_unique(hasher.hash_one(code), slot, |slot| hasher.hash_one(slot.code));
+            .insert_unique(hasher.hash_one(code), slot, |slot| {
+                hasher.hash_one(slot.code)
+            });
         Ok(Some(number as usize))
     }
 
@@ -98,9 +100,8 @@ impl Numbers {
     }
 
     fn get(&self, code: u128, long: &[u8]) -> Option<usize> {
-        let is_same = |slot: &Slot| {
-            slot.code == code && self.bytes[slot.start..][..slot.len] == *long
-        };
+        let is_same =
+            |slot: &Slot| slot.code == code && self.bytes[slot.start..][..slot.len] == *long;
         let found = self.slots.find(self.hasher.hash_one(code), is_same)?;
         Some(found.number as usize)
     }

@@ -64,9 +64,18 @@ pub struct SideInput {
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
     Singleton,
-    Map { on: Vec<(Expr, Expr)> },
-    List { name: String, value: Expr },
-    Multimap { name: String, on: Vec<(Expr, Expr)>, value: Expr },
+    Map {
+        on: Vec<(Expr, Expr)>,
+    },
+    List {
+        name: String,
+        value: Expr,
+    },
+    Multimap {
+        name: String,
+        on: Vec<(Expr, Expr)>,
+        value: Expr,
+    },
 }
 
 impl Shape {
@@ -269,7 +278,11 @@ impl Transform for WithSideInput {
         } = &self.input;
         let mut config = json!({ "side": &*self.side, "shape": shape.name() });
         if !shape.on().is_empty() {
-            let on: Vec<String> = shape.on().iter().map(|(m, s)| format!("{m} = {s}")).collect();
+            let on: Vec<String> = shape
+                .on()
+                .iter()
+                .map(|(m, s)| format!("{m} = {s}"))
+                .collect();
             config["on"] = on.into();
         }
         if let Shape::List { name, value } | Shape::Multimap { name, value, .. } = shape {

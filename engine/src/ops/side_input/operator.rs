@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute::{concat_batches, filter, filter_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
@@ -12,7 +12,6 @@ use arrow::row::{RowConverter, SortField};
 use super::answer::{answer, parts, unanswered};
 use super::layout::{Layout, Values};
 use super::lookup::Coded;
-use super::reach::Seen;
 use super::table::Table;
 use super::waiting::Waiting;
 use crate::batch::Batch;
@@ -98,7 +97,11 @@ impl SideInputOperator {
 
     /// Keeps side rows; says how many of them came too late for all of their windows.
     fn keep(&mut self, stored: &Stored) -> Result<usize> {
-        let Stored { rows, times, windows } = stored;
+        let Stored {
+            rows,
+            times,
+            windows,
+        } = stored;
         let [main, side] = self.watermarks;
         let layout = &self.layout;
         let mut is_kept = vec![false; rows.num_rows()];
@@ -118,7 +121,9 @@ impl SideInputOperator {
                 continue;
             }
             let times: Vec<i64> = of_window.iter().map(|&row| times[row as usize]).collect();
-            of_window.iter().for_each(|&row| is_kept[row as usize] = true);
+            of_window
+                .iter()
+                .for_each(|&row| is_kept[row as usize] = true);
             let of_window = UInt32Array::from(of_window.clone());
             add(table, &take_record_batch(rows, &of_window)?, &times)?;
         }
@@ -150,9 +155,17 @@ impl SideInputOperator {
             return self.answer(batch, out);
         }
         let ready: BooleanArray = seen.needs.iter().map(|need| Some(is_ready(need))).collect();
-        let waits: BooleanArray = ready.iter().map(|ready| ready.map(|ready| !ready)).collect();
+        let waits: BooleanArray = ready
+            .iter()
+            .map(|ready| ready.map(|ready| !ready))
+            .collect();
         let ready = batch.filter(&ready)?;
-        let needs: Vec<i64> = seen.needs.iter().copied().filter(|need| !is_ready(need)).collect();
+        let needs: Vec<i64> = seen
+            .needs
+            .iter()
+            .copied()
+            .filter(|need| !is_ready(need))
+            .collect();
         let waits = batch.filter(&waits)?;
         self.waiting.add(&waits, &needs, times_of(waits.rows())?)?;
         match ready.n_rows() {
@@ -171,12 +184,16 @@ impl SideInputOperator {
             }
         }
         let tables: Vec<Option<&Table>> = seen.windows.iter().map(|w| self.tables.get(w)).collect();
-        let keys = located(&batch, |rows| Coded::new(&layout.main_keys(rows)?, &layout.key_types()))?;
+        let keys = located(&batch, |rows| {
+            Coded::new(&layout.main_keys(rows)?, &layout.key_types())
+        })?;
         let ends = parts(layout, &seen, &tables, keys.as_ref());
         if ends.len() > 1 {
             let mut start = 0;
             for end in ends {
-                let part: BooleanArray = (0..batch.n_rows()).map(|row| Some((start..end).contains(&row))).collect();
+                let part: BooleanArray = (0..batch.n_rows())
+                    .map(|row| Some((start..end).contains(&row)))
+                    .collect();
                 self.ready.push_back(batch.filter(&part)?);
                 start = end;
             }
@@ -199,11 +216,17 @@ impl SideInputOperator {
         }
         let [main, side] = self.watermarks;
         let reach = &self.layout.reach;
-        self.tables.retain(|window, _| !reach.is_over(*window, main, side));
+        self.tables
+            .retain(|window, _| !reach.is_over(*window, main, side));
         if reach.is_versions() {
             let horizon = reach.horizon(main);
-            let horizon = self.waiting.earliest().map_or(horizon, |time| time.min(horizon));
-            self.tables.values_mut().try_for_each(|table| table.prune(horizon))?;
+            let horizon = self
+                .waiting
+                .earliest()
+                .map_or(horizon, |time| time.min(horizon));
+            self.tables
+                .values_mut()
+                .try_for_each(|table| table.prune(horizon))?;
         }
         Ok(())
     }
@@ -220,7 +243,12 @@ impl Operator for SideInputOperator {
         Ok(())
     }
 
-    fn on_input_watermark(&mut self, port: usize, watermark: Watermark, out: &mut Output) -> Result<()> {
+    fn on_input_watermark(
+        &mut self,
+        port: usize,
+        watermark: Watermark,
+        out: &mut Output,
+    ) -> Result<()> {
         if let Some(of_input) = self.watermarks.get_mut(port) {
             *of_input = watermark.0.max(*of_input);
         }
@@ -240,7 +268,11 @@ impl Operator for SideInputOperator {
     }
 
     fn output_watermark(&self, input: Watermark) -> Watermark {
-        Watermark(self.waiting.earliest().map_or(input.0, |time| time.min(input.0)))
+        Watermark(
+            self.waiting
+                .earliest()
+                .map_or(input.0, |time| time.min(input.0)),
+        )
     }
 
     fn state_bytes(&self) -> u64 {
@@ -280,7 +312,11 @@ impl Operator for SideInputOperator {
         let least = |column: usize| {
             let values = of("watermarks").map(|rows| {
                 let column = rows.columns().get(column)?;
-                column.as_primitive_opt::<Int64Type>()?.values().first().copied()
+                column
+                    .as_primitive_opt::<Int64Type>()?
+                    .values()
+                    .first()
+                    .copied()
             });
             values.flatten().min()
         };
@@ -289,7 +325,11 @@ impl Operator for SideInputOperator {
         let mut once = Once::new(&saved_schema(&self.layout.stored))?;
         for rows in of("side") {
             let (rows, times, windows) = split_saved(&once.new_rows(rows)?)?;
-            let stored = Stored { rows: rows.with_schema(Arc::clone(&self.layout.stored))?, times, windows };
+            let stored = Stored {
+                rows: rows.with_schema(Arc::clone(&self.layout.stored))?,
+                times,
+                windows,
+            };
             self.keep(&stored)?;
         }
         for (of_input, restored) in self.watermarks.iter_mut().zip([main, side]) {

@@ -71,7 +71,9 @@ impl Reach {
         };
         let side = match self.kind {
             Kind::Whole => "the side to the end",
-            Kind::Windows => "windows of the side until the main watermark passes who may ask for them",
+            Kind::Windows => {
+                "windows of the side until the main watermark passes who may ask for them"
+            }
             Kind::Versions => "the latest version of each key, and those after the main watermark",
         };
         format!("{rows}{side}")
@@ -138,7 +140,11 @@ impl Reach {
             });
             let number = match (last, own) {
                 (Some((window, true, number)), Some(own)) if window == own => number,
-                (Some((stretch, false, number)), None) if stretch.start <= time && time < stretch.end => number,
+                (Some((stretch, false, number)), None)
+                    if stretch.start <= time && time < stretch.end =>
+                {
+                    number
+                }
                 _ => {
                     let window = self.seen_at(time, own)?;
                     let number = seen.number(window);
@@ -150,7 +156,8 @@ impl Reach {
                 }
             };
             seen.of_row.push(number);
-            seen.needs.push(seen.windows[number as usize].max_timestamp());
+            seen.needs
+                .push(seen.windows[number as usize].max_timestamp());
         }
         Ok(seen)
     }
@@ -159,7 +166,10 @@ impl Reach {
     fn seen_at(&self, time: i64, own: Option<Window>) -> Result<Window> {
         let mut windows = Vec::new();
         if is_global(&self.main) {
-            windows.push(Window { start: time, end: time.saturating_add(1) });
+            windows.push(Window {
+                start: time,
+                end: time.saturating_add(1),
+            });
         } else {
             self.main.window_fn.assign(time, &mut windows);
         }
@@ -170,7 +180,9 @@ impl Reach {
             (None, _) => return Err(several(&windows)),
         };
         let found = self.side.window_fn.side_input_window(window);
-        found.ok_or_else(|| Error::bug("a window of a side input was looked for where there is none"))
+        found.ok_or_else(|| {
+            Error::bug("a window of a side input was looked for where there is none")
+        })
     }
 
     /// The stretch of time around `time` whose rows all see the same.
@@ -192,8 +204,8 @@ impl Reach {
         let mut windows = Vec::new();
         let mut stretch: Option<Window> = None;
         for (row, (i, &time)) in (0u32..).zip(event_times(rows)?.iter().enumerate()) {
-            let is_same = of_results.is_none()
-                && stretch.is_some_and(|s| s.start <= time && time < s.end);
+            let is_same =
+                of_results.is_none() && stretch.is_some_and(|s| s.start <= time && time < s.end);
             if !is_same {
                 windows.clear();
                 self.side.window_fn.assign(time, &mut windows);
@@ -218,7 +230,9 @@ impl Reach {
 
     /// True if a row of the side in this window comes too late, with the side's watermark there.
     pub(super) fn is_late(&self, window: Window, side: i64) -> bool {
-        let closes = window.max_timestamp().saturating_add(self.side.allowed_lateness_ms);
+        let closes = window
+            .max_timestamp()
+            .saturating_add(self.side.allowed_lateness_ms);
         self.kind == Kind::Windows && closes < side
     }
 

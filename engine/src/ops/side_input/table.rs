@@ -92,7 +92,9 @@ impl Table {
                 continue;
             };
             let at = self.by_key[number].partition_point(|e| e.time <= time);
-            let before = at.checked_sub(1).map(|last| (last, self.by_key[number][last]));
+            let before = at
+                .checked_sub(1)
+                .map(|last| (last, self.by_key[number][last]));
             match before {
                 Some((last, same)) if same.time == time => {
                     if self.compare(same.row, row)? == Ordering::Less {
@@ -161,7 +163,9 @@ impl Table {
             Some(keys) => self.numbers.find(keys, row),
             None => Some(0),
         };
-        number.and_then(|n| self.by_key.get(n)).map_or(&[], Vec::as_slice)
+        number
+            .and_then(|n| self.by_key.get(n))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// The version of a main row's key that is valid at its time.
@@ -188,7 +192,9 @@ impl Table {
         };
         for entries in &mut self.by_key {
             entries.sort_unstable_by(|a, b| {
-                a.time.cmp(&b.time).then_with(|| bytes(a.row).cmp(&bytes(b.row)))
+                a.time
+                    .cmp(&b.time)
+                    .then_with(|| bytes(a.row).cmp(&bytes(b.row)))
             });
         }
         self.is_sorted = true;
@@ -247,7 +253,9 @@ impl Table {
 }
 
 fn place(starts: &[u32], row: u32) -> (usize, usize) {
-    let chunk = starts.partition_point(|start| *start <= row).saturating_sub(1);
+    let chunk = starts
+        .partition_point(|start| *start <= row)
+        .saturating_sub(1);
     let start = starts.get(chunk).copied().unwrap_or_default();
     (chunk, (row - start) as usize)
 }

@@ -34,7 +34,12 @@ impl Waiting {
     /// Adds rows with what each needs, and with their event times if they have any.
     ///
     /// They give their credit back: the side may come from the same source, which waits for it.
-    pub(super) fn add(&mut self, batch: &Batch, needs: &[i64], times: Option<&[i64]>) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        batch: &Batch,
+        needs: &[i64],
+        times: Option<&[i64]>,
+    ) -> Result<()> {
         if needs.is_empty() {
             return Ok(());
         }
@@ -43,10 +48,14 @@ impl Waiting {
         let mut earliest = Vec::new();
         if let Some(times) = times {
             let mut least = i64::MAX;
-            earliest = order.iter().rev().map(|&row| {
-                least = least.min(times[row as usize]);
-                least
-            }).collect();
+            earliest = order
+                .iter()
+                .rev()
+                .map(|&row| {
+                    least = least.min(times[row as usize]);
+                    least
+                })
+                .collect();
             earliest.reverse();
         }
         let needs = order.iter().map(|&row| needs[row as usize]).collect();
@@ -55,7 +64,15 @@ impl Waiting {
         let batch = batch.derive(rows).with_permit(None);
         let number = self.n_lots;
         self.n_lots += 1;
-        self.put(number, Lot { batch, needs, earliest, n_left: 0 });
+        self.put(
+            number,
+            Lot {
+                batch,
+                needs,
+                earliest,
+                n_left: 0,
+            },
+        );
         Ok(())
     }
 
@@ -94,7 +111,10 @@ impl Waiting {
     }
 
     pub(super) fn n_bytes(&self) -> u64 {
-        let needs = self.lots.values().map(|lot| lot.needs.capacity() + lot.earliest.capacity());
+        let needs = self
+            .lots
+            .values()
+            .map(|lot| lot.needs.capacity() + lot.earliest.capacity());
         (self.n_bytes + needs.sum::<usize>() * size_of::<i64>()) as u64
     }
 

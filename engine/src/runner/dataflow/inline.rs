@@ -72,7 +72,9 @@ pub(super) fn build_inline<'s>(
             });
             let now = LogicalTime::of_frontiers(frontiers);
             let now_of = |port: usize| {
-                let time = frontiers.get(port..=port).and_then(LogicalTime::of_frontiers);
+                let time = frontiers
+                    .get(port..=port)
+                    .and_then(LogicalTime::of_frontiers);
                 time.map_or(Watermark::END, |time| Watermark(time.watermark))
             };
             let moved = |seen_of: &[Watermark]| match seen_of {
