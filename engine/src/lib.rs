@@ -53,6 +53,7 @@ pub use pipeline::{Collection, Pipeline};
 pub use plan::{Learned, Lowered, Place, Plan, Size};
 pub use report::{
     Machine, NodeInput, NodeReport, PhaseReport, PublishedFile, Role, RunReport, Series, TimeLine,
+    WatermarkReport,
 };
 pub use runner::{CancelToken, Clock, Progress, RunOptions};
 pub use running::Running;

@@ -78,6 +78,11 @@ pub struct Properties {
     pub makes_watermarks: bool,
     /// It gives nothing before its input ends, and so is refused where the input never does.
     pub waits_for_end: bool,
+    /// It takes all rows together, whatever windows they are in, and so is refused behind
+    /// [`Collection::window`](crate::Collection::window).
+    pub ignores_windows: bool,
+    /// Its inputs must be divided by event time in the same way.
+    pub same_windows: bool,
     /// How many inputs it takes; `None` for any number of at least one.
     pub n_inputs: Option<usize>,
     /// The names of its output ports.
@@ -98,6 +103,8 @@ impl Default for Properties {
             other_distributions: Vec::new(),
             makes_watermarks: false,
             waits_for_end: false,
+            ignores_windows: false,
+            same_windows: false,
             n_inputs: Some(1),
             ports: vec!["out".into()],
         }
@@ -231,6 +238,14 @@ pub trait Transform: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// What it keeps between batches and what releases that, as `explain()` says after "keeps"; by default
+    /// what follows from the windows of its input.
+    ///
+    /// Only asked of a transform that is [`Properties::stateful`].
+    fn keeps(&self) -> Option<String> {
+        None
+    }
+
     /// What is true of all input rows that matter, where only the output rows matter for which
     /// `wanted` is true (`None`: all do).
     ///
@@ -291,6 +306,20 @@ pub trait Operator: Send {
     /// # Errors
     /// Ends the run. A row that is wrong goes to [`Output::reject`] instead, which applies the user's policy.
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()>;
+
+    /// Called when event time has passed `watermark` on input `port` alone, before [`Operator::on_watermark`]
+    /// says so of all inputs; only where a transform has several.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn on_input_watermark(
+        &mut self,
+        _port: usize,
+        _watermark: Watermark,
+        _out: &mut Output,
+    ) -> Result<()> {
+        Ok(())
+    }
 
     /// Called when event time has passed `watermark` on all inputs, at last with [`Watermark::END`].
     ///

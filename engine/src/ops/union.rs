@@ -70,6 +70,7 @@ impl Transform for Union {
     fn properties(&self) -> Properties {
         Properties {
             n_inputs: None,
+            same_windows: true,
             immediate: true,
             keeps_positions: true,
             ..Properties::default()

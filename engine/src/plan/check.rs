@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
+use super::streaming;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
 use crate::output::{OnBadRow, dead_letter_schema};
@@ -128,6 +129,7 @@ fn check_node(
                 .with_hint("Leave `row_wise` of its properties set, or `blocking` unset."),
         );
     }
+    streaming::check(graph, node, &properties)?;
     match &node.stage {
         Stage::Source(source) => named_once(source.schema()?).map(Some),
         Stage::Transform(transform) if inputs.is_empty() => {
@@ -136,11 +138,11 @@ fn check_node(
         }
         Stage::Transform(transform) => named_once(transform.output_schema(&inputs)?).map(Some),
         Stage::Analysis(analysis) => {
-            check_bounded(graph, node)?;
+            streaming::check_bounded(graph, node)?;
             analysis.check(&inputs[0]).map(|()| None)
         }
         Stage::Trainer(trainer) => {
-            check_bounded(graph, node)?;
+            streaming::check_bounded(graph, node)?;
             trainer.check(&inputs[0]).map(|()| None)
         }
         Stage::Sink(sink) => sink.accepts(&inputs[0]).map(|()| None),
@@ -184,20 +186,4 @@ fn named_once(schema: SchemaRef) -> Result<SchemaRef> {
         );
     }
     Ok(schema)
-}
-
-/// What learns from all rows never ends on a source that never ends.
-pub(super) fn check_bounded(graph: &Graph, node: &Node) -> Result<()> {
-    let mut open: Vec<NodeIndex> = node.inputs.iter().map(|e| e.from).collect();
-    while let Some(index) = open.pop() {
-        let from = &graph.nodes[index];
-        if let Stage::Source(source) = &from.stage
-            && !source.properties().bounded
-        {
-            return Err(Error::pipeline(format!("{:?} learns from all rows, but source {:?} never ends", &*node.id, &*from.id))
-                .with_hint("Learn from a bounded collection, and bring the artifact in with `Pipeline::provide`."));
-        }
-        open.extend(from.inputs.iter().map(|e| e.from));
-    }
-    Ok(())
 }

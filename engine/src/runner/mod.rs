@@ -9,6 +9,7 @@ pub(crate) mod credit;
 mod dataflow;
 mod driver;
 mod ends;
+mod event_time_standing;
 mod exchange;
 mod failure;
 mod feed;

@@ -67,6 +67,7 @@ impl Transform for FinalAggregate {
         let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
         Properties {
             stateful: true,
+            waits_for_end: true,
             distribution: if keys.is_empty() {
                 Distribution::One
             } else {

@@ -30,7 +30,7 @@ use crate::pipeline::Collection;
 use crate::plan::{Learned, Lowered, Place, Size};
 use crate::transform::{Description, Operator, Properties, Transform};
 
-pub(super) use keys::{can_hash, one_zero};
+pub(super) use keys::{KeyBytes, Keys, can_hash, common_type, is_long, one_zero};
 
 use build::JoinBuild;
 use layout::Layout;
@@ -185,10 +185,38 @@ impl Join {
         self
     }
 
+    /// Checks that what is held ends, and that no row waits for the end of a side that never does.
+    fn check_end(&self, place: &Place<'_>, held: Side) -> Result<()> {
+        let never_ends = |side: Side| !place.is_bounded(side.input());
+        if never_ends(held) {
+            let side = held.name();
+            let error = Error::pipeline(format!(
+                "a join holds its {side} side whole, and that never ends"
+            ));
+            return Err(match never_ends(held.other()) {
+                true => error.with_hint("Join rows whose times are near to each other, so that what is held can be released."),
+                false => error.with_hint("Hold the other side with `Join::build_side`."),
+            });
+        }
+        if never_ends(held.other()) && JoinBuild::marks(self.kind, held) {
+            let (kind, held, read) = (self.kind.name(), held.name(), held.other().name());
+            return Err(Error::pipeline(format!(
+                "a {kind} join knows which {held} rows match none when its {read} side has ended, which it never does"
+            ))
+            .with_hint("Leave such rows out, or join rows whose times are near to each other."));
+        }
+        Ok(())
+    }
+
     /// The side to hold, and why.
     fn choose(&self, place: &Place<'_>) -> (Side, String) {
         if let Some(side) = self.build_side {
             return (side, "as asked".into());
+        }
+        for side in [Side::Left, Side::Right] {
+            if !place.is_bounded(side.other().input()) {
+                return (side, "the other never ends".into());
+            }
         }
         let (left, right) = (place.size(0), place.size(1));
         let smaller = |a: fn(&Size) -> Option<u64>, unit: &str| {
@@ -271,6 +299,7 @@ impl Transform for Join {
         Properties {
             n_inputs: Some(2),
             stateful: true,
+            ignores_windows: true,
             ..Properties::default()
         }
     }
@@ -302,6 +331,7 @@ impl Transform for Join {
         };
         let layout = Arc::new(Layout::new(self, left, right, place.wanted())?);
         let (side, because) = self.choose(place);
+        self.check_end(place, side)?;
         let table = ArtifactRef::new(format!("{}/build", place.id()));
         Ok(Some(Lowered {
             learns: vec![Learned {
