@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::artifact::{ArtifactId, Artifacts};
 use crate::batch::{Batch, SplitKey};
 use crate::error::Result;
+use crate::incremental::Incremental;
 use crate::output::Output;
 use crate::plan::{Lowered, Place};
 use crate::state::StatePart;
@@ -50,6 +51,18 @@ pub enum Distribution {
     Broadcast,
 }
 
+/// What a transform makes of a changelog, whose rows are [changes](crate::changelog).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnChangelog {
+    /// It is refused: a row that is taken back would count as a row.
+    #[default]
+    Refuse,
+    /// Each change is treated as its row would be, and leaves as a change.
+    Carry,
+    /// It knows what changes are.
+    Understand,
+}
+
 /// What the planner wants to know of a transform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Properties {
@@ -78,6 +91,8 @@ pub struct Properties {
     pub makes_watermarks: bool,
     /// It gives nothing before its input ends, and so is refused where the input never does.
     pub waits_for_end: bool,
+    /// What it makes of a changelog.
+    pub on_changelog: OnChangelog,
     /// How many inputs it takes; `None` for any number of at least one.
     pub n_inputs: Option<usize>,
     /// The names of its output ports.
@@ -98,6 +113,7 @@ impl Default for Properties {
             other_distributions: Vec::new(),
             makes_watermarks: false,
             waits_for_end: false,
+            on_changelog: OnChangelog::Refuse,
             n_inputs: Some(1),
             ports: vec!["out".into()],
         }
@@ -110,6 +126,7 @@ impl Properties {
         Self {
             row_wise: true,
             immediate: true,
+            on_changelog: OnChangelog::Carry,
             ..Self::default()
         }
     }
@@ -139,6 +156,13 @@ impl Properties {
     #[must_use]
     pub fn concurrency(mut self, n_batches: usize) -> Self {
         self.concurrency = n_batches.max(1);
+        self
+    }
+
+    /// Sets what it makes of a changelog.
+    #[must_use]
+    pub fn on_changelog(mut self, on_changelog: OnChangelog) -> Self {
+        self.on_changelog = on_changelog;
         self
     }
 
@@ -229,6 +253,12 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// As [`Transform::output_schema`].
     fn lower(&self, _place: &Place<'_>) -> Result<Option<Lowered>> {
         Ok(None)
+    }
+
+    /// The relation that it keeps up to date, where the runner builds a dataflow of several operators in its
+    /// place, as for [`incremental`](crate::incremental); `None`, the default, for all others.
+    fn incremental(&self) -> Option<&Incremental> {
+        None
     }
 
     /// What is true of all input rows that matter, where only the output rows matter for which

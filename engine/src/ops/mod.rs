@@ -1,5 +1,8 @@
 //! Transforms that every pipeline needs, each in a file of its own.
 
+mod as_changelog;
+mod changes;
+mod consolidate;
 mod count;
 mod describe;
 mod distinct;
@@ -12,25 +15,34 @@ mod partition;
 #[cfg(test)]
 pub(crate) mod relational_tests;
 mod row_key;
+mod rows_by_time;
 mod sample;
 mod select;
 mod split_by_hash;
 mod top_k;
 mod union;
+mod upserts;
 mod with_column;
 
+pub use as_changelog::AsChangelog;
+pub use changes::Changes;
+pub use consolidate::Consolidate;
 pub use describe::{ColumnSummary, Describe, Summary};
 pub use distinct::Distinct;
 pub use filter::Filter;
+pub(crate) use group_by::{Aggregation, End, Retraction};
 pub use group_by::{FinalAggregate, GroupedRows, PartialAggregate};
+pub(crate) use join::{JoinColumn, join_columns};
 pub use join::{Join, JoinKind, Side};
 pub use map_batches::MapBatches;
 pub use map_rows::MapRows;
 pub(crate) use map_rows::rows_from;
+pub(crate) use row_key::check_key;
 pub use partition::Partition;
 pub use sample::{Sample, SampleByKey};
 pub use select::Select;
 pub use split_by_hash::{SplitByHash, farm_fingerprint};
 pub use top_k::TopK;
 pub use union::Union;
+pub use upserts::Upserts;
 pub use with_column::WithColumn;

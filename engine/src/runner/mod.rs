@@ -11,6 +11,7 @@ mod ends;
 mod exchange;
 mod failure;
 mod feed;
+mod incremental;
 mod machine;
 mod memory;
 pub(crate) mod metrics;

@@ -32,6 +32,7 @@ use super::ends::EndWriter;
 use super::exchange::Dealing;
 use super::failure::{Failure, guard};
 use super::feed::{Feed, FeedReader};
+use super::incremental::{RelationPart, build_relation};
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
 use super::time::LogicalTime;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
 pub(crate) enum Part {
     Feed(FeedPart),
     Chain(ChainPart),
+    Relation(RelationPart),
     End(EndPart),
 }
 
@@ -103,6 +105,7 @@ pub(crate) fn build(scope: Scope<'_, LogicalTime>, parts: Vec<Part>, shared: &Sh
                 pooled::build_pooled(scope, part, shared, &mut streams);
             }
             Part::Chain(part) => inline::build_inline(scope, part, shared, &mut streams),
+            Part::Relation(part) => build_relation(scope, part, shared, &mut streams),
             Part::End(part) => end::build_end(scope, part, shared, &streams),
         }
     }
