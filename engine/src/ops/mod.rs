@@ -3,6 +3,7 @@
 mod as_changelog;
 mod changes;
 mod consolidate;
+mod assign_timestamps;
 mod count;
 mod describe;
 mod distinct;
@@ -27,6 +28,7 @@ mod with_column;
 pub use as_changelog::AsChangelog;
 pub use changes::Changes;
 pub use consolidate::Consolidate;
+pub use assign_timestamps::{AssignTimestamps, Watermarks};
 pub use describe::{ColumnSummary, Describe, Summary};
 pub use distinct::Distinct;
 pub use filter::Filter;

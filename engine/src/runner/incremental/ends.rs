@@ -48,7 +48,7 @@ pub(super) fn to_updates<'s>(
             move |input, output| {
                 input.for_each(|capability, rows| {
                     let Some(batch) = rows.0.take() else { return };
-                    if context.failure.has_failed() {
+                    if context.failure.has_failed() || batch.event().is_some() {
                         return;
                     }
                     let sent = capability.stamp().elements()[0];
