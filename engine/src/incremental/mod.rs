@@ -166,7 +166,8 @@ impl Relation {
     /// These rows and those of the others, each as often as it is in all of them together.
     #[must_use]
     pub fn union<'a>(&self, others: impl IntoIterator<Item = &'a Relation>) -> Relation {
-        let all = std::iter::once(self).chain(others).cloned();
+        let others = others.into_iter().cloned();
+        let all = std::iter::once(self.clone()).chain(others);
         Self::new(What::Union(all.collect()))
     }
 

@@ -25,13 +25,13 @@ fn refused(make: impl FnOnce(&Relation) -> Relation) -> String {
 fn columns_are_checked_in_each_step() {
     expect![[r#"
         column "c" is not there
-          in transform "made" of pipeline "test"
+          in transform "made"
           The columns are "a", "b".
           It is in step 1 of the relation, select."#]]
     .assert_eq(&refused(|rows| rows.select([col("c")])));
     expect![[r#"
         key `a` is Int64, key `b` is Utf8
-          in transform "made" of pipeline "test"
+          in transform "made"
           It is in step 2 of the relation, join.
           Hint: Bring both to one type with `cast`."#]]
     .assert_eq(&refused(|rows| {
@@ -40,13 +40,13 @@ fn columns_are_checked_in_each_step() {
     }));
     expect![[r#"
         `array_agg(a)` cannot take rows of a changelog back
-          in transform "made" of pipeline "test"
+          in transform "made"
           It is in step 1 of the relation, group_by.
           Hint: Count, sum, avg, min, max and count_distinct can; for others aggregate before the rows become changes."#]]
     .assert_eq(&refused(|rows| rows.group_by([col("b")]).agg([array_agg(col("a"))])));
     expect![[r#"
         part 1 of a union has other columns
-          in transform "made" of pipeline "test"
+          in transform "made"
           Expected: Field { "a": nullable Int64 }.
           Found: Field { "b": nullable Utf8 }.
           It is in step 3 of the relation, union.
@@ -58,7 +58,7 @@ fn columns_are_checked_in_each_step() {
 fn loops_keep_their_columns_and_what_is_in_them() {
     expect![[r#"
         what an iteration makes has other columns
-          in transform "made" of pipeline "test"
+          in transform "made"
           Expected: Field { "a": nullable Int64 }, Field { "b": nullable Utf8 }.
           Found: Field { "b": nullable Utf8 }, Field { "a": nullable Int64 }.
           It is in step 3 of the relation, iterate.
@@ -68,7 +68,7 @@ fn loops_keep_their_columns_and_what_is_in_them() {
     }));
     expect![[r#"
         what goes round in an iteration is used outside of it
-          in transform "made" of pipeline "test"
+          in transform "made"
           Hint: Use what `iterate` returns."#]]
     .assert_eq(&refused(|rows| {
         let mut leaked = None;
@@ -77,7 +77,7 @@ fn loops_keep_their_columns_and_what_is_in_them() {
     }));
     expect![[r#"
         an iteration stands inside of another
-          in transform "made" of pipeline "test"
+          in transform "made"
           Hint: Bring both to one `iterate`, or let one follow the other."#]]
     .assert_eq(&refused(|rows| rows.iterate(|round| round.iterate(Relation::distinct))));
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, PrimitiveArray, UInt64Array,
 };
-use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::{
     DataType, Field, Int64Type, Schema, SchemaRef, TimestampMillisecondType, UInt64Type,
 };
@@ -31,7 +31,7 @@ use crate::batch::{BATCH_ROWS, Batch};
 use crate::changelog::{diff_field, has_time, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::{DIFF, EVENT_TIME, event_times};
-use crate::expression::{Expression, check_column, col};
+use crate::expression::{Expression, check_column, col, null_as_false};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::state::StatePart;
@@ -236,7 +236,7 @@ impl Plan {
             None => BooleanArray::from(vec![false; n_rows]),
             Some(deletes) => {
                 let mask = located(batch, |rows| deletes.evaluate_mask(rows))?;
-                prep_null_mask_filter(&mask)
+                null_as_false(&mask)
             }
         }));
         Ok(RecordBatch::try_new(Arc::clone(&self.waiting), columns)?)

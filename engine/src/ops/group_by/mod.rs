@@ -122,7 +122,7 @@ pub(super) struct Grouping {
 
 /// The plan for the rows that come.
 #[derive(Clone, Debug)]
-pub(super) enum Plans {
+enum Plans {
     /// Rows that stay: each group leaves once, at the end.
     Rows(Arc<Planned>),
     /// Changes: each group leaves whenever it changes, as changes.

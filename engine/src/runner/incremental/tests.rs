@@ -90,7 +90,7 @@ fn a_failure_inside_is_an_error_of_the_node() {
     let error = pipeline.run(&RunOptions::new().workers(2)).unwrap_err();
     expect![[r#"
         a sum does not fit Int64
-          in transform "sums" of pipeline "test"
+          in transform "sums"
           Hint: Cast the values to Float64 before they are summed."#]]
     .assert_eq(&error.to_string());
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use arrow::array::ArrayRef;
-use arrow::compute::{not, nullif, prep_null_mask_filter};
+use arrow::compute::{not, nullif};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
@@ -13,6 +13,7 @@ use super::plan::{ChangingPlan, as_type};
 use crate::batch::Batch;
 use crate::changelog::diff_field;
 use crate::error::{Error, Result};
+use crate::expression::null_as_false;
 use crate::ops::group_by::Grouping;
 
 /// Keys and aggregates over rows that may be taken back.
@@ -83,7 +84,7 @@ impl Aggregation {
             let value = as_type(&arguments[0], data_type)?;
             values.push(match filter {
                 None => value,
-                Some(filter) => nullif(&value, &not(&prep_null_mask_filter(&filter))?)?,
+                Some(filter) => nullif(&value, &not(&null_as_false(&filter))?)?,
             });
         }
         Ok((keys, values))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use hashbrown::HashMap;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
@@ -17,7 +17,7 @@ const ENTRY_BYTES: usize = 32;
 /// The number of different values of each group: how often each is there is kept.
 pub(super) struct DistinctCount {
     converter: RowConverter,
-    values: Vec<AHashMap<Box<[u8]>, i64>>,
+    values: Vec<HashMap<Box<[u8]>, i64>>,
     n_bytes: usize,
 }
 
@@ -53,7 +53,7 @@ impl DistinctCount {
 
 impl Retractable for DistinctCount {
     fn grow(&mut self, n_groups: usize) {
-        self.values.resize_with(n_groups, AHashMap::new);
+        self.values.resize_with(n_groups, HashMap::new);
     }
 
     fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
@@ -105,6 +105,6 @@ impl Retractable for DistinctCount {
     }
 
     fn n_bytes(&self) -> usize {
-        self.n_bytes + self.values.capacity() * size_of::<AHashMap<Box<[u8]>, i64>>()
+        self.n_bytes + self.values.capacity() * size_of::<HashMap<Box<[u8]>, i64>>()
     }
 }

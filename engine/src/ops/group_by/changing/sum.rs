@@ -184,8 +184,12 @@ impl Sum {
         } else {
             self.n_negative += weight;
         }
+    }
+
+    /// Forgets what rounding has left where no value is there. Not before all changes of an instant are in:
+    /// what is taken back may come before what it was.
+    fn settle(&mut self) {
         if self.n == 0 {
-            // Nothing is there, so nothing is left of the rounding either.
             (self.sum, self.lost) = (0.0, 0.0);
         }
     }
@@ -241,6 +245,7 @@ impl FloatSum {
                     sum.add(values[row], weight);
                 }
             }
+            sum.settle();
             pairs.after.push(result(sum));
         }
         (

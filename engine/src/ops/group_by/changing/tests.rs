@@ -84,7 +84,7 @@ fn what_cannot_be_taken_back_is_refused_by_name() {
     let refused = run(rows, &["k"], vec![array_agg(col("n")), max(col("event_time"))]);
     expect![[r#"
         `max(event_time)` reads column "event_time" of a changelog
-          in transform "group_by/partial" of pipeline "test"
+          in transform "group_by/partial"
           It is another when the same row is taken back, which would then be a row that was never added.
           Hint: Copy it to another name before the rows become changes, or take `changes()` first, where "diff" is a column like any other."#]]
     .assert_eq(&refused);
@@ -92,10 +92,10 @@ fn what_cannot_be_taken_back_is_refused_by_name() {
     expect![[r#"
         2 errors
         1. column "diff" of a changelog cannot be replaced
-             in transform "group_by/partial" of pipeline "test"
+             in transform "group_by/partial"
              Hint: Give the key or the aggregate another name with `.alias("…")`.
         2. `array_agg(n)` cannot take rows of a changelog back
-             in transform "group_by/partial" of pipeline "test"
+             in transform "group_by/partial"
              Hint: Count, sum, avg, min, max and count_distinct can; for others aggregate before the rows become changes."#]]
     .assert_eq(&refused);
 }
@@ -105,7 +105,7 @@ fn a_row_that_was_never_added_cannot_be_taken_back() {
     let rows = "k: a, b; n: 1, 1; event_time: 1, 2; diff: 1, -1";
     expect![[r#"
         a changelog takes back a row that it never added
-          in transform "group_by" of pipeline "test"
+          in transform "group_by"
           The group is k = b.
           Hint: Each row with `diff` -1 must be equal to one with 1 that took effect no later."#]]
     .assert_eq(&run(rows, &["k"], vec![sum(col("n"))]));
