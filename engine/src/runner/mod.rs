@@ -29,6 +29,7 @@ mod watermark_board;
 
 pub use cancel::CancelToken;
 pub use clock::Clock;
+pub(crate) use container::{decode, encode};
 pub(crate) use driver::run;
 pub(crate) use exchange::key_groups;
 pub(crate) use failure::guard;
