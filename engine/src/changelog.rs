@@ -13,6 +13,9 @@
 //! changes of each instant once all that belong to it have come. So every instant is consistent, however
 //! fast each worker is.
 //!
+//! A change that comes late, behind the watermark under which it was sent, takes effect at that watermark: for
+//! all nodes at the same instant, so that rows that belong together stay together.
+//!
 //! Rows without an event time change the collection whenever they come.
 
 use arrow::array::AsArray;

@@ -186,7 +186,10 @@ impl Operator for ConsolidateOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, _out: &mut Output) -> Result<()> {
         let rows = batch.rows();
         match has_time(&rows.schema()) {
-            true => self.waiting.add(rows.clone(), self.watermark)?,
+            true => {
+                let now = self.watermark.max(batch.watermark().0);
+                self.waiting.add(rows.clone(), now)?;
+            }
             false => self.timeless.push(rows.clone()),
         }
         Ok(())

@@ -15,6 +15,7 @@ mod map_rows;
 mod partition;
 #[cfg(test)]
 pub(crate) mod relational_tests;
+mod rounds;
 mod row_key;
 mod rows_by_time;
 mod sample;
@@ -41,6 +42,7 @@ pub use map_rows::MapRows;
 pub(crate) use map_rows::{fields_of, rows_from, to_rows};
 pub use partition::Partition;
 pub(crate) use row_key::check_key;
+pub use rounds::Rounds;
 pub use sample::{Sample, SampleByKey};
 pub use select::Select;
 pub use split_by_hash::{SplitByHash, farm_fingerprint};

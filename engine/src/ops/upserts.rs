@@ -270,7 +270,8 @@ impl UpsertsOperator {
 
     /// The rows that are not too late; the others leave as late.
     fn in_time(&self, plan: &Plan, batch: &Batch, out: &mut Output) -> Result<Batch> {
-        let end = self.watermark.saturating_sub(self.spec.lateness_ms());
+        let now = self.watermark.max(batch.watermark().0);
+        let end = now.saturating_sub(self.spec.lateness_ms());
         let times = event_times(batch.rows())?;
         if times.iter().all(|t| *t >= end) {
             return Ok(batch.clone());
@@ -392,7 +393,8 @@ impl Operator for UpsertsOperator {
         if plan.has_time {
             let batch = self.in_time(plan, &batch, out)?;
             let rows = plan.prepare(&batch)?;
-            return self.waiting.add(rows, self.watermark);
+            let now = self.watermark.max(batch.watermark().0);
+            return self.waiting.add(rows, now);
         }
         let rows = plan.prepare(&batch)?;
         if let Some((plan, current)) = &mut self.open {

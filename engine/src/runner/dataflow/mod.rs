@@ -214,7 +214,8 @@ fn for_each_batch(
     for (port, input) in inputs.iter_mut().enumerate() {
         input.for_each(|capability, rows| {
             if let Some(batch) = rows.0.take() {
-                take(port, capability, batch);
+                let sent = LogicalTime::of_stamp(capability.stamp().elements());
+                take(port, capability, batch.under(Watermark(sent.watermark)));
             }
         });
     }

@@ -51,7 +51,7 @@ pub(super) fn to_updates<'s>(
                     if context.failure.has_failed() || batch.event().is_some() {
                         return;
                     }
-                    let sent = capability.stamp().elements()[0];
+                    let sent = LogicalTime::of_stamp(capability.stamp().elements());
                     let turn = guard(&context.id, || {
                         context.metrics.took_in(&batch);
                         let codec = codec.as_ref().map_err(Clone::clone)?;

@@ -253,7 +253,10 @@ fn changes(
 impl Operator for ChangingOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         match self.plan.has_time {
-            true => self.waiting.add(batch.rows().clone(), self.watermark),
+            true => {
+                let now = self.watermark.max(batch.watermark().0);
+                self.waiting.add(batch.rows().clone(), now)
+            }
             false => self.take_in(batch.rows(), out),
         }
     }

@@ -232,3 +232,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_comes_late_takes_effect_at_the_watermark_under_which_it_was_sent() {
+    let early = changelog("k: 1; n: 5; event_time: 9; diff: 1");
+    // One row that becomes two changes of different groups.
+    let late = changelog("k: 2; n: 7; event_time: 3; diff: 1");
+    let pipeline = Pipeline::new("test");
+    let rows = pipeline.read("rows", scripted_with(early.schema()));
+    let back = rows.select([(col("k") + lit(1)).alias("k"), (lit(0) - col("n")).alias("n")]);
+    let sums = rows.union(&[back]).group_by([col("k")]).agg([sum(col("n")).alias("n")]);
+    let (sink, _) = collect();
+    let total = sums.agg([sum(col("n")).alias("total"), count(lit(1)).alias("n_groups")]);
+    total.named("total").write(sink);
+    let script = Script::new()
+        .batch("rows", 0, early)
+        .watermark("rows", 10)
+        .batch("rows", 1, late)
+        .watermark("rows", 20)
+        .end("rows");
+    for seed in 0..20 {
+        let made = simulate(&pipeline, &script, 3, seed).unwrap().rows("total");
+        assert_eq!(times_of(&made), [9, 10]);
+        assert_eq!(contents_at(&made, Some(9)), "total=0 n_groups=2");
+        assert_eq!(contents_at(&made, Some(10)), "total=0 n_groups=3");
+    }
+}
