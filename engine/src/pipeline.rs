@@ -185,6 +185,12 @@ impl Collection {
         }
     }
 
+    /// True if it is the same place in the same graph.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pipeline.graph, &other.pipeline.graph)
+            && (self.node, self.port) == (other.node, other.port)
+    }
+
     /// The pipeline it belongs to.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline

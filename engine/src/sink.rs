@@ -42,6 +42,12 @@ pub trait Sink: Send + Sync + fmt::Debug {
         false
     }
 
+    /// True if it takes a changelog as it is, with the column `diff`; one that does not take rows back is
+    /// refused such rows while planning. False by default.
+    fn takes_changes(&self) -> bool {
+        false
+    }
+
     /// Starts one publication, before the first row is read.
     ///
     /// # Errors

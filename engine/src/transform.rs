@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::artifact::{ArtifactId, Artifacts};
 use crate::batch::{Batch, SplitKey};
 use crate::error::Result;
+use crate::incremental::Incremental;
 use crate::output::Output;
 use crate::plan::{Lowered, Place};
 use crate::state::StatePart;
@@ -50,6 +51,18 @@ pub enum Distribution {
     Broadcast,
 }
 
+/// What a transform makes of a changelog, whose rows are [changes](crate::changelog).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnChangelog {
+    /// It is refused: a row that is taken back would count as a row.
+    #[default]
+    Refuse,
+    /// Each change is treated as its row would be, and leaves as a change.
+    Carry,
+    /// It knows what changes are.
+    Understand,
+}
+
 /// What the planner wants to know of a transform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Properties {
@@ -83,6 +96,8 @@ pub struct Properties {
     pub ignores_windows: bool,
     /// Its inputs must be divided by event time in the same way.
     pub same_windows: bool,
+    /// What it makes of a changelog.
+    pub on_changelog: OnChangelog,
     /// How many inputs it takes; `None` for any number of at least one.
     pub n_inputs: Option<usize>,
     /// The names of its output ports.
@@ -105,6 +120,7 @@ impl Default for Properties {
             waits_for_end: false,
             ignores_windows: false,
             same_windows: false,
+            on_changelog: OnChangelog::Refuse,
             n_inputs: Some(1),
             ports: vec!["out".into()],
         }
@@ -117,6 +133,7 @@ impl Properties {
         Self {
             row_wise: true,
             immediate: true,
+            on_changelog: OnChangelog::Carry,
             ..Self::default()
         }
     }
@@ -146,6 +163,13 @@ impl Properties {
     #[must_use]
     pub fn concurrency(mut self, n_batches: usize) -> Self {
         self.concurrency = n_batches.max(1);
+        self
+    }
+
+    /// Sets what it makes of a changelog.
+    #[must_use]
+    pub fn on_changelog(mut self, on_changelog: OnChangelog) -> Self {
+        self.on_changelog = on_changelog;
         self
     }
 
@@ -243,6 +267,12 @@ pub trait Transform: Send + Sync + fmt::Debug {
     ///
     /// Only asked of a transform that is [`Properties::stateful`].
     fn keeps(&self) -> Option<String> {
+        None
+    }
+
+    /// The relation that it keeps up to date, where the runner builds a dataflow of several operators in its
+    /// place, as for [`incremental`](crate::incremental); `None`, the default, for all others.
+    fn incremental(&self) -> Option<&Incremental> {
         None
     }
 

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use arrow::datatypes::SchemaRef;
 
 use super::streaming;
+use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
+use crate::event_time::DIFF;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
 use crate::output::{OnBadRow, dead_letter_schema};
 use crate::runner::guard;
-use crate::transform::Distribution;
+use crate::transform::{Distribution, OnChangelog};
 
 /// The output schema of each node.
 pub(super) fn check(graph: &Graph) -> Result<Vec<Option<SchemaRef>>> {
@@ -130,13 +132,26 @@ fn check_node(
         );
     }
     streaming::check(graph, node, &properties)?;
+    check_takes_changes(node, &inputs)?;
     match &node.stage {
         Stage::Source(source) => named_once(source.schema()?).map(Some),
         Stage::Transform(transform) if inputs.is_empty() => {
             let kind = transform.describe().kind;
             Err(Error::pipeline(format!("{kind} needs at least one input")))
         }
-        Stage::Transform(transform) => named_once(transform.output_schema(&inputs)?).map(Some),
+        Stage::Transform(transform) => {
+            let schema = named_once(transform.output_schema(&inputs)?)?;
+            let carries = properties.on_changelog == OnChangelog::Carry;
+            if carries && !is_changelog(&schema) && inputs.iter().any(|i| is_changelog(i)) {
+                let kind = transform.describe().kind;
+                return Err(Error::pipeline(format!(
+                    "{kind} loses column {DIFF:?} of a changelog"
+                ))
+                .with_detail("Without it a row that is taken back would count as a row.")
+                .with_hint("Keep the column as it is, or take `changes()` first."));
+            }
+            Ok(Some(schema))
+        }
         Stage::Analysis(analysis) => {
             streaming::check_bounded(graph, node)?;
             analysis.check(&inputs[0]).map(|()| None)
@@ -148,6 +163,30 @@ fn check_node(
         Stage::Sink(sink) => sink.accepts(&inputs[0]).map(|()| None),
         Stage::Step(_) => Ok(None),
     }
+}
+
+/// Refuses changes where a row that is taken back would count as a row.
+fn check_takes_changes(node: &Node, inputs: &[SchemaRef]) -> Result<()> {
+    let takes = match &node.stage {
+        Stage::Sink(sink) => sink.takes_changes(),
+        Stage::Transform(_) => node.properties().on_changelog != OnChangelog::Refuse,
+        Stage::Analysis(_) | Stage::Trainer(_) => false,
+        Stage::Source(_) | Stage::Step(_) => true,
+    };
+    if takes || !inputs.iter().any(|input| is_changelog(input)) {
+        return Ok(());
+    }
+    let kind = node.stage.describe().kind;
+    let error = Error::pipeline(format!("{kind} does not take a changelog"))
+        .with_detail("A row that is taken back would count as a row.");
+    Err(match &node.stage {
+        Stage::Sink(_) => error.with_hint(
+            "Write its `changes()`, which are plain rows with a column that says what each changes.",
+        ),
+        _ => error.with_hint(
+            "Take its `changes()` for plain rows, or do this before the rows become changes.",
+        ),
+    })
 }
 
 /// A watermark is made per split, so rows must come from their splits as they were read.

@@ -116,7 +116,7 @@ pub struct Learned {
 
 /// The graph with each transform replaced that asks for it. `narrow` lets them leave out columns that nothing reads.
 pub(super) fn lower(graph: &Graph, schemas: &[Option<SchemaRef>], narrow: bool) -> Result<Checked> {
-    let wanted = projection::wanted_anywhere(graph);
+    let wanted = projection::wanted_anywhere(graph, schemas);
     let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes.len());
     let mut made: Vec<Option<SchemaRef>> = Vec::with_capacity(graph.nodes.len());
     let mut places: Vec<NodeIndex> = Vec::with_capacity(graph.nodes.len());

@@ -13,6 +13,7 @@ mod event_time_standing;
 mod exchange;
 mod failure;
 mod feed;
+mod incremental;
 mod machine;
 mod memory;
 pub(crate) mod metrics;

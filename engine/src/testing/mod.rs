@@ -1,5 +1,6 @@
 //! For tests, in Mainstem and in your own code: rows as text, and laws that every implementation keeps.
 
+mod changelog;
 mod linear_run;
 mod simulation;
 mod sink;
@@ -8,6 +9,7 @@ mod table;
 mod transform;
 mod window_fn;
 
+pub use changelog::{changelog, contents_at, times_of};
 pub use linear_run::LinearRun;
 pub(crate) use simulation::Step;
 pub use simulation::{Script, Scripted, Simulated, scripted, scripted_with, show_rows, simulate};

@@ -9,6 +9,7 @@
 //! frequent key keeps no worker busier than others. Where keys hardly repeat it passes rows on.
 
 mod accumulators;
+mod changing;
 mod exact_sum;
 mod finish;
 mod partial;
@@ -23,12 +24,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 
+pub(crate) use changing::{Aggregation, End, Retraction};
 pub use finish::FinalAggregate;
 pub use partial::PartialAggregate;
 pub use windowed::{SplitLate, WindowedFinalAggregate, WindowedPartialAggregate};
 
+use self::changing::ChangingPlan;
 use self::planned::Planned;
 use self::windowed::WindowedGrouping;
+use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
 use crate::pipeline::Collection;
 
@@ -167,20 +171,58 @@ pub(super) struct Grouping {
     outputs: Vec<Expr>,
     /// What the schema of the rows makes of them. The first half is checked first, and the second needs
     /// the types of arguments, which states do not tell.
-    planned: Mutex<Option<Arc<Planned>>>,
+    planned: Mutex<Option<Plans>>,
+}
+
+/// The plan for the rows that come.
+#[derive(Clone, Debug)]
+enum Plans {
+    /// Rows that stay: each group leaves once, at the end.
+    Rows(Arc<Planned>),
+    /// Changes: each group leaves whenever it changes, as changes.
+    Changes(Arc<ChangingPlan>),
+}
+
+impl Plans {
+    /// The columns that travel from the first half to the second.
+    fn travelling(&self) -> &SchemaRef {
+        match self {
+            Self::Rows(planned) => &planned.states,
+            Self::Changes(plan) => &plan.prepared,
+        }
+    }
+
+    /// The columns that leave.
+    fn output(&self) -> &SchemaRef {
+        match self {
+            Self::Rows(planned) => &planned.output,
+            Self::Changes(plan) => &plan.output,
+        }
+    }
 }
 
 impl Grouping {
-    fn plan(&self, schema: &SchemaRef) -> Result<Arc<Planned>> {
-        let planned = Arc::new(Planned::new(&self.keys, &self.outputs, schema)?);
+    fn plan(&self, schema: &SchemaRef) -> Result<Plans> {
+        let plans = match is_changelog(schema) {
+            true => Plans::Changes(Arc::new(ChangingPlan::new(self, schema)?)),
+            false => Plans::Rows(Arc::new(Planned::new(&self.keys, &self.outputs, schema)?)),
+        };
         let mut slot = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(Arc::clone(&planned));
-        Ok(planned)
+        *slot = Some(plans.clone());
+        Ok(plans)
     }
 
-    fn planned(&self) -> Result<Arc<Planned>> {
+    fn plans(&self) -> Result<Plans> {
         let slot = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         slot.clone()
             .ok_or_else(|| Error::bug("a final aggregation was checked before its partial one"))
+    }
+
+    /// The plan for rows that stay.
+    fn planned(&self) -> Result<Arc<Planned>> {
+        match self.plans()? {
+            Plans::Rows(planned) => Ok(planned),
+            Plans::Changes(_) => Err(Error::bug("changes came to an aggregation of rows")),
+        }
     }
 }

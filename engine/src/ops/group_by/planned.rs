@@ -21,6 +21,7 @@ use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+use datafusion_physical_expr::expressions::Column;
 
 use super::accumulators::AggregateKind;
 use crate::batch::Batch;
@@ -39,6 +40,18 @@ pub(super) struct PlannedAggregate {
     arguments: Vec<Expression>,
     filter: Option<Expression>,
     pub(super) states: Vec<Arc<Field>>,
+}
+
+impl PlannedAggregate {
+    /// What it reads of a row.
+    pub(super) fn arguments(&self) -> &[Expression] {
+        &self.arguments
+    }
+
+    /// True if it leaves out some rows.
+    pub(super) fn has_filter(&self) -> bool {
+        self.filter.is_some()
+    }
 }
 
 /// Keys and aggregates that fit a schema.
@@ -170,6 +183,22 @@ impl Planned {
             arguments.push((values, filter.transpose()?));
         }
         Ok(Inputs { keys, arguments })
+    }
+
+    /// The columns of keys and of the value of each aggregate.
+    pub(super) fn results(&self) -> &SchemaRef {
+        &self.results
+    }
+
+    /// True if each output is the value of the aggregate of its number.
+    pub(super) fn gives_results(&self) -> bool {
+        let n_keys = self.keys.len();
+        let is_result = |(n, output): (usize, &Expression)| {
+            let column = output.physical().downcast_ref::<Column>();
+            column.is_some_and(|column| column.index() == n_keys + n)
+        };
+        self.outputs.len() == self.aggregates.len()
+            && self.outputs.iter().enumerate().all(is_result)
     }
 
     /// The rows that leave, from keys and the value of each aggregate.
