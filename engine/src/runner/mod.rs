@@ -3,6 +3,7 @@
 mod analysis;
 mod cancel;
 mod chain;
+mod clock;
 mod container;
 pub(crate) mod credit;
 mod dataflow;
@@ -18,17 +19,21 @@ mod options;
 mod parts;
 mod pool;
 mod progress;
+mod simulation;
 mod spool;
 mod time;
 mod time_line;
 mod watch;
+mod watermark_board;
 
 pub use cancel::CancelToken;
+pub use clock::Clock;
 pub(crate) use driver::run;
 pub(crate) use exchange::key_groups;
 pub(crate) use failure::guard;
 pub(crate) use options::explain;
 pub use options::{Progress, RunOptions};
+pub(crate) use simulation::{Arrived, simulate};
 
 #[cfg(test)]
 mod tests;

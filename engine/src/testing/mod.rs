@@ -1,10 +1,13 @@
 //! For tests, in Mainstem and in your own code: rows as text, and laws that every implementation keeps.
 
+mod simulation;
 mod sink;
 mod source;
 mod table;
 mod transform;
 
+pub(crate) use simulation::Step;
+pub use simulation::{Script, Scripted, Simulated, scripted, scripted_with, show_rows, simulate};
 pub use sink::{check_sink, check_sink_at, write_sink};
 pub use source::{check_source, read_source};
 pub use table::{show, table};
