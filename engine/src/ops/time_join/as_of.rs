@@ -8,6 +8,7 @@ use datafusion_expr::Expr;
 use serde_json::{Value, json};
 
 use super::as_of_operator::AsOfOperator;
+use super::late::{PORTS, late_schema};
 use super::layout::{Pairing, ResultTime, TimeLayout};
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
@@ -23,7 +24,8 @@ use crate::transform::{Description, Operator, Properties, Transform};
 /// The rules are those of Feast's point-in-time join. Of the features with the row's key, the one counts
 /// that is newest at the row's event time: `feature time <= row time`. Of two with the same event time the
 /// one counts that was created last ([`AsOf::created`]; one without a time of creation is older than all
-/// others), and then the one that stands last in its source. A feature that is older than
+/// others), and then the one that stands last in its source; where features have no place in a source, as
+/// the results of a `group_by`, the one with the greater values. A feature that is older than
 /// [`AsOf::ttl`] counts as none. A null key equals none.
 #[derive(Clone, Debug)]
 pub struct AsOf {
@@ -109,6 +111,7 @@ impl AsOf {
             layout: Arc::new(layout),
             ttl_ms,
             deleted,
+            is_in_order: true,
         })
     }
 
@@ -158,9 +161,10 @@ impl Collection {
     /// Columns are those of the rows, then those of the features without their event time. Rows leave when the
     /// watermark of both collections has passed their event time, and at the end of input.
     ///
-    /// **Late.** A feature that comes behind the watermark may already have been missed by rows that
-    /// have left, so it changes nothing and goes to the port `late`. A row that comes behind the watermark is answered at
-    /// once where what is still kept tells its answer for sure, and goes to the port `late` otherwise.
+    /// **Late.** A feature that comes behind the watermark may already have been missed by rows that have left,
+    /// so it changes nothing and goes to the port `late_right`. A row that comes behind the watermark is answered
+    /// at once where what is kept tells its answer for sure, which is so unless a newer feature of
+    /// its key has come already, or features are dropped for their age; else it goes to the port `late`.
     ///
     /// **State.** Rows and features ahead of the watermark, and behind it the newest feature of each
     /// key, until it is older than the ttl.
@@ -190,9 +194,6 @@ impl AsOf {
         }
     }
 }
-
-/// The ports of a join in event time.
-pub(super) const PORTS: [&str; 2] = ["out", "late"];
 
 impl Transform for AsOf {
     fn describe(&self) -> Description {
@@ -225,6 +226,10 @@ impl Transform for AsOf {
         Ok(SchemaRef::clone(&planned.layout.schema))
     }
 
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        late_schema(port, inputs)
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Err(Error::bug(
             "an as-of join runs as the node that the planner makes of it",
@@ -255,9 +260,13 @@ impl Transform for AsOf {
         let [left, right] = place.inputs() else {
             return Err(Error::bug("an as-of join has two inputs"));
         };
+        let planned = AsOfAt {
+            is_in_order: place.has_positions(1),
+            ..self.plan(left, right, place.wanted())?
+        };
         Ok(Some(Lowered {
             learns: Vec::new(),
-            transform: Arc::new(self.plan(left, right, place.wanted())?),
+            transform: Arc::new(planned),
             inputs: vec![0, 1],
         }))
     }
@@ -270,6 +279,8 @@ struct AsOfAt {
     layout: Arc<TimeLayout>,
     ttl_ms: Option<i64>,
     deleted: Option<Expr>,
+    /// Features stand in the order of a source, which decides between those that are else equal.
+    is_in_order: bool,
 }
 
 impl Transform for AsOfAt {
@@ -281,6 +292,10 @@ impl Transform for AsOfAt {
         self.layout.check_inputs(inputs)
     }
 
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        late_schema(port, inputs)
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         let right = &self.layout.right.schema;
         let created = self.spec.created.as_ref();
@@ -288,6 +303,7 @@ impl Transform for AsOfAt {
         Ok(Box::new(AsOfOperator::new(
             Arc::clone(&self.layout),
             self.ttl_ms,
+            self.is_in_order,
             created.map(|e| Expression::compile(e, right)).transpose()?,
             deleted
                 .map(|e| Expression::compile_predicate(e, right))
@@ -299,8 +315,8 @@ impl Transform for AsOfAt {
         self.spec.properties()
     }
 
-    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
-        Some(self.layout.reads())
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        Some(self.layout.reads(wanted))
     }
 }
 

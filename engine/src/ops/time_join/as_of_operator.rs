@@ -13,13 +13,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::array::{Array, AsArray, BinaryArray, BooleanArray};
 use arrow::compute::{cast, filter_record_batch, not};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
 
-use super::gather::{Gather, RowAt};
+use super::gather::{Gather, RowAt, concat_rows};
 use super::key_numbers::{KeyNumbers, NO_KEY};
+use super::late::{as_they_came, late_port};
 use super::latest::{Latest, LatestRows};
 use super::layout::{Made, TimeLayout};
 use super::state::{foreign, load_number, load_rows, save_numbers, save_rows};
@@ -34,11 +36,10 @@ use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
 
-const LATE: usize = 1;
-
 pub(super) struct AsOfOperator {
     layout: Arc<TimeLayout>,
     ttl_ms: Option<i64>,
+    is_in_order: bool,
     created: Option<Expression>,
     deleted: Option<Expression>,
     keys: KeyNumbers,
@@ -46,19 +47,9 @@ pub(super) struct AsOfOperator {
     features: Waiting,
     latest: LatestRows,
     watermark: i64,
-    forgotten: Forgotten,
     /// The watermark at which features were last dropped for their age.
     dropped_at: i64,
     answered: Answered,
-}
-
-/// Up to which event time something was let go that late rows would have had to know.
-#[derive(Clone, Copy)]
-struct Forgotten {
-    /// Features that were older than the ttl.
-    expired: i64,
-    /// Versions that said that there is no row any more.
-    deleted: i64,
 }
 
 /// Rows with their answers that are still to leave.
@@ -76,6 +67,7 @@ impl AsOfOperator {
     pub(super) fn new(
         layout: Arc<TimeLayout>,
         ttl_ms: Option<i64>,
+        is_in_order: bool,
         created: Option<Expression>,
         deleted: Option<Expression>,
     ) -> Result<Self> {
@@ -84,40 +76,51 @@ impl AsOfOperator {
             latest: LatestRows::new(&layout.right.schema),
             layout,
             ttl_ms,
+            is_in_order,
             created,
             deleted,
             rows: Waiting::default(),
             features: Waiting::default(),
             watermark: i64::MIN,
-            forgotten: Forgotten {
-                expired: i64::MIN,
-                deleted: i64::MIN,
-            },
             dropped_at: i64::MIN,
             answered: Answered::default(),
         })
     }
 
-    /// The answer for a row, where the newest feature up to its time that is kept is this one.
+    /// The answer for a row, where the newest feature up to its time is this one.
     fn answer(&self, latest: Latest, time: i64) -> Answer {
-        let oldest = self.ttl_ms.map_or(i64::MIN, |ttl| time.saturating_sub(ttl));
-        let Forgotten { expired, deleted } = self.forgotten;
-        if latest.at.is_none() {
-            let is_sure = deleted <= time && (expired == i64::MIN || expired < oldest);
-            is_sure.then_some(RowAt::NONE)
-        } else if latest.time > time {
-            None
-        } else if latest.time < oldest {
+        if latest.at.is_none() || latest.time < self.oldest(time) {
             Some(RowAt::NONE)
         } else {
-            Some(latest.at)
+            (latest.time <= time).then_some(latest.at)
         }
     }
 
-    /// Sends rows with their answers, and those that have none to the late ones.
+    /// The answer for a row behind the watermark, where the newest feature up to the watermark is this one.
+    ///
+    /// Does not depend on when features were dropped, nor on the keys of other rows.
+    fn answer_late(&self, latest: Latest, time: i64) -> Answer {
+        let is_kept = !latest.at.is_none() && latest.time >= self.oldest(self.watermark);
+        if is_kept {
+            (latest.time <= time).then_some(latest.at)
+        } else {
+            // Where features are let go, there may have been one.
+            let all_are_kept = self.ttl_ms.is_none() && self.deleted.is_none();
+            all_are_kept.then_some(RowAt::NONE)
+        }
+    }
+
+    /// The event time of the oldest feature that counts at `time`.
+    fn oldest(&self, time: i64) -> i64 {
+        self.ttl_ms.map_or(i64::MIN, |ttl| time.saturating_sub(ttl))
+    }
+
+    /// Sends rows with their answers, and those that have none to the late ones, where they are to be as in
+    /// `late`.
     fn send(
         &self,
         batch: Batch,
+        late: Option<&Batch>,
         answers: &[Answer],
         chunks: &[RecordBatch],
         out: &mut Output,
@@ -127,10 +130,8 @@ impl AsOfOperator {
             batch
         } else {
             let is_known: BooleanArray = answers.iter().map(|a| Some(a.is_some())).collect();
-            out.push_late(
-                LATE,
-                self.late(Side::Left, batch.filter(&not(&is_known)?)?)?,
-            );
+            let late = late.unwrap_or(&batch).filter(&not(&is_known)?)?;
+            out.push_late(late_port(Side::Left), as_they_came(late)?);
             batch.filter(&is_known)?
         };
         let rows = self.layout.rows(
@@ -156,7 +157,7 @@ impl AsOfOperator {
         let first_chunk = chunks.len();
         chunks.extend(features.iter().map(|f| f.batch.rows().clone()));
         let fresh = Fresh::new(&features, first_chunk);
-        let order = self.in_order(&features, &fresh)?;
+        let order = self.in_order(&features)?;
         let deleted = self.deleted(&features)?;
 
         let mut answers: Vec<Answer> =
@@ -195,7 +196,6 @@ impl AsOfOperator {
         }
         if deleted.get(n) == Some(&true) {
             self.latest.set(key, Latest::NONE);
-            self.forgotten.deleted = self.forgotten.deleted.max(time);
         } else {
             let at = fresh.places[n];
             self.latest.set(key, Latest { time, at });
@@ -213,23 +213,49 @@ impl AsOfOperator {
     }
 
     /// The features by time; of those of one time, the one that counts comes last.
-    fn in_order(&self, features: &[Released], fresh: &Fresh) -> Result<Vec<(i64, u32)>> {
+    fn in_order(&self, features: &[Released]) -> Result<Vec<(i64, u32)>> {
         let mut order = by_time(features);
-        let Some(created) = &self.created else {
+        let is_tied = order.windows(2).any(|two| two[0].0 == two[1].0);
+        if !is_tied || (self.created.is_none() && self.is_in_order) {
             return Ok(order);
-        };
-        let mut all: Vec<Option<i64>> = Vec::with_capacity(fresh.keys.len());
-        for feature in features {
-            let values = located(&feature.batch, |rows| created.evaluate(rows))?;
-            let values = cast(&values, &DataType::Int64)?;
-            all.extend(values.as_primitive::<Int64Type>());
         }
+        let mut created: Vec<Option<i64>> = Vec::new();
+        if let Some(of_row) = &self.created {
+            for feature in features {
+                let values = located(&feature.batch, |rows| of_row.evaluate(rows))?;
+                let values = cast(&values, &DataType::Int64)?;
+                created.extend(values.as_primitive::<Int64Type>());
+            }
+        }
+        let values = match self.is_in_order {
+            true => None,
+            false => Some(self.values(features)?),
+        };
+        let value = |n: u32| values.as_ref().map(|v| v.value(n as usize));
         for of_one_time in order.chunk_by_mut(|a, b| a.0 == b.0) {
             if of_one_time.len() > 1 {
-                of_one_time.sort_by_key(|&(_, n)| all[n as usize]);
+                let created = |n: u32| created.get(n as usize);
+                of_one_time.sort_by(|&(_, a), &(_, b)| {
+                    let by_creation = created(a).cmp(&created(b));
+                    by_creation.then_with(|| value(a).cmp(&value(b)))
+                });
             }
         }
         Ok(order)
+    }
+
+    /// The values of features as bytes that are ordered as they are, but for columns that have no order.
+    fn values(&self, features: &[Released]) -> Result<BinaryArray> {
+        let schema = &self.layout.right.schema;
+        let numbered = schema.fields().iter().enumerate();
+        let ordered = numbered.map(|(i, f)| (i, SortField::new(f.data_type().clone())));
+        let ordered =
+            ordered.filter(|(_, f)| RowConverter::supports_fields(std::slice::from_ref(f)));
+        let (columns, fields): (Vec<usize>, Vec<SortField>) = ordered.unzip();
+        let rows: Vec<RecordBatch> = features.iter().map(|f| f.batch.rows().clone()).collect();
+        let rows = concat_rows(schema, &rows)?.project(&columns)?;
+        let values = RowConverter::new(fields)?.convert_columns(rows.columns())?;
+        Ok(values.try_into_binary()?)
     }
 
     /// Of each feature, whether it says that there is no row any more; empty where none does.
@@ -254,9 +280,8 @@ impl AsOfOperator {
         if let Some(ttl) = self.ttl_ms
             && self.watermark.saturating_sub(self.dropped_at) > ttl / 4
         {
-            let oldest = self.watermark.saturating_sub(ttl);
-            let expired = self.latest.drop_if(|time| time < oldest)?;
-            self.forgotten.expired = self.forgotten.expired.max(expired.unwrap_or(i64::MIN));
+            let oldest = self.oldest(self.watermark);
+            self.latest.drop_if(|time| time < oldest)?;
             self.dropped_at = self.watermark;
         }
         let n_needed = self.latest.n_live() + self.rows.n_rows() + self.features.n_rows();
@@ -276,25 +301,20 @@ impl AsOfOperator {
         Ok(())
     }
 
-    /// Rows on their way to the late ones.
-    fn late(&self, _side: Side, batch: Batch) -> Result<Batch> {
-        Ok(batch)
-    }
-
     /// Answers rows behind the watermark, as far as what is kept tells.
-    fn answer_late(
-        &self,
-        batch: Batch,
-        keys: &[u32],
-        times: &[i64],
-        out: &mut Output,
-    ) -> Result<()> {
-        let answers = keys.iter().zip(times).map(|(&key, &time)| match key {
-            NO_KEY => Some(RowAt::NONE),
-            key => self.answer(self.latest.get(key), time),
-        });
-        let answers: Vec<Answer> = answers.collect();
-        self.send(batch, &answers, self.latest.chunks(), out)
+    fn send_late(&mut self, late: &Batch, out: &mut Output) -> Result<()> {
+        let of_side = &self.layout.left;
+        let rows = of_side.project(late.rows())?;
+        let keys = self.keys.number(&rows, &of_side.keys)?;
+        let numbered = keys.iter().zip(event_times(&rows)?);
+        let answers: Vec<Answer> = numbered
+            .map(|(&key, &time)| match key {
+                NO_KEY => Some(RowAt::NONE),
+                key => self.answer_late(self.latest.get(key), time),
+            })
+            .collect();
+        let batch = late.clone().with_columns(rows);
+        self.send(batch, Some(late), &answers, self.latest.chunks(), out)
     }
 
     fn wait(&mut self, side: Side, batch: Batch) -> Result<()> {
@@ -313,28 +333,20 @@ impl Operator for AsOfOperator {
         let side = if port == 0 { Side::Left } else { Side::Right };
         let times = event_times(batch.rows())?;
         let on_time: BooleanArray = times.iter().map(|t| Some(*t >= self.watermark)).collect();
-        let of_side = self.layout.side(side);
-        let project = |batch: Batch| -> Result<Batch> {
-            let rows = of_side.project(batch.rows())?;
-            Ok(batch.with_columns(rows))
-        };
         let mut batch = batch;
         if on_time.false_count() > 0 {
             let late = batch.filter(&not(&on_time)?)?;
             batch = batch.filter(&on_time)?;
             match side {
-                Side::Left => {
-                    let late = project(late)?;
-                    let keys = self.keys.number(late.rows(), &of_side.keys)?;
-                    let times = event_times(late.rows())?.to_vec();
-                    self.answer_late(late, &keys, &times, out)?;
-                }
-                Side::Right => out.push_late(LATE, self.late(side, project(late)?)?),
+                Side::Left => self.send_late(&late, out)?,
+                Side::Right => out.push_late(late_port(side), as_they_came(late)?),
             }
         }
-        let mut batch = project(batch)?;
+        let of_side = self.layout.side(side);
+        let rows = of_side.project(batch.rows())?;
+        batch = batch.with_columns(rows);
         if side == Side::Right {
-            if let Some(has_key) = of_side.has_key(batch.rows()) {
+            if let Some(has_key) = of_side.has_key(batch.rows())? {
                 out.filtered(has_key.false_count());
                 batch = batch.derive(filter_record_batch(batch.rows(), &has_key)?);
             }
@@ -358,7 +370,7 @@ impl Operator for AsOfOperator {
             && let Some((batch, answers)) = self.answered.rows.pop_front()
         {
             n_sent += answers.len();
-            self.send(batch, &answers, &self.answered.chunks, out)?;
+            self.send(batch, None, &answers, &self.answered.chunks, out)?;
         }
         match self.answered.rows.is_empty() {
             true => self.answered = Answered::default(),
@@ -381,14 +393,7 @@ impl Operator for AsOfOperator {
         parts.extend(save_rows("features", right, &self.features.all()?)?);
         let latest = self.latest.all()?;
         parts.extend(StatePart::by_key("latest", &latest, &right.key_names)?);
-        parts.push(save_numbers(
-            "progress",
-            &[
-                ("watermark", self.watermark),
-                ("expired", self.forgotten.expired),
-                ("deleted", self.forgotten.deleted),
-            ],
-        )?);
+        parts.push(save_numbers("progress", &[("watermark", self.watermark)])?);
         Ok(parts)
     }
 
@@ -424,9 +429,6 @@ impl Operator for AsOfOperator {
                 "progress" => {
                     let of_part = load_number(part, "watermark")?;
                     watermark = Some(watermark.map_or(of_part, |w: i64| w.min(of_part)));
-                    let Forgotten { expired, deleted } = &mut self.forgotten;
-                    *expired = (*expired).max(load_number(part, "expired")?);
-                    *deleted = (*deleted).max(load_number(part, "deleted")?);
                 }
                 _ => return Err(foreign(part)),
             }

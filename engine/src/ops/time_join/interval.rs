@@ -7,8 +7,8 @@ use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 use serde_json::{Value, json};
 
-use super::as_of::PORTS;
 use super::interval_operator::IntervalOperator;
+use super::late::{PORTS, late_schema};
 use super::layout::{Pairing, ResultTime, TimeLayout, check_pairs};
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
@@ -98,7 +98,7 @@ impl Collection {
     /// kind keeps it, when the watermark shows that no partner can come, with its own event time; the watermark
     /// behind the join is held back by as much.
     ///
-    /// **Late.** A row that comes behind the watermark goes to the port `late`.
+    /// **Late.** A left row that comes behind the watermark goes to the port `late`, a right one to `late_right`.
     ///
     /// **State.** A left row is kept until the watermark is `after` past it, a right row until it is
     /// `before` past it.
@@ -145,6 +145,10 @@ impl Transform for IntervalJoin {
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
         let planned = self.plan(&inputs[0], &inputs[1], None)?;
         Ok(SchemaRef::clone(&planned.layout.schema))
+    }
+
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        late_schema(port, inputs)
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
@@ -196,6 +200,10 @@ impl Transform for IntervalJoinAt {
         self.layout.check_inputs(inputs)
     }
 
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        late_schema(port, inputs)
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(Box::new(IntervalOperator::new(
             Arc::clone(&self.layout),
@@ -208,8 +216,8 @@ impl Transform for IntervalJoinAt {
         self.spec.properties()
     }
 
-    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
-        Some(self.layout.reads())
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        Some(self.layout.reads(wanted))
     }
 }
 

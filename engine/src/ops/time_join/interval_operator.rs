@@ -12,6 +12,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::gather::{Gather, RowAt, record_batch};
 use super::key_numbers::{KeyNumbers, NO_KEY};
+use super::late::{as_they_came, late_port};
 use super::layout::{Made, Residual, TimeLayout};
 use super::near_rows::{NO_ROW, NearRows};
 use super::state::{foreign, load_number, save_numbers};
@@ -23,7 +24,6 @@ use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
 
-const LATE: usize = 1;
 /// The column of a snapshot that says whether a row has matched.
 const MATCHED: &str = "$matched";
 
@@ -270,17 +270,17 @@ impl Looking {
 impl Operator for IntervalOperator {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         let side = if port == 0 { Side::Left } else { Side::Right };
-        let rows = self.layout.side(side).project(batch.rows())?;
-        let mut batch = batch.with_columns(rows);
+        let mut batch = batch;
         let times = event_times(batch.rows())?;
         let on_time: BooleanArray = times.iter().map(|t| Some(*t >= self.watermark)).collect();
         if on_time.false_count() > 0 {
-            out.push_late(LATE, batch.filter(&not(&on_time)?)?);
+            let late = batch.filter(&not(&on_time)?)?;
+            out.push_late(late_port(side), as_they_came(late)?);
             batch = batch.filter(&on_time)?;
         }
-        let mut rows = batch.rows().clone();
+        let mut rows = self.layout.side(side).project(batch.rows())?;
         if !self.layout.kind.keeps_unmatched(side) {
-            let has_key = self.layout.side(side).has_key(&rows);
+            let has_key = self.layout.side(side).has_key(&rows)?;
             if let Some(has_key) = has_key {
                 out.filtered(has_key.false_count());
                 rows = filter_record_batch(&rows, &has_key)?;

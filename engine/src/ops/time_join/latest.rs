@@ -102,18 +102,15 @@ impl LatestRows {
         self.keys.push(keys);
     }
 
-    /// Drops the rows of keys for which `is_over` is true, given their time; the latest time that was dropped.
-    pub(super) fn drop_if(&mut self, is_over: impl Fn(i64) -> bool) -> Result<Option<i64>> {
-        let mut last = None;
+    /// Drops the rows of keys for which `is_over` is true, given their time.
+    pub(super) fn drop_if(&mut self, is_over: impl Fn(i64) -> bool) -> Result<()> {
         for latest in &mut self.latest {
             if !latest.at.is_none() && is_over(latest.time) {
-                last = last.max(Some(latest.time));
                 *latest = Latest::NONE;
                 self.n_live -= 1;
             }
         }
-        self.tidy()?;
-        Ok(last)
+        self.tidy()
     }
 
     fn tidy(&mut self) -> Result<()> {

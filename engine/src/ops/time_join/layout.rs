@@ -127,7 +127,7 @@ impl Pairing {
 }
 
 /// How the name of a key column begins that was made for the join.
-const MADE: &str = "$key_";
+pub(super) const MADE: &str = "$key_";
 
 /// A join in event time that fits its inputs.
 #[derive(Clone, Debug)]
@@ -290,11 +290,12 @@ impl TimeLayout {
         Ok(SchemaRef::clone(&self.schema))
     }
 
-    /// The columns that the inputs must bring.
-    pub(super) fn reads(&self) -> Vec<String> {
+    /// The columns that the inputs must bring; late rows have those that are `wanted`, too.
+    pub(super) fn reads(&self, wanted: Option<&[String]>) -> Vec<String> {
         let sides = [&self.left, &self.right].into_iter();
         let fields = sides.flat_map(|side| side.schema.fields());
-        fields.map(|f| f.name().clone()).collect()
+        let names = fields.map(|f| f.name().clone());
+        names.chain(wanted.into_iter().flatten().cloned()).collect()
     }
 
     /// The condition that pairs must meet besides, compiled.
@@ -419,13 +420,14 @@ impl SideLayout {
     }
 
     /// Which rows have a key without nulls; `None` where all do.
-    pub(super) fn has_key(&self, rows: &RecordBatch) -> Option<BooleanArray> {
-        let keys = self.keys.iter().map(|&i| rows.column(i).logical_nulls());
-        let nulls = keys.fold(None, |nulls, of_key| {
-            NullBuffer::union(nulls.as_ref(), of_key.as_ref())
-        });
-        let nulls = nulls.filter(|n| n.null_count() > 0)?;
-        Some(BooleanArray::new(nulls.into_inner(), None))
+    pub(super) fn has_key(&self, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
+        let mut nulls: Option<NullBuffer> = None;
+        for name in &self.key_names {
+            let column = rows.column(check_column(name, &rows.schema())?);
+            nulls = NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref());
+        }
+        let nulls = nulls.filter(|n| n.null_count() > 0);
+        Ok(nulls.map(|n| BooleanArray::new(n.into_inner(), None)))
     }
 
     /// The columns of these rows that are kept.

@@ -19,11 +19,14 @@ mod gather;
 mod interval;
 mod interval_operator;
 mod key_numbers;
+mod late;
 mod latest;
 mod layout;
 mod look_up;
 mod near_rows;
 mod panes;
+#[cfg(test)]
+mod pipeline_tests;
 mod state;
 #[cfg(test)]
 mod testing;

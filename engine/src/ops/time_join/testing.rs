@@ -36,7 +36,8 @@ pub(super) fn shown(rows: &RecordBatch) -> String {
 }
 
 fn plain(rows: &RecordBatch) -> RecordBatch {
-    let columns = rows.schema().fields().iter().zip(rows.columns());
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns());
     let (fields, columns): (Vec<Arc<Field>>, Vec<ArrayRef>) = columns
         .map(|(field, column)| match field.data_type() {
             DataType::Timestamp(..) => {
@@ -52,6 +53,9 @@ fn plain(rows: &RecordBatch) -> RecordBatch {
 
 /// The rows as text, a line each, in order of the text.
 pub(super) fn lines(rows: &RecordBatch) -> Vec<String> {
+    if rows.num_rows() == 0 {
+        return Vec::new();
+    }
     let rows = plain(rows);
     let options = FormatOptions::default().with_null("null");
     let cells: Vec<ArrayFormatter<'_>> = rows

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 use serde_json::{Value, json};
 
-use super::as_of::PORTS;
+use super::late::{PORTS, late_schema};
 use super::layout::{Pairing, ResultTime, TimeLayout, check_pairs};
 use super::windowed_operator::WindowedOperator;
 use crate::artifact::Artifacts;
@@ -61,8 +61,8 @@ impl Collection {
     /// of the window; they take the place of such columns of either side. The results of a window leave together
     /// when the watermark has passed its end; where the kind keeps them, with the rows that match none in it.
     ///
-    /// **Late.** A row of which all windows are over goes to the port `late`. One of which some are over
-    /// counts in the others.
+    /// **Late.** A left row of which all windows are over goes to the port `late`, a right one to `late_right`.
+    /// One of which some are over counts in the others.
     ///
     /// **State.** A row is kept, once, until the last of its windows is over.
     #[must_use]
@@ -177,6 +177,10 @@ impl Transform for JoinInWindows {
         Ok(SchemaRef::clone(&planned.layout.schema))
     }
 
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        late_schema(port, inputs)
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Err(Error::bug(
             "a windowed join runs as the node that the planner makes of it",
@@ -226,6 +230,10 @@ impl Transform for JoinInWindowsAt {
         self.layout.check_inputs(inputs)
     }
 
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        late_schema(port, inputs)
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         let windows: Arc<dyn WindowFn> = Arc::clone(&self.spec.windowings[0].window_fn);
         let layout = Arc::clone(&self.layout);
@@ -236,8 +244,8 @@ impl Transform for JoinInWindowsAt {
         self.spec.properties()
     }
 
-    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
-        Some(self.layout.reads())
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        Some(self.layout.reads(wanted))
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 
 use super::gather::{Gather, RowAt, concat_rows, record_batch};
 use super::key_numbers::{KeyNumbers, NO_KEY};
+use super::late::{as_they_came, late_port};
 use super::layout::{Made, Residual, TimeLayout};
 use super::panes::{InWindow, PaneId, Panes, with_number};
 use super::state::{foreign, load_number, save_numbers};
@@ -22,7 +23,6 @@ use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
 use crate::windowing::{Window, WindowFn};
 
-const LATE: usize = 1;
 /// The column of a snapshot that says up to which end windows have left with a row.
 const LEFT_UP_TO: &str = "$left_up_to";
 
@@ -294,17 +294,18 @@ impl InWindow {
 impl Operator for WindowedOperator {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         let side = if port == 0 { Side::Left } else { Side::Right };
-        let mut rows = self.layout.side(side).project(batch.rows())?;
+        let mut batch = batch;
         if !self.layout.kind.keeps_unmatched(side)
-            && let Some(has_key) = self.layout.side(side).has_key(&rows)
+            && let Some(has_key) = self.layout.side(side).has_key(batch.rows())?
         {
             out.filtered(has_key.false_count());
-            rows = filter_record_batch(&rows, &has_key)?;
+            batch = batch.filter(&has_key)?;
         }
+        let rows = self.layout.side(side).project(batch.rows())?;
         let late = self.keep(side, &rows, i64::MIN)?;
         if !late.is_empty() {
-            let late = take_record_batch(&rows, &UInt32Array::from(late))?;
-            out.push_late(LATE, batch.derive(late));
+            let late = take_record_batch(batch.rows(), &UInt32Array::from(late))?;
+            out.push_late(late_port(side), as_they_came(batch.derive(late))?);
         }
         Ok(())
     }

@@ -143,11 +143,15 @@ fn a_late_row_is_not_given_null_for_a_feature_that_has_been_dropped() {
     let steps = [
         Step::Right(events("t: 5; k: 1; v: 5")),
         Step::Watermark(30),
-        Step::Left(events("t: 12, 16; k: 1, 1")),
+        Step::Left(events("t: 12; k: 1")),
+        Step::Right(events("t: 31; k: 1; v: 31")),
+        Step::Watermark(40),
+        Step::Left(events("t: 32, 30, 32; k: 1, 1, 7")),
     ];
     let made = run(&transform, 1, &steps).unwrap();
     assert_eq!(shown(&made.late[0]), "event_time: 12\nk: 1");
-    assert_eq!(shown(&made.rows), "event_time: 16\nk: 1\nv: null");
+    assert_eq!(shown(&made.late[1]), "event_time: 30, 32\nk: 1, 7");
+    assert_eq!(shown(&made.rows), "event_time: 32\nk: 1\nv: 31");
 }
 
 #[test]
