@@ -320,6 +320,27 @@ impl Collection {
         Collection::new(self.pipeline.clone(), self.node, port).with_windowing(&self.windowing)
     }
 
+    /// The rows that leave the last transform by the port of this name, such as `late`.
+    #[must_use]
+    pub fn port(&self, name: &str) -> Collection {
+        let port = {
+            let mut graph = self.pipeline.lock();
+            let ports = graph.nodes[self.node].properties().ports;
+            match ports.iter().position(|port| port == name) {
+                Some(port) => port,
+                None => {
+                    let id = &graph.nodes[self.node].id;
+                    let mistake = Error::pipeline(format!("{id:?} has no port {name:?}"))
+                        .with_detail(format!("Its ports are {ports:?}."));
+                    graph.mistakes.push(mistake);
+                    0
+                }
+            }
+        };
+        Collection::new(self.pipeline.clone(), self.node, Port::Out(port))
+            .with_windowing(&self.windowing)
+    }
+
     /// Learns a `T` by one pass over the rows.
     pub fn analyze<T: Artifact>(&self, analysis: impl Analysis + 'static) -> ArtifactRef<T> {
         let (_, id) = self.add(Stage::Analysis(Arc::new(analysis)), &[]);

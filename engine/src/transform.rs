@@ -214,11 +214,21 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// What it is, for `explain()` and for the graph as data.
     fn describe(&self) -> Description;
 
-    /// The schema of all output ports, given that of each input; checks whatever a schema can tell.
+    /// The schema of all output ports, given that of each input, but for those for which
+    /// [`Transform::port_schema`] says otherwise; checks whatever a schema can tell.
     ///
     /// # Errors
     /// A pipeline error that names the column, what was expected and what was found.
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef>;
+
+    /// The schema of one output port, by number, where not all ports give rows with the same columns; asked
+    /// for ports after the first, once [`Transform::output_schema`] has accepted the inputs.
+    ///
+    /// # Errors
+    /// As [`Transform::output_schema`].
+    fn port_schema(&self, _port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        self.output_schema(inputs)
+    }
 
     /// The operator of one worker.
     ///

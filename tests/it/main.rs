@@ -19,4 +19,6 @@ mod stopping;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
+mod time_joins;
+#[cfg(test)]
 mod transcripts;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
-use super::streaming;
+use super::{ports, streaming};
 use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
 use crate::event_time::DIFF;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
-use crate::output::{OnBadRow, dead_letter_schema};
+use crate::output::OnBadRow;
 use crate::runner::guard;
 use crate::transform::{Distribution, OnChangelog};
 
@@ -106,11 +106,10 @@ fn check_node(
 ) -> Result<Option<SchemaRef>> {
     let mut inputs: Vec<SchemaRef> = Vec::with_capacity(node.inputs.len());
     for edge in &node.inputs {
-        match (edge.port, &schemas[edge.from]) {
-            (Port::DeadLetters, _) => inputs.push(dead_letter_schema()),
-            (Port::Out(_), Some(schema)) => inputs.push(SchemaRef::clone(schema)),
+        match ports::schema_of(graph, edge, &|index| schemas[index].clone())? {
+            Some(schema) => inputs.push(schema),
             // What comes before is wrong and has been reported.
-            (Port::Out(_), None) => return Ok(None),
+            None => return Ok(None),
         }
     }
     let properties = node.properties();

@@ -11,6 +11,7 @@ mod explain;
 mod lower;
 mod outline;
 mod phases;
+mod ports;
 mod projection;
 mod pruning;
 mod streaming;

@@ -13,7 +13,7 @@
 
 mod build;
 mod keys;
-mod layout;
+pub(super) mod layout;
 mod marks;
 mod probe;
 mod table;
@@ -60,7 +60,7 @@ pub enum JoinKind {
 }
 
 impl JoinKind {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Inner => "inner",
             Self::Left => "left",
@@ -74,7 +74,7 @@ impl JoinKind {
     }
 
     /// True if rows of `side` that match none are in the result.
-    fn keeps_unmatched(self, side: Side) -> bool {
+    pub(super) fn keeps_unmatched(self, side: Side) -> bool {
         match self {
             Self::Full => true,
             Self::Left | Self::LeftAnti => side == Side::Left,
@@ -84,7 +84,7 @@ impl JoinKind {
     }
 
     /// The side whose rows alone are given.
-    fn only(self) -> Option<Side> {
+    pub(super) fn only(self) -> Option<Side> {
         match self {
             Self::LeftSemi | Self::LeftAnti => Some(Side::Left),
             Self::RightSemi | Self::RightAnti => Some(Side::Right),
@@ -103,14 +103,14 @@ pub enum Side {
 }
 
 impl Side {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Left => "left",
             Self::Right => "right",
         }
     }
 
-    fn other(self) -> Self {
+    pub(super) fn other(self) -> Self {
         match self {
             Self::Left => Self::Right,
             Self::Right => Self::Left,
@@ -118,7 +118,7 @@ impl Side {
     }
 
     /// The number of the side's input.
-    fn input(self) -> usize {
+    pub(super) fn input(self) -> usize {
         match self {
             Self::Left => 0,
             Self::Right => 1,
