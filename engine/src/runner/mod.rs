@@ -25,7 +25,7 @@ mod watch;
 
 pub use cancel::CancelToken;
 pub(crate) use driver::run;
-pub(crate) use exchange::key_groups;
+pub(crate) use exchange::{deal, key_groups};
 pub(crate) use failure::guard;
 pub(crate) use options::explain;
 pub use options::{Progress, RunOptions};

@@ -1,10 +1,16 @@
 //! For tests, in Mainstem and in your own code: rows as text, and laws that every implementation keeps.
 
+mod chance;
+mod laws;
+mod operator_driver;
+mod operator_run;
 mod sink;
 mod source;
 mod table;
 mod transform;
 
+pub use laws::{Laws, check_operator};
+pub use operator_run::OperatorRun;
 pub use sink::{check_sink, check_sink_at, write_sink};
 pub use source::{check_source, read_source};
 pub use table::{show, table};
