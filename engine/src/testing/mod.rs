@@ -8,6 +8,7 @@ mod sink;
 mod source;
 mod table;
 mod transform;
+mod window_fn;
 
 pub use laws::{Laws, check_operator};
 pub use operator_run::OperatorRun;
@@ -15,3 +16,4 @@ pub use sink::{check_sink, check_sink_at, write_sink};
 pub use source::{check_source, read_source};
 pub use table::{show, table};
 pub use transform::{check_transform, refuse_transform, run_transform};
+pub use window_fn::check_window_fn;
