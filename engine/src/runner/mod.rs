@@ -32,7 +32,7 @@ pub use cancel::CancelToken;
 pub use clock::Clock;
 pub(crate) use container::{decode, encode};
 pub(crate) use driver::run;
-pub(crate) use exchange::key_groups;
+pub(crate) use exchange::{deal, key_groups};
 pub(crate) use failure::guard;
 pub(crate) use options::explain;
 pub use options::{Progress, RunOptions};
