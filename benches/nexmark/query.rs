@@ -4,11 +4,13 @@
 //! (`github.com/nexmark/nexmark`).
 
 use clap::ValueEnum;
+use mainstem::engine::aggregates::{avg, max};
+use mainstem::engine::ops::{Join, JoinKind};
 use mainstem::prelude::*;
 
 use crate::dataset::{Dataset, Format};
 use crate::digest::Digest;
-use crate::generator::BID;
+use crate::generator::{AUCTION, BID, PERSON};
 use crate::tally::Tally;
 
 /// How long a window of query 5 is.
@@ -79,6 +81,18 @@ impl Query {
             Self::Q2 => bids
                 .filter((col("b_auction") % lit(123_i64)).eq(lit(0_i64)))
                 .select([col("b_auction"), col("b_price")]),
+            Self::Q3 => {
+                let people = events
+                    .filter(col("kind").eq(lit(PERSON)))
+                    .filter(col("p_state").in_list(["OR", "ID", "CA"].map(lit).to_vec(), false));
+                events
+                    .filter(col("kind").eq(lit(AUCTION)))
+                    .filter(col("a_category").eq(lit(10_i64)))
+                    .join(&people, JoinKind::Inner, [(col("a_seller"), col("p_id"))])
+                    .select([col("p_name"), col("p_city"), col("p_state"), col("a_id")])
+            }
+            Self::Q4 => mean_of_closed(events, "a_category"),
+            Self::Q6 => mean_of_closed(events, "a_seller"),
             _ => return Err(Error::pipeline("the query needs windows")),
         })
     }
@@ -100,4 +114,23 @@ impl Query {
         pipeline.run(&RunOptions::new().workers(workers))?;
         Ok(tally.digest())
     }
+}
+
+/// The mean price at which auctions have closed, by one of their columns.
+fn mean_of_closed(events: &Collection, by: &str) -> Collection {
+    let bids = events
+        .filter(col("kind").eq(lit(BID)))
+        .select([col("b_auction"), col("b_price"), col("date_time").alias("b_time")]);
+    let while_open = col("b_time").between(col("date_time"), col("a_expires"));
+    events
+        .filter(col("kind").eq(lit(AUCTION)))
+        .select([col("a_id"), col(by), col("date_time"), col("a_expires")])
+        .join_with(
+            &bids,
+            Join::new(JoinKind::Inner, [(col("a_id"), col("b_auction"))]).filter(while_open),
+        )
+        .group_by([col("a_id"), col(by)])
+        .agg([max(col("b_price")).alias("final")])
+        .group_by([col(by)])
+        .agg([avg(col("final")).alias("mean")])
 }
