@@ -54,7 +54,7 @@ pub use plan::{Learned, Lowered, Place, Plan, Size};
 pub use report::{
     Machine, NodeInput, NodeReport, PhaseReport, PublishedFile, Role, RunReport, Series, TimeLine,
 };
-pub use runner::{CancelToken, Progress, RunOptions};
+pub use runner::{CancelToken, Clock, Progress, RunOptions};
 pub use running::Running;
 pub use sink::{Publication, Published, Sink, SinkWriter};
 pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, SplitReader};

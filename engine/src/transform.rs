@@ -260,6 +260,9 @@ impl Watermark {
 /// What has become of a split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SplitEvent {
+    /// Said once, before anything else: rows will come from splits of these sources, by their numbers among
+    /// the nodes of the graph.
+    Sources(Vec<u32>),
     /// Its rows may come from now on.
     Opened {
         /// The split.
@@ -322,6 +325,18 @@ pub trait Operator: Send {
     /// [`Properties::makes_watermarks`], whatever the rows have shown.
     fn output_watermark(&self, input: Watermark) -> Watermark {
         input
+    }
+
+    /// True where no rows have come for so long that this worker should not hold the watermark back; only
+    /// asked where the transform says [`Properties::makes_watermarks`].
+    fn is_idle(&self) -> bool {
+        false
+    }
+
+    /// The split that the watermark waits for, as a person would name it; only asked where the transform says
+    /// [`Properties::makes_watermarks`].
+    fn held_back_by(&self) -> Option<Arc<str>> {
+        None
     }
 
     /// When the operator wants to hear of the time that passes, in milliseconds of processing time since 1970,

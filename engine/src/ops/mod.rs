@@ -1,5 +1,6 @@
 //! Transforms that every pipeline needs, each in a file of its own.
 
+mod assign_timestamps;
 mod count;
 mod describe;
 mod distinct;
@@ -19,6 +20,7 @@ mod top_k;
 mod union;
 mod with_column;
 
+pub use assign_timestamps::{AssignTimestamps, Watermarks};
 pub use describe::{ColumnSummary, Describe, Summary};
 pub use distinct::Distinct;
 pub use filter::Filter;

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
 use crate::output::{OnBadRow, dead_letter_schema};
 use crate::runner::guard;
+use crate::transform::Distribution;
 
 /// The output schema of each node.
 pub(super) fn check(graph: &Graph) -> Result<Vec<Option<SchemaRef>>> {
@@ -118,6 +119,9 @@ fn check_node(
             "expected {expected} inputs, found {found}"
         )));
     }
+    if properties.makes_watermarks {
+        check_behind_sources(graph, node)?;
+    }
     if properties.blocking && !properties.row_wise {
         return Err(
             Error::pipeline("a blocking transform must treat each row alone")
@@ -142,6 +146,26 @@ fn check_node(
         Stage::Sink(sink) => sink.accepts(&inputs[0]).map(|()| None),
         Stage::Step(_) => Ok(None),
     }
+}
+
+/// A watermark is made per split, so rows must come from their splits as they were read.
+fn check_behind_sources(graph: &Graph, node: &Node) -> Result<()> {
+    let mut open: Vec<NodeIndex> = node.inputs.iter().map(|e| e.from).collect();
+    while let Some(index) = open.pop() {
+        let from = &graph.nodes[index];
+        let properties = from.properties();
+        let stays =
+            (0..from.inputs.len()).all(|i| *properties.distribution_of(i) == Distribution::Keep);
+        if matches!(from.stage, Stage::Transform(_)) && !(properties.immediate && stays) {
+            return Err(Error::pipeline(format!(
+                "event time is assigned behind {:?}, which brings rows of several splits together",
+                &*from.id
+            ))
+            .with_hint("Assign it right behind the source; row-wise transforms and unions may stand between."));
+        }
+        open.extend(from.inputs.iter().map(|e| e.from));
+    }
+    Ok(())
 }
 
 fn named_once(schema: SchemaRef) -> Result<SchemaRef> {

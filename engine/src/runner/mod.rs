@@ -3,6 +3,7 @@
 mod analysis;
 mod cancel;
 mod chain;
+mod clock;
 mod container;
 pub(crate) mod credit;
 mod dataflow;
@@ -22,8 +23,10 @@ mod spool;
 mod time;
 mod time_line;
 mod watch;
+mod watermark_board;
 
 pub use cancel::CancelToken;
+pub use clock::Clock;
 pub(crate) use driver::run;
 pub(crate) use exchange::key_groups;
 pub(crate) use failure::guard;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::analysis::RunningAnalysis;
 use super::chain::{Exit, Member, RunningChain};
+use super::clock::Clock;
 use super::credit::Credit;
 use super::dataflow::{ChainPart, EndPart, FeedPart, Part};
 use super::ends::{EndWriter, SinkEnd};
@@ -14,12 +15,15 @@ use super::memory::Memory;
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
 use super::spool::{Spool, Spooled};
+use super::watermark_board::WatermarkBoard;
 use crate::artifact::Artifacts;
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
 use crate::plan::{Chain, Phase};
 use crate::sink::Publication;
+use crate::transform::SplitEvent;
 
 /// What an operator that makes rows in lots may have made before those behind it take some away: enough to
 /// keep them busy, and not more, since no source waits for it.
@@ -35,6 +39,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) memory: &'a Arc<Memory>,
     pub(crate) credit_bytes: u64,
     pub(crate) n_workers: usize,
+    pub(crate) clock: &'a Clock,
 }
 
 /// What outlives the parts: counters, and what the ends have taken in.
@@ -45,6 +50,7 @@ pub(crate) struct Kit {
     pub(crate) spools: BTreeMap<Exit, Arc<Spool>>,
     feeds: BTreeMap<Exit, Arc<dyn Feed>>,
     waiting: BTreeMap<NodeIndex, Arc<WorkPool>>,
+    boards: BTreeMap<NodeIndex, Arc<WatermarkBoard>>,
 }
 
 impl Workshop<'_> {
@@ -72,7 +78,8 @@ impl Workshop<'_> {
                 Stage::Source(source) => {
                     let source = Arc::clone(self.phase.pruned.get(&index).unwrap_or(source));
                     let feed = guard(&node.id, || {
-                        SourceFeed::new((index, &node.id), source, columns, &kit.metrics[&index])
+                        let metrics = &kit.metrics[&index];
+                        SourceFeed::new((index, &node.id), source, columns, metrics, self.n_workers)
                     })?;
                     kit.feeds.insert((index, Port::Out(0)), Arc::new(feed));
                 }
@@ -85,6 +92,10 @@ impl Workshop<'_> {
                 }
                 Stage::Transform(transform) => {
                     let properties = transform.properties();
+                    if properties.makes_watermarks {
+                        let board = WatermarkBoard::new(self.n_workers);
+                        kit.boards.insert(index, Arc::new(board));
+                    }
                     if properties.blocking && properties.concurrency > 1 {
                         let n_threads = properties.concurrency * self.n_workers;
                         kit.waiting
@@ -109,10 +120,10 @@ impl Workshop<'_> {
             let node = &self.graph.nodes[index];
             let feeds: Vec<Exit> = kit.feeds.keys().filter(|e| e.0 == index).copied().collect();
             for exit in feeds {
-                parts.push(Part::Feed(self.feed_part(kit, exit)));
+                parts.push(Part::Feed(self.feed_part(kit, exit, worker)));
             }
             if let Some(chain) = self.phase.chains.iter().find(|c| c.members[0] == index) {
-                parts.push(Part::Chain(self.chain_part(kit, chain, compute)?));
+                parts.push(Part::Chain(self.chain_part(kit, chain, worker, compute)?));
             }
             if let Some(writer) = self.end_writer(kit, index, worker)? {
                 let inputs = self.phase.inputs(self.graph, index);
@@ -138,7 +149,7 @@ impl Workshop<'_> {
         Ok(parts)
     }
 
-    fn feed_part(&self, kit: &Kit, exit: Exit) -> FeedPart {
+    fn feed_part(&self, kit: &Kit, exit: Exit, worker: usize) -> FeedPart {
         let (index, port) = exit;
         let node = &self.graph.nodes[index];
         let credit = Credit::new(self.credit_bytes);
@@ -159,10 +170,18 @@ impl Workshop<'_> {
                 .into_iter()
                 .filter(|e| e.1 == port || e.1 == Port::DeadLetters)
                 .collect(),
+            worker,
+            tells_splits: !kit.boards.is_empty(),
         }
     }
 
-    fn chain_part(&self, kit: &Kit, chain: &Chain, compute: &Arc<WorkPool>) -> Result<ChainPart> {
+    fn chain_part(
+        &self,
+        kit: &Kit,
+        chain: &Chain,
+        worker: usize,
+        compute: &Arc<WorkPool>,
+    ) -> Result<ChainPart> {
         let first = chain.members[0];
         let properties = self.graph.nodes[first].properties();
         let n_instances = if properties.blocking {
@@ -201,6 +220,9 @@ impl Workshop<'_> {
             instances,
             pool,
             holds_rows: !properties.row_wise,
+            worker,
+            clock: self.clock.clone(),
+            board: kit.boards.get(&first).cloned(),
         })
     }
 
@@ -220,11 +242,17 @@ impl Workshop<'_> {
                 self.policy(index),
                 metrics,
                 account,
-            ))
+            )
+            .n_ports(transform.properties().ports.len()))
         };
-        Ok(RunningChain::new(
-            chain.members.iter().map(member).collect::<Result<_>>()?,
-        ))
+        let members: Vec<Member> = chain.members.iter().map(member).collect::<Result<_>>()?;
+        let mut running = RunningChain::new(members, self.clock.clone());
+        let first = chain.members[0];
+        if kit.boards.contains_key(&first) {
+            let sources = self.sources_of(first)?;
+            running.take_in(0, Batch::of_event(SplitEvent::Sources(sources)));
+        }
+        Ok(running)
     }
 
     /// Dead letters that nobody reads in this phase are counted, not made: another phase makes them.
@@ -286,6 +314,21 @@ impl Workshop<'_> {
             }
         }
         Some(all)
+    }
+
+    /// The numbers of the sources whose rows reach a node, kept rows included.
+    fn sources_of(&self, node: NodeIndex) -> Result<Vec<u32>> {
+        let mut sources = BTreeSet::new();
+        let mut open = vec![node];
+        while let Some(index) = open.pop() {
+            let inputs = self.phase.inputs(self.graph, index);
+            if inputs.is_empty() {
+                let number = u32::try_from(index);
+                sources.insert(number.map_err(|_| Error::pipeline("there are too many nodes"))?);
+            }
+            open.extend(inputs.iter().map(|edge| edge.from));
+        }
+        Ok(sources.into_iter().collect())
     }
 
     fn read_edges(&self) -> impl Iterator<Item = Exit> + '_ {

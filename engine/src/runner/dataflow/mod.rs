@@ -26,6 +26,7 @@ use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::SyncActivator;
 
 use super::chain::{Exit, RunningChain};
+use super::clock::Clock;
 use super::container::{Rows, RowsBuilder};
 use super::credit::Credit;
 use super::ends::EndWriter;
@@ -35,11 +36,12 @@ use super::feed::{Feed, FeedReader};
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
 use super::time::LogicalTime;
+use super::watermark_board::WatermarkBoard;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::graph::{NodeIndex, Port};
 use crate::output::{DeadLetter, OnBadRow, Output, dead_letter_rows};
-use crate::transform::{Distribution, Watermark};
+use crate::transform::{Distribution, SplitEvent, Watermark};
 
 /// What all workers of a run share.
 #[derive(Clone)]
@@ -66,6 +68,9 @@ pub(crate) struct FeedPart {
     pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) credit: Arc<Credit>,
     pub(crate) exits: Vec<Exit>,
+    pub(crate) worker: usize,
+    /// It tells what becomes of splits, between their rows.
+    pub(crate) tells_splits: bool,
 }
 
 /// Rows to rows.
@@ -80,6 +85,10 @@ pub(crate) struct ChainPart {
     pub(crate) pool: Option<Arc<WorkPool>>,
     /// Rows may leave when the watermark moves or the input ends, not only when rows come.
     pub(crate) holds_rows: bool,
+    pub(crate) worker: usize,
+    pub(crate) clock: Clock,
+    /// Where its watermark stands beside those of the other workers, if it makes one itself.
+    pub(crate) board: Option<Arc<WatermarkBoard>>,
 }
 
 /// Where rows go out.
@@ -223,7 +232,18 @@ fn open_chain<'s>(
 ) -> OpenChain<'s> {
     let mut builder = OperatorBuilder::new(part.id.to_string(), scope);
     let inputs = new_inputs(&mut builder, &part.id, &part.inputs, streams, failure);
-    let outputs = new_outputs(&mut builder, &part.exits, streams);
+    let outputs = match part.board {
+        None => new_outputs(&mut builder, &part.exits, streams),
+        // What the inputs promise says nothing of what leaves: the operator's own capability alone does.
+        Some(_) => {
+            let new = |exit: &Exit| {
+                let (output, stream) = builder.new_output_connection::<Rows, _>([]);
+                streams.insert(*exit, stream);
+                OutputBuilder::from(output)
+            };
+            part.exits.iter().map(new).collect()
+        }
+    };
     OpenChain {
         builder,
         inputs,
