@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use arrow::csv::WriterBuilder;
 use clap::ValueEnum;
-use mainstem::prelude::*;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -59,22 +58,6 @@ impl Dataset {
 
     pub(crate) fn folder(&self, format: Format) -> PathBuf {
         self.root.join(format.name())
-    }
-
-    /// The events as rows of Mainstem.
-    pub(crate) fn read(&self, pipeline: &Pipeline, format: Format) -> Collection {
-        let folder = self.folder(format);
-        match format {
-            Format::Parquet => pipeline.read("events", connectors::parquet(folder)),
-            // A file is read by one reader, from the first event to the last.
-            Format::Csv => pipeline.read(
-                "events",
-                connectors::csv(folder)
-                    .schema(generator::schema())
-                    .quoting(false)
-                    .split_bytes(u64::MAX),
-            ),
-        }
     }
 
     /// Makes what is not there yet.

@@ -12,6 +12,7 @@
 mod contest;
 mod dataset;
 mod digest;
+mod events;
 #[path = "../shared/figures.rs"]
 mod figures;
 mod generator;

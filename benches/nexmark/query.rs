@@ -10,7 +10,7 @@ use mainstem::prelude::*;
 
 use crate::dataset::{Dataset, Format};
 use crate::digest::Digest;
-use crate::generator::{AUCTION, BID, PERSON};
+use crate::events::Events;
 use crate::tally::Tally;
 
 /// How long a window of query 5 is.
@@ -61,38 +61,40 @@ impl Query {
         value.map_or_else(String::new, |v| v.get_name().to_owned())
     }
 
-    fn rows(self, events: &Collection) -> Result<Collection> {
-        let bids = events.filter(col("kind").eq(lit(BID)));
+    fn rows(self, events: &Events) -> Result<Collection> {
         Ok(match self {
-            Self::Q0 => bids.select([
-                col("b_auction"),
-                col("b_bidder"),
-                col("b_price"),
+            Self::Q0 => events.bids().select([
+                col("auction"),
+                col("bidder"),
+                col("price"),
                 col("date_time"),
-                col("b_extra"),
+                col("extra"),
             ]),
-            Self::Q1 => bids.select([
-                col("b_auction"),
-                col("b_bidder"),
-                (col("b_price") * lit(0.908)).alias("b_price"),
+            Self::Q1 => events.bids().select([
+                col("auction"),
+                col("bidder"),
+                (col("price") * lit(0.908)).alias("price"),
                 col("date_time"),
-                col("b_extra"),
+                col("extra"),
             ]),
-            Self::Q2 => bids
-                .filter((col("b_auction") % lit(123_i64)).eq(lit(0_i64)))
-                .select([col("b_auction"), col("b_price")]),
+            Self::Q2 => events
+                .bids()
+                .filter((col("auction") % lit(123_i64)).eq(lit(0_i64)))
+                .select([col("auction"), col("price")]),
             Self::Q3 => {
                 let people = events
-                    .filter(col("kind").eq(lit(PERSON)))
-                    .filter(col("p_state").in_list(["OR", "ID", "CA"].map(lit).to_vec(), false));
+                    .people()
+                    .filter(col("state").in_list(["OR", "ID", "CA"].map(lit).to_vec(), false))
+                    .select([col("id"), col("name"), col("city"), col("state")]);
                 events
-                    .filter(col("kind").eq(lit(AUCTION)))
-                    .filter(col("a_category").eq(lit(10_i64)))
-                    .join(&people, JoinKind::Inner, [(col("a_seller"), col("p_id"))])
-                    .select([col("p_name"), col("p_city"), col("p_state"), col("a_id")])
+                    .auctions()
+                    .filter(col("category").eq(lit(10_i64)))
+                    .select([col("seller"), col("id").alias("auction")])
+                    .join(&people, JoinKind::Inner, [(col("seller"), col("id"))])
+                    .select([col("name"), col("city"), col("state"), col("auction")])
             }
-            Self::Q4 => mean_of_closed(events, "a_category"),
-            Self::Q6 => mean_of_closed(events, "a_seller"),
+            Self::Q4 => mean_of_closed(events, "category"),
+            Self::Q6 => mean_of_closed(events, "seller"),
             _ => return Err(Error::pipeline("the query needs windows")),
         })
     }
@@ -110,27 +112,27 @@ impl Query {
     ) -> Result<Digest> {
         let pipeline = Pipeline::new(self.name());
         let tally = Tally::new(hashed);
-        self.rows(&data.read(&pipeline, format))?.write(tally.clone());
+        self.rows(&Events::read(&pipeline, data, format))?.write(tally.clone());
         pipeline.run(&RunOptions::new().workers(workers))?;
         Ok(tally.digest())
     }
 }
 
 /// The mean price at which auctions have closed, by one of their columns.
-fn mean_of_closed(events: &Collection, by: &str) -> Collection {
+fn mean_of_closed(events: &Events, by: &str) -> Collection {
     let bids = events
-        .filter(col("kind").eq(lit(BID)))
-        .select([col("b_auction"), col("b_price"), col("date_time").alias("b_time")]);
-    let while_open = col("b_time").between(col("date_time"), col("a_expires"));
+        .bids()
+        .select([col("auction"), col("price"), col("date_time").alias("at")]);
+    let while_open = col("at").between(col("date_time"), col("expires"));
     events
-        .filter(col("kind").eq(lit(AUCTION)))
-        .select([col("a_id"), col(by), col("date_time"), col("a_expires")])
+        .auctions()
+        .select([col("id"), col(by), col("date_time"), col("expires")])
         .join_with(
             &bids,
-            Join::new(JoinKind::Inner, [(col("a_id"), col("b_auction"))]).filter(while_open),
+            Join::new(JoinKind::Inner, [(col("id"), col("auction"))]).filter(while_open),
         )
-        .group_by([col("a_id"), col(by)])
-        .agg([max(col("b_price")).alias("final")])
+        .group_by([col("id"), col(by)])
+        .agg([max(col("price")).alias("final")])
         .group_by([col(by)])
         .agg([avg(col("final")).alias("mean")])
 }
