@@ -57,7 +57,7 @@ pub use report::{
 pub use runner::{CancelToken, Clock, Progress, RunOptions};
 pub use running::Running;
 pub use sink::{Publication, Published, Sink, SinkWriter};
-pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, SplitReader};
+pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, SplitReader, Wake};
 pub use state::StatePart;
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{

@@ -16,3 +16,5 @@ mod sources;
 mod stopping;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod transcripts;

@@ -24,11 +24,14 @@ pub use assign_timestamps::{AssignTimestamps, Watermarks};
 pub use describe::{ColumnSummary, Describe, Summary};
 pub use distinct::Distinct;
 pub use filter::Filter;
-pub use group_by::{FinalAggregate, GroupedRows, PartialAggregate};
+pub use group_by::{
+    FinalAggregate, GroupedRows, PartialAggregate, SplitLate, WindowedFinalAggregate,
+    WindowedPartialAggregate,
+};
 pub use join::{Join, JoinKind, Side};
 pub use map_batches::MapBatches;
 pub use map_rows::MapRows;
-pub(crate) use map_rows::rows_from;
+pub(crate) use map_rows::{fields_of, rows_from, to_rows};
 pub use partition::Partition;
 pub use sample::{Sample, SampleByKey};
 pub use select::Select;

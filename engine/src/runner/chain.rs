@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::error::Result;
 use crate::graph::{NodeIndex, Port};
 use crate::output::{OnBadRow, Output, dead_letter_rows};
+use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
 
 /// A way out of a dataflow's operator.
@@ -108,6 +109,20 @@ impl RunningChain {
                 self.tasks.push(Task::Wake { place });
             }
         }
+    }
+
+    /// The state of each member, by its node.
+    pub(crate) fn snapshot(&mut self) -> Result<Vec<(NodeIndex, Vec<StatePart>)>> {
+        let members = self.members.iter_mut();
+        members
+            .map(|m| Ok((m.node, guard(&m.id, || m.operator.snapshot())?)))
+            .collect()
+    }
+
+    /// Restores the member that is this node, if it is one here.
+    pub(crate) fn restore(&mut self, node: NodeIndex, state: &[StatePart]) -> Result<()> {
+        let mut members = self.members.iter_mut().filter(|m| m.node == node);
+        members.try_for_each(|m| guard(&m.id, || m.operator.restore(state)))
     }
 
     /// The watermark behind the last member, where this one is before the first.

@@ -19,6 +19,7 @@ mod options;
 mod parts;
 mod pool;
 mod progress;
+mod simulation;
 mod spool;
 mod time;
 mod time_line;
@@ -27,11 +28,13 @@ mod watermark_board;
 
 pub use cancel::CancelToken;
 pub use clock::Clock;
+pub(crate) use container::{decode, encode};
 pub(crate) use driver::run;
 pub(crate) use exchange::key_groups;
 pub(crate) use failure::guard;
 pub(crate) use options::explain;
 pub use options::{Progress, RunOptions};
+pub(crate) use simulation::{Arrived, simulate};
 
 #[cfg(test)]
 mod tests;

@@ -64,7 +64,7 @@ impl RunOptions {
     }
 
     /// The memory budget of a run with these options.
-    pub(super) fn budget(&self) -> u64 {
+    pub(crate) fn budget(&self) -> u64 {
         self.memory_bytes.unwrap_or_else(half_of_the_machine)
     }
 

@@ -53,6 +53,13 @@ pub(crate) struct Kit {
     boards: BTreeMap<NodeIndex, Arc<WatermarkBoard>>,
 }
 
+impl Kit {
+    /// Where the workers' watermarks stand behind a node that makes them.
+    pub(crate) fn board(&self, node: NodeIndex) -> Option<&Arc<WatermarkBoard>> {
+        self.boards.get(&node)
+    }
+}
+
 impl Workshop<'_> {
     /// What all workers share. Lists splits, builds analyzers; reads no rows.
     pub(crate) fn kit(&self, spools: BTreeMap<Exit, Arc<Spool>>) -> Result<Kit> {
@@ -226,7 +233,7 @@ impl Workshop<'_> {
         })
     }
 
-    fn running_chain(&self, kit: &Kit, chain: &Chain) -> Result<RunningChain> {
+    pub(crate) fn running_chain(&self, kit: &Kit, chain: &Chain) -> Result<RunningChain> {
         let member = |&index: &NodeIndex| {
             let node = &self.graph.nodes[index];
             let Stage::Transform(transform) = &node.stage else {

@@ -79,6 +79,11 @@ impl Generator {
         }
     }
 
+    /// Goes on from a watermark that was saved.
+    pub(super) fn go_on_from(&mut self, watermark: i64) {
+        self.watermark = self.watermark.max(watermark);
+    }
+
     pub(super) fn watermark(&self) -> i64 {
         self.watermark
     }

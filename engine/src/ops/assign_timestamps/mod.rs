@@ -33,6 +33,7 @@ use crate::event_time::{EVENT_TIME, MAX_TIME, MIN_TIME, time_field, time_type};
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::state::StatePart;
 use crate::transform::{Description, Operator, Properties, SplitEvent, Transform, Watermark};
 
 /// Adds the column `event_time`, or replaces it, and makes the watermark from it.
@@ -273,5 +274,13 @@ impl Operator for AssignOperator {
 
     fn state_bytes(&self) -> u64 {
         self.splits.n_bytes()
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        self.splits.snapshot()
+    }
+
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        state.iter().try_for_each(|part| self.splits.restore(part))
     }
 }

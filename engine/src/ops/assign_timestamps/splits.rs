@@ -3,9 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
+use arrow::datatypes::{Int64Type, UInt32Type};
+use arrow::record_batch::RecordBatch;
+
 use super::generator::{Generator, RowMarks};
 use super::watermarks::Watermarks;
 use crate::batch::SplitKey;
+use crate::error::{Error, Result};
+use crate::state::StatePart;
 use crate::transform::{SplitEvent, Watermark};
 
 /// Behind all rows; less than the end, which only timely tells.
@@ -22,6 +28,8 @@ pub(super) struct Splits {
     open: BTreeMap<SplitKey, OpenSplit>,
     /// Where splits stand in order, what earlier splits of a source have shown.
     earlier: BTreeMap<u32, Generator>,
+    /// What splits had shown when they were saved.
+    saved: BTreeMap<SplitKey, i64>,
     /// It never goes back.
     watermark: i64,
 }
@@ -42,6 +50,7 @@ impl Splits {
             unopened: None,
             open: BTreeMap::new(),
             earlier: BTreeMap::new(),
+            saved: BTreeMap::new(),
             watermark: i64::MIN,
         }
     }
@@ -78,7 +87,10 @@ impl Splits {
         }
         let in_order = self.watermarks.splits_in_order;
         let earlier = self.earlier.get(&key.source).filter(|_| in_order).copied();
-        let generator = earlier.unwrap_or_else(|| Generator::new(&self.watermarks));
+        let mut generator = earlier.unwrap_or_else(|| Generator::new(&self.watermarks));
+        if let Some(watermark) = self.saved.get(&key) {
+            generator.go_on_from(*watermark);
+        }
         self.open.insert(
             key,
             OpenSplit {
@@ -153,6 +165,44 @@ impl Splits {
             None => return,
         };
         self.watermark = self.watermark.max(least);
+    }
+
+    /// The watermark of each open split, which every worker must know: any may read it next.
+    pub(super) fn snapshot(&self) -> Result<Vec<StatePart>> {
+        let (mut sources, mut splits, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, split) in &self.open {
+            sources.push(key.source);
+            splits.push(key.split);
+            marks.push(split.generator.watermark());
+        }
+        let columns: [(&str, ArrayRef); 3] = [
+            ("source", Arc::new(UInt32Array::from(sources))),
+            ("split", Arc::new(UInt32Array::from(splits))),
+            ("watermark", Arc::new(Int64Array::from(marks))),
+        ];
+        let rows = RecordBatch::try_from_iter(columns)?;
+        Ok(vec![StatePart::of_worker("splits", rows)])
+    }
+
+    pub(super) fn restore(&mut self, part: &StatePart) -> Result<()> {
+        let of_another = || Error::data("the state is not of `assign_timestamps`");
+        let column = |name: &str| part.rows.column_by_name(name).ok_or_else(of_another);
+        let numbers = |name: &str| {
+            let column = column(name)?.as_primitive_opt::<UInt32Type>();
+            column.ok_or_else(of_another)
+        };
+        let (sources, splits) = (numbers("source")?, numbers("split")?);
+        let marks = column("watermark")?.as_primitive_opt::<Int64Type>();
+        let marks = marks.ok_or_else(of_another)?;
+        for row in 0..part.rows.num_rows() {
+            let key = SplitKey {
+                source: sources.value(row),
+                split: splits.value(row),
+                branch: 0,
+            };
+            self.saved.insert(key, marks.value(row));
+        }
+        Ok(())
     }
 
     /// The watermark of this worker.
