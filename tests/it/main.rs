@@ -5,6 +5,8 @@ mod consistency;
 #[cfg(all(test, feature = "datafusion"))]
 mod datafusion;
 #[cfg(test)]
+mod disorder;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod faults;
@@ -22,3 +24,5 @@ mod tidy;
 mod time_joins;
 #[cfg(test)]
 mod transcripts;
+#[cfg(test)]
+mod windows;
