@@ -9,6 +9,8 @@ mod errors;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod incremental;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod readme;
