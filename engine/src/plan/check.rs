@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::changelog::is_changelog;
+use crate::changelog::{has_time, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::DIFF;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
@@ -148,6 +148,7 @@ fn check_node(
                         .with_hint("Keep the column as it is, or take `changes()` first."),
                 );
             }
+            check_relation_moves(graph, node, &schema)?;
             Ok(Some(schema))
         }
         Stage::Analysis(analysis) => {
@@ -227,16 +228,37 @@ fn named_once(schema: SchemaRef) -> Result<SchemaRef> {
 
 /// What learns from all rows never ends on a source that never ends.
 pub(super) fn check_bounded(graph: &Graph, node: &Node) -> Result<()> {
+    match endless_source(graph, node) {
+        None => Ok(()),
+        Some(source) => Err(Error::pipeline(format!("{:?} learns from all rows, but source {:?} never ends", &*node.id, &*source.id))
+            .with_hint("Learn from a bounded collection, and bring the artifact in with `Pipeline::provide`.")),
+    }
+}
+
+/// A relation gives what has taken effect once event time has passed it: without one, when the input ends.
+fn check_relation_moves(graph: &Graph, node: &Node, schema: &SchemaRef) -> Result<()> {
+    let is_relation = matches!(&node.stage, Stage::Transform(t) if t.incremental().is_some());
+    match endless_source(graph, node) {
+        Some(source) if is_relation && !has_time(schema) => Err(Error::pipeline(format!(
+            "a relation without an event time waits for the end, but source {:?} never ends",
+            &*source.id
+        ))
+        .with_hint("Give the rows their event time with `assign_timestamps`.")),
+        _ => Ok(()),
+    }
+}
+
+/// A source before `node` that never ends.
+fn endless_source<'a>(graph: &'a Graph, node: &Node) -> Option<&'a Node> {
     let mut open: Vec<NodeIndex> = node.inputs.iter().map(|e| e.from).collect();
     while let Some(index) = open.pop() {
         let from = &graph.nodes[index];
         if let Stage::Source(source) = &from.stage
             && !source.properties().bounded
         {
-            return Err(Error::pipeline(format!("{:?} learns from all rows, but source {:?} never ends", &*node.id, &*from.id))
-                .with_hint("Learn from a bounded collection, and bring the artifact in with `Pipeline::provide`."));
+            return Some(from);
         }
         open.extend(from.inputs.iter().map(|e| e.from));
     }
-    Ok(())
+    None
 }
