@@ -11,6 +11,8 @@ mod errors;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod incremental;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod readme;

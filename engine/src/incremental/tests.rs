@@ -6,7 +6,7 @@ use crate::aggregates::{array_agg, min};
 use crate::connectors::{collect, from_record_batches};
 use crate::incremental::Relation;
 use crate::ops::JoinKind;
-use crate::testing::table;
+use crate::testing::{scripted, table};
 use crate::{Pipeline, col, lit};
 
 /// What planning says of a relation over rows with the columns `a` (integers) and `b` (text).
@@ -86,4 +86,16 @@ fn loops_keep_their_columns_and_what_is_in_them() {
     .assert_eq(&refused(|rows| {
         rows.iterate(|round| round.iterate(Relation::distinct))
     }));
+}
+
+#[test]
+fn what_never_ends_needs_an_event_time() {
+    let pipeline = Pipeline::new("test");
+    let rows = pipeline.read("rows", scripted("a: 1")).incremental();
+    rows.distinct().into_collection("each").write(collect().0);
+    expect![[r#"
+        a relation without an event time waits for the end, but source "rows" never ends
+          in transform "each"
+          Hint: Give the rows their event time with `assign_timestamps`."#]]
+    .assert_eq(&pipeline.plan().unwrap_err().to_string());
 }

@@ -93,8 +93,12 @@ impl Operator for ChangesOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connectors::{collect, csv_sink, from_record_batches};
     use crate::ops::AsChangelog;
     use crate::output::OnBadRow;
+    use crate::{Pipeline, col, lit};
+    use serde::{Deserialize, Serialize};
+
     use crate::testing::{refuse_transform, run_transform, show, table};
     use expect_test::expect;
 
@@ -103,6 +107,56 @@ mod tests {
         let (added, _) = run_transform(&AsChangelog, &table("a: 1, 2"), OnBadRow::Fail).unwrap();
         let (plain, _) = run_transform(&Changes, &added, OnBadRow::Fail).unwrap();
         assert_eq!(show(&plain), "a: 1, 2\nchange: 1, 1");
+    }
+
+    /// What planning says where a changelog with the column `a` goes into what `end` adds.
+    fn planned(end: impl FnOnce(Collection)) -> String {
+        let pipeline = Pipeline::new("test");
+        end(pipeline.read("rows", from_record_batches(vec![table("a: 1")])).as_changelog());
+        match pipeline.plan() {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Row {
+        a: i64,
+    }
+
+    #[test]
+    fn a_sink_that_takes_nothing_back_refuses_changes() {
+        let csv = || csv_sink("/nowhere/changes.csv");
+        expect![[r#"
+            csv_sink does not take a changelog
+              in sink "csv_sink"
+              A row that is taken back would count as a row.
+              Hint: Write its `changes()`, which are plain rows with a column that says what each changes."#]]
+        .assert_eq(&planned(|rows| rows.write(csv())));
+        assert_eq!(planned(|rows| rows.changes().write(csv())), "accepted");
+        assert_eq!(planned(|rows| rows.write(collect().0)), "accepted");
+    }
+
+    #[test]
+    fn what_would_count_a_row_that_is_taken_back_refuses_changes() {
+        expect![[r#"
+            partial_distinct does not take a changelog
+              in transform "distinct/partial"
+              A row that is taken back would count as a row.
+              Hint: Take its `changes()` for plain rows, or do this before the rows become changes."#]]
+        .assert_eq(&planned(|rows| rows.distinct().write(collect().0)));
+        expect![[r#"
+            map_rows loses column "diff" of a changelog
+              in transform "map_rows"
+              Without it a row that is taken back would count as a row.
+              Hint: Keep the column as it is, or take `changes()` first."#]]
+        .assert_eq(&planned(|rows| rows.map_rows(|row: Row| row).write(collect().0)));
+        expect![[r#"
+            `diff = Int32(1)` reads column "diff" of a changelog
+              in transform "filter"
+              It is another when the same row is taken back, which would then be a row that was never added.
+              Hint: Copy it to another name before the rows become changes, or take `changes()` first, where "diff" is a column like any other."#]]
+        .assert_eq(&planned(|rows| rows.filter(col("diff").eq(lit(1))).write(collect().0)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ const LOT_ROWS: usize = 8 * BATCH_ROWS;
 /// The table of state that holds the watermark.
 const WATERMARK: &str = "watermark";
 
-/// So many runs are made one.
+/// Where there are more runs, the last are made one.
 const MAX_RUNS: usize = 64;
 
 /// Rows by their event time; rows of one time in the order in which they came.
@@ -43,10 +43,26 @@ impl RowsByTime {
         }
         let rows = not_before(rows, now)?;
         self.push(sorted(rows)?);
-        if self.runs.len() > MAX_RUNS {
-            let all = concat_batches(&self.runs[0].schema(), &self.runs)?;
-            self.runs.clear();
-            self.n_bytes = 0;
+        match self.runs.len() > MAX_RUNS {
+            true => self.merge_last(),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes the last runs one, with those before that are not much larger, so that each row is merged few times.
+    fn merge_last(&mut self) -> Result<()> {
+        let (mut n_rows, mut start) = (0, self.runs.len());
+        while start > 0
+            && (self.runs.len() - start < MAX_RUNS / 2
+                || self.runs[start - 1].num_rows() <= 2 * n_rows)
+        {
+            start -= 1;
+            n_rows += self.runs[start].num_rows();
+        }
+        let last: Vec<RecordBatch> = self.runs.drain(start..).collect();
+        self.n_bytes = self.runs.iter().map(RecordBatch::get_array_memory_size).sum();
+        if let Some(first) = last.first() {
+            let all = concat_batches(&first.schema(), &last)?;
             self.push(sorted(all)?);
         }
         Ok(())
@@ -201,4 +217,45 @@ pub(in crate::ops) fn watermark_of(state: &[StatePart]) -> Option<i64> {
     let parts = state.iter().filter(|part| part.table == WATERMARK);
     let columns = parts.filter_map(|p| p.rows.column(0).as_primitive_opt::<Int64Type>());
     columns.flat_map(|c| c.values()).copied().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::changelog;
+    use arrow::datatypes::Int64Type;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_leave_by_time_and_those_of_one_time_in_the_order_in_which_they_came(
+            batches in prop::collection::vec(prop::collection::vec(0i64..20, 1..4), 1..200),
+            every in 1usize..150,
+        ) {
+            let mut waiting = RowsByTime::default();
+            let mut expected: Vec<(i64, i64)> = Vec::new();
+            let (mut n, mut watermark) = (0, 0);
+            let mut left: Vec<(i64, i64)> = Vec::new();
+            for (number, times) in batches.iter().enumerate() {
+                let rows: Vec<(i64, i64)> = times.iter().map(|t| { n += 1; (*t, n) }).collect();
+                let column = |of: fn(&(i64, i64)) -> i64| {
+                    rows.iter().map(|r| of(r).to_string()).collect::<Vec<_>>().join(", ")
+                };
+                let (n, time) = (column(|r| r.1), column(|r| r.0));
+                let text = format!("n: {n}; event_time: {time}");
+                waiting.add(changelog(&text), watermark).unwrap();
+                expected.extend(rows.iter().map(|(t, n)| ((*t).max(watermark), *n)));
+                let is_last = number + 1 == batches.len();
+                if number % every == 0 || is_last {
+                    watermark = if is_last { i64::MAX } else { (watermark + 3).min(20) };
+                    if let Some(rows) = waiting.take_before(watermark).unwrap() {
+                        let n = rows["n"].as_primitive::<Int64Type>().values();
+                        left.extend(event_times(&rows).unwrap().iter().copied().zip(n.iter().copied()));
+                    }
+                }
+            }
+            expected.sort_unstable();
+            prop_assert_eq!(left, expected);
+        }
+    }
 }

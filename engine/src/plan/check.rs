@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::SchemaRef;
 
 use super::{ports, streaming};
-use crate::changelog::is_changelog;
+use crate::changelog::{has_time, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::DIFF;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
@@ -149,6 +149,7 @@ fn check_node(
                 .with_detail("Without it a row that is taken back would count as a row.")
                 .with_hint("Keep the column as it is, or take `changes()` first."));
             }
+            check_relation_moves(graph, node, &schema)?;
             Ok(Some(schema))
         }
         Stage::Analysis(analysis) => {
@@ -224,4 +225,17 @@ fn named_once(schema: SchemaRef) -> Result<SchemaRef> {
         );
     }
     Ok(schema)
+}
+
+/// A relation gives what has taken effect once event time has passed it: without one, when the input ends.
+fn check_relation_moves(graph: &Graph, node: &Node, schema: &SchemaRef) -> Result<()> {
+    let is_relation = matches!(&node.stage, Stage::Transform(t) if t.incremental().is_some());
+    let mut inputs = node.inputs.iter();
+    match inputs.find_map(|e| streaming::never_ends(graph, e.from)) {
+        Some(source) if is_relation && !has_time(schema) => Err(Error::pipeline(format!(
+            "a relation without an event time waits for the end, but source {source:?} never ends"
+        ))
+        .with_hint("Give the rows their event time with `assign_timestamps`.")),
+        _ => Ok(()),
+    }
 }

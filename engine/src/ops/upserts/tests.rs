@@ -47,7 +47,7 @@ fn pipeline(upserts: Upserts) -> Pipeline {
 fn with_an_event_time_the_newest_row_counts_and_what_is_older_never_comes_back() {
     let upserts = Upserts::new(["id"])
         .deletes(col("n").eq(lit(0)))
-        .allowed_lateness(Duration::from_millis(5));
+        .allowed_lateness(Duration::from_millis(6));
     let script = Script::new()
         .batch(
             "rows",
