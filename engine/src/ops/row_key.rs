@@ -8,7 +8,6 @@ use arrow::row::{RowConverter, SortField};
 use datafusion_expr::Expr;
 use std::sync::Arc;
 
-use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::expression::Expression;
 use crate::keys::{normal, plain_type};
@@ -99,25 +98,6 @@ pub(in crate::ops) fn check_key(
         Error::pipeline(format!("key `{text}` {cannot}: {data_type}"))
             .with_hint("Take a part of it that can, or cast it to text."),
     )
-}
-
-/// The value of `evaluate` for a batch; where it fails on a row, the error says where that row stands.
-pub(super) fn located<T>(batch: &Batch, evaluate: impl Fn(&RecordBatch) -> Result<T>) -> Result<T> {
-    let error = match evaluate(batch.rows()) {
-        Ok(value) => return Ok(value),
-        Err(error) => error,
-    };
-    for row in 0..batch.n_rows() {
-        if let Err(of_row) = evaluate(&batch.rows().slice(row, 1)) {
-            let reason = of_row.to_string().replace("\n  ", ": ");
-            return Err(
-                Error::data(format!("{}: {reason}", batch.position(row))).with_hint(
-                    "Compute the value before with `with_column`, and choose an `OnBadRow` there.",
-                ),
-            );
-        }
-    }
-    Err(error)
 }
 
 /// The schema with columns of bytes at its end, which travel with the rows to the worker of their key.

@@ -76,7 +76,10 @@ impl GroupedRows {
     /// One row for each group: the keys, then the [aggregates](crate::aggregates).
     ///
     /// An output may be computed from aggregates and keys, as `sum(col("a")) / sum(col("b"))`. The order
-    /// of the rows is not promised. On an error in an argument of an aggregate the run ends.
+    /// of the rows is not promised. A row on which a key or an argument of an aggregate fails, such as a cast
+    /// that overflows, is a bad row of the node `NAME/partial`, for which
+    /// [`on_bad_row`](Collection::on_bad_row) and [`dead_letters`](Collection::dead_letters) of the result
+    /// speak; where an aggregate itself fails, such as a sum that overflows, the run ends.
     #[must_use]
     pub fn agg(&self, aggregates: impl IntoIterator<Item = Expr>) -> Collection {
         let grouping = Arc::new(Grouping {
@@ -90,11 +93,12 @@ impl GroupedRows {
             "group_by"
         };
         let name = self.rows.next_name(kind);
-        self.rows
-            .named(format!("{name}/partial"))
-            .apply(PartialAggregate::new(&grouping))
+        let partial = self.rows.named(format!("{name}/partial"));
+        let partial = partial.apply(PartialAggregate::new(&grouping));
+        partial
             .named(name)
             .apply(FinalAggregate::new(&grouping))
+            .rejecting_at(&partial)
     }
 
     pub(crate) fn rows(&self) -> &Collection {

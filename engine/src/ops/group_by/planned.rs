@@ -25,9 +25,10 @@ use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregat
 use super::accumulators::AggregateKind;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::expression::{Expression, check_columns, col};
+use crate::expression::{Expression, check_columns, col, on_good_rows};
 use crate::keys::{normal, plain_type};
-use crate::ops::row_key::{check_key, located};
+use crate::ops::row_key::check_key;
+use crate::output::Output;
 
 /// One aggregate, with what it reads of a row.
 #[derive(Debug)]
@@ -131,11 +132,9 @@ impl Planned {
         })
     }
 
-    /// What these rows give to a group table.
-    ///
-    /// Where an expression fails on a row, the error says where that row stands.
-    pub(super) fn evaluate(&self, batch: &Batch) -> Result<Inputs> {
-        located(batch, |rows| self.evaluate_rows(rows))
+    /// What these rows give to a group table, without those on which an expression fails.
+    pub(super) fn evaluate(&self, batch: Batch, out: &mut Output) -> Result<(Batch, Inputs)> {
+        on_good_rows(batch, out, |rows| self.evaluate_rows(rows))
     }
 
     fn evaluate_rows(&self, rows: &RecordBatch) -> Result<Inputs> {

@@ -139,8 +139,9 @@ impl Side {
 /// and the matches of one row come in the order of the splits of the table's side. Rows of the table that
 /// match none come last. Which side is held does not change which rows there are.
 ///
-/// A key or a filter that has no value for a row, such as a division by zero, ends the run: compute what
-/// can fail with `with_column` before, where [`OnBadRow`](crate::OnBadRow) can be chosen.
+/// A row that is read past the table and whose key has no value, such as a division by zero, is a bad row of
+/// the join. A key of the side that is held, or a filter, that has no value ends the run: compute what can fail
+/// with `with_column` before, where [`OnBadRow`](crate::OnBadRow) can be chosen.
 #[derive(Clone, Debug)]
 pub struct Join {
     kind: JoinKind,
