@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::{DFSchema, DataFusionError};
@@ -165,6 +166,14 @@ impl Expression {
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} : {}", self.text, self.data_type)
+    }
+}
+
+/// The mask with false for null.
+pub(crate) fn null_as_false(mask: &BooleanArray) -> BooleanArray {
+    match mask.null_count() {
+        0 => mask.clone(),
+        _ => prep_null_mask_filter(mask),
     }
 }
 

@@ -188,6 +188,12 @@ impl Collection {
         }
     }
 
+    /// True if it is the same place in the same graph.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pipeline.graph, &other.pipeline.graph)
+            && (self.node, self.port) == (other.node, other.port)
+    }
+
     /// The pipeline it belongs to.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline
@@ -226,6 +232,11 @@ impl Collection {
     /// The windowing strategy of the rows.
     pub fn windowing(&self) -> &Windowing {
         &self.windowing
+    }
+
+    /// The node that the rows come from.
+    pub(crate) fn node_id(&self) -> Arc<str> {
+        Arc::clone(&self.pipeline.lock().nodes[self.node].id)
     }
 
     fn with_windowing(&self, windowing: &Windowing) -> Collection {
@@ -295,6 +306,27 @@ impl Collection {
             .map(|i| Collection::new(self.pipeline.clone(), node, Port::Out(i)))
             .map(|c| c.with_windowing(&self.windowing))
             .collect()
+    }
+
+    /// The rows that came too late for the last transform, which are not among its results.
+    ///
+    /// Only where the transform has such rows: what it gives out of its port `late`, in the same columns.
+    #[must_use]
+    pub fn late(&self) -> Collection {
+        let mut graph = self.pipeline.lock();
+        let node = &graph.nodes[self.node];
+        let ports = node.properties().ports;
+        let place = ports.iter().position(|port| port == "late");
+        if place.is_none() {
+            let kind = node.stage.describe().kind;
+            let mistake = Error::pipeline(format!("no row is late for a {kind}"))
+                .with_hint("Ask for the late rows of what divides rows by event time.")
+                .at_node(&node.id);
+            graph.mistakes.push(mistake);
+        }
+        drop(graph);
+        let port = Port::Out(place.unwrap_or_default());
+        Collection::new(self.pipeline.clone(), self.node, port).with_windowing(&self.windowing)
     }
 
     /// Learns a `T` by one pass over the rows.

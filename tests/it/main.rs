@@ -1,5 +1,7 @@
 //! What must hold for the whole tree: tidiness, documents, and the graph from end to end.
 
+#[cfg(test)]
+mod consistency;
 #[cfg(all(test, feature = "datafusion"))]
 mod datafusion;
 #[cfg(test)]
@@ -16,3 +18,5 @@ mod sources;
 mod stopping;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod transcripts;

@@ -8,6 +8,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion_expr::Expr;
 use std::sync::Arc;
 
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::expression::Expression;
 use crate::keys::{normal, plain_type};
@@ -82,12 +83,25 @@ impl RowKey {
     }
 }
 
+/// Tells whether a row of one batch is equal to a row of another of the same columns.
+pub(in crate::ops) fn equal_rows(
+    one: &RecordBatch,
+    other: &RecordBatch,
+) -> Result<impl Fn(usize, usize) -> bool + use<>> {
+    let fields = one.schema();
+    let fields = fields.fields().iter();
+    let converter = RowConverter::new(
+        fields
+            .map(|f| SortField::new(f.data_type().clone()))
+            .collect(),
+    )?;
+    let one = converter.convert_columns(one.columns())?;
+    let other = converter.convert_columns(other.columns())?;
+    Ok(move |a, b| one.row(a) == other.row(b))
+}
+
 /// Compiles a key of a type that has bytes.
-pub(in crate::ops) fn check_key(
-    key: &Expr,
-    schema: &SchemaRef,
-    cannot: &str,
-) -> Result<Expression> {
+pub(crate) fn check_key(key: &Expr, schema: &SchemaRef, cannot: &str) -> Result<Expression> {
     let expression = Expression::compile(key, schema)?;
     let data_type = plain_type(expression.data_type());
     if RowConverter::supports_fields(&[SortField::new(data_type.clone())]) {
@@ -98,6 +112,25 @@ pub(in crate::ops) fn check_key(
         Error::pipeline(format!("key `{text}` {cannot}: {data_type}"))
             .with_hint("Take a part of it that can, or cast it to text."),
     )
+}
+
+/// The value of `evaluate` for a batch; where it fails on a row, the error says where that row stands.
+pub(super) fn located<T>(batch: &Batch, evaluate: impl Fn(&RecordBatch) -> Result<T>) -> Result<T> {
+    let error = match evaluate(batch.rows()) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    for row in 0..batch.n_rows() {
+        if let Err(of_row) = evaluate(&batch.rows().slice(row, 1)) {
+            let reason = of_row.to_string().replace("\n  ", ": ");
+            return Err(
+                Error::data(format!("{}: {reason}", batch.position(row))).with_hint(
+                    "Compute the value before with `with_column`, and choose an `OnBadRow` there.",
+                ),
+            );
+        }
+    }
+    Err(error)
 }
 
 /// The schema with columns of bytes at its end, which travel with the rows to the worker of their key.

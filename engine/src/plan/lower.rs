@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{check, projection};
+use super::{check, projection, streaming};
 use crate::analyzer::Analysis;
 use crate::artifact::ArtifactId;
 use crate::error::{Error, Result};
@@ -68,6 +68,12 @@ impl Place<'_> {
         }
     }
 
+    /// True if input `n` ends.
+    pub fn is_bounded(&self, n: usize) -> bool {
+        let edge = self.node.inputs.get(n);
+        edge.is_none_or(|edge| streaming::never_ends(self.graph, edge.from).is_none())
+    }
+
     /// True if each row that comes in by input 0 is one row of a source, whose place in it is known.
     pub fn has_positions(&self) -> bool {
         let mut open: Vec<&Edge> = self.node.inputs.iter().take(1).collect();
@@ -110,7 +116,7 @@ pub struct Learned {
 
 /// The graph with each transform replaced that asks for it. `narrow` lets them leave out columns that nothing reads.
 pub(super) fn lower(graph: &Graph, schemas: &[Option<SchemaRef>], narrow: bool) -> Result<Checked> {
-    let wanted = projection::wanted_anywhere(graph);
+    let wanted = projection::wanted_anywhere(graph, schemas);
     let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes.len());
     let mut made: Vec<Option<SchemaRef>> = Vec::with_capacity(graph.nodes.len());
     let mut places: Vec<NodeIndex> = Vec::with_capacity(graph.nodes.len());
@@ -172,7 +178,7 @@ pub(super) fn lower(graph: &Graph, schemas: &[Option<SchemaRef>], narrow: bool) 
     check::check_ids(&lowered, &mut errors);
     for index in learned {
         let node = &lowered.nodes[index];
-        errors.extend(check::check_bounded(&lowered, node).err());
+        errors.extend(streaming::check_bounded(&lowered, node).err());
     }
     match errors.is_empty() {
         true => Ok((lowered, made)),

@@ -13,6 +13,7 @@ mod outline;
 mod phases;
 mod projection;
 mod pruning;
+mod streaming;
 
 use std::sync::Arc;
 

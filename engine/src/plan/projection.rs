@@ -6,6 +6,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use std::sync::Arc;
 
 use super::phases::{Phase, keeps_rows};
+use crate::changelog::own_columns;
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
 use crate::output::{OnBadRow, dead_letter_schema};
@@ -39,7 +40,10 @@ pub(super) fn project(graph: &Graph, phase: &Phase, schemas: &[Option<SchemaRef>
 }
 
 /// The columns of each node's rows that anything reads in any phase; `None` is all.
-pub(super) fn wanted_anywhere(graph: &Graph) -> Vec<Option<Vec<String>>> {
+pub(super) fn wanted_anywhere(
+    graph: &Graph,
+    schemas: &[Option<SchemaRef>],
+) -> Vec<Option<Vec<String>>> {
     let mut wanted: Vec<Wanted> = vec![Some(BTreeSet::new()); graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate().rev() {
         if keeps_rows(node) {
@@ -47,7 +51,7 @@ pub(super) fn wanted_anywhere(graph: &Graph) -> Vec<Option<Vec<String>>> {
         }
         let reads = reads_of(node, &wanted[index]);
         for edge in node.inputs.iter().filter(|e| e.port != Port::DeadLetters) {
-            want(&mut wanted[edge.from], &reads);
+            want(&mut wanted[edge.from], &reads, schemas[edge.from].as_ref());
         }
     }
     let names = |w: Wanted| w.map(|names| names.into_iter().collect());
@@ -69,9 +73,14 @@ fn reads_of(node: &Node, made: &Wanted) -> Option<Vec<String>> {
     }
 }
 
-fn want(wanted: &mut Wanted, more: &Option<Vec<String>>) {
+fn want(wanted: &mut Wanted, more: &Option<Vec<String>>, schema: Option<&SchemaRef>) {
     match (&mut *wanted, more) {
-        (Some(all), Some(more)) => all.extend(more.iter().cloned()),
+        (Some(all), Some(more)) => {
+            all.extend(more.iter().cloned());
+            // What makes rows changes is never left out.
+            let own = schema.map_or_else(Vec::new, |schema| own_columns(schema));
+            all.extend(own.into_iter().map(str::to_owned));
+        }
         (wanted, None) => *wanted = None,
         (None, Some(_)) => {}
     }
@@ -99,7 +108,7 @@ fn wanted_of_sources(
             let slot = wanted
                 .entry(edge.from)
                 .or_insert_with(|| Some(BTreeSet::new()));
-            want(slot, &reads);
+            want(slot, &reads, schemas[edge.from].as_ref());
         }
         wanted.insert(index, made);
     }

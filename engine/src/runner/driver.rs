@@ -224,6 +224,7 @@ impl Driver<'_> {
             memory: &self.memory,
             credit_bytes: credits.each,
             n_workers: self.options.workers,
+            clock: &self.options.clock,
         };
         let kit = workshop.kit(self.spools(number, phase)?)?;
         self.watch.nodes(phase, &kit.metrics);
