@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::compute::{cast, concat_batches, lexsort_to_indices, SortColumn, take_record_batch};
+use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{
     DataType, Float64Type, Int8Type, Int64Type, TimeUnit, TimestampMillisecondType,
 };
@@ -97,9 +97,15 @@ fn flights_out_of_order_give_the_hours_of_the_bounded_run() {
     };
     let pipeline = Pipeline::new("bounded");
     let (sink, rows) = connectors::collect();
-    let hour = mainstem::engine::expression::functions::datetime::expr_fn::date_trunc(lit("hour"), col("date"));
+    let hour = mainstem::engine::expression::functions::datetime::expr_fn::date_trunc(
+        lit("hour"),
+        col("date"),
+    );
     pipeline
-        .read("flights", connectors::from_record_batches(vec![flights.clone()]))
+        .read(
+            "flights",
+            connectors::from_record_batches(vec![flights.clone()]),
+        )
         .with_column("hour", hour)
         .group_by([col("origin"), col("hour")])
         .agg(means())
@@ -115,7 +121,10 @@ fn flights_out_of_order_give_the_hours_of_the_bounded_run() {
             .allowed_lateness(day)
             .accumulation(Accumulation::Accumulating);
         pipeline
-            .read("flights", connectors::from_record_batches(vec![flights.clone()]))
+            .read(
+                "flights",
+                connectors::from_record_batches(vec![flights.clone()]),
+            )
             .assign_timestamps(col("date"), landed_within(360))
             .window(windowing)
             .group_by([col("origin")])
@@ -150,7 +159,10 @@ fn so_many_flights_stand_behind_the_watermark() {
         let pipeline = Pipeline::new("behind");
         let (sink, _) = connectors::collect();
         pipeline
-            .read("flights", connectors::from_record_batches(vec![flights.clone()]))
+            .read(
+                "flights",
+                connectors::from_record_batches(vec![flights.clone()]),
+            )
             .named("times")
             .assign_timestamps(col("date"), landed_within(minutes))
             .select([col("event_time")])
@@ -178,7 +190,9 @@ fn earthquakes_by_report_give_the_windows_of_the_bounded_run() {
     let size = 6 * 3_600_000;
     let pipeline = Pipeline::new("bounded");
     let (sink, rows) = connectors::collect();
-    read(&pipeline).select([col("net"), col("event_time_ms")]).write(sink);
+    read(&pipeline)
+        .select([col("net"), col("event_time_ms")])
+        .write(sink);
     pipeline.run(&options(1)).unwrap();
     let mut bounded = Counts::new();
     for rows in rows.take() {
@@ -212,7 +226,10 @@ fn earthquakes_by_report_give_the_windows_of_the_bounded_run() {
         late.write(sink);
         pipeline.run(&options(2)).unwrap();
         let late_rows = late_rows.take();
-        assert_eq!(late_rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
+        assert_eq!(
+            late_rows.iter().map(RecordBatch::num_rows).sum::<usize>(),
+            0
+        );
         let mut kept = Counts::new();
         for rows in rows.take() {
             let net = cast(&rows["net"], &DataType::Utf8).unwrap();
@@ -220,7 +237,10 @@ fn earthquakes_by_report_give_the_windows_of_the_bounded_run() {
             let n = rows["n"].as_primitive::<Int64Type>();
             let diff = rows.column_by_name("diff");
             for row in 0..rows.num_rows() {
-                let of = (net.as_string::<i32>().value(row).to_owned(), start.value(row));
+                let of = (
+                    net.as_string::<i32>().value(row).to_owned(),
+                    start.value(row),
+                );
                 let kept = kept.entry(of).or_default();
                 *kept = match accumulation {
                     Accumulation::Accumulating => n.value(row).max(*kept),

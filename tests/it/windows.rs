@@ -225,7 +225,11 @@ struct Pane {
 fn panes(batches: &[RecordBatch]) -> Vec<Pane> {
     let mut panes = Vec::new();
     for rows in batches {
-        let (k, n, sum) = (integers(rows, "k"), integers(rows, "n"), integers(rows, "sum"));
+        let (k, n, sum) = (
+            integers(rows, "k"),
+            integers(rows, "n"),
+            integers(rows, "sum"),
+        );
         let (start, end) = (times(rows, "window_start"), times(rows, "window_end"));
         let diffs = rows.column_by_name("diff");
         let timings = rows.column_by_name("pane").map(|pane| {
@@ -237,7 +241,9 @@ fn panes(batches: &[RecordBatch]) -> Vec<Pane> {
                 of: (k[row], start[row], end[row]),
                 value: (n[row], sum[row]),
                 diff: diffs.map_or(1, |d| d.as_primitive::<Int8Type>().value(row).into()),
-                timing: timings.as_ref().map(|t| t.as_string::<i32>().value(row).to_owned()),
+                timing: timings
+                    .as_ref()
+                    .map(|t| t.as_string::<i32>().value(row).to_owned()),
             });
         }
     }
@@ -291,8 +297,15 @@ fn rows_in_are_rows_out_and_rows_late() {
         let trigger = case.trigger();
         let windowing = case.windows.windowing().trigger(trigger.clone());
         let simulated = case.simulate(windowing, &rows);
-        let n_out: i64 = panes(&simulated.rows("results")).iter().map(|p| p.value.0).sum();
-        let n_late: usize = simulated.rows("late").iter().map(RecordBatch::num_rows).sum();
+        let n_out: i64 = panes(&simulated.rows("results"))
+            .iter()
+            .map(|p| p.value.0)
+            .sum();
+        let n_late: usize = simulated
+            .rows("late")
+            .iter()
+            .map(RecordBatch::num_rows)
+            .sum();
         assert_eq!(
             n_out + n_late as i64,
             rows.len() as i64,
