@@ -118,7 +118,11 @@ impl GroupedRows {
         &self,
         aggregates: impl IntoIterator<Item = Expr>,
     ) -> (Collection, Collection) {
-        let kind = if self.keys.is_empty() { "agg" } else { "group_by" };
+        let kind = if self.keys.is_empty() {
+            "agg"
+        } else {
+            "group_by"
+        };
         let name = self.rows.next_name(kind);
         let split = SplitLate::new(self.rows.windowing());
         let mut ports = self

@@ -138,15 +138,14 @@ impl Planned {
     ///
     /// Only states may be made by it: outputs do not have that column.
     pub(super) fn divided_by(&self, field: Field) -> Self {
-        let with = |fields: &mut dyn Iterator<Item = &Arc<Field>>| -> Vec<Arc<Field>> {
-            std::iter::once(&Arc::new(field.clone()))
-                .chain(fields)
-                .cloned()
-                .collect()
+        let field = Arc::new(field);
+        let with = |fields: &[Arc<Field>]| -> Vec<Arc<Field>> {
+            let first = std::iter::once(&field);
+            first.chain(fields).cloned().collect()
         };
         Self {
-            key_fields: with(&mut self.key_fields.iter()),
-            states: Arc::new(Schema::new(with(&mut self.states.fields().iter()))),
+            key_fields: with(&self.key_fields),
+            states: Arc::new(Schema::new(with(self.states.fields()))),
             ..self.clone()
         }
     }
