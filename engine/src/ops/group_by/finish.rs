@@ -74,7 +74,8 @@ impl Transform for FinalAggregate {
         let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
         Properties {
             stateful: true,
-            waits_for_end: true,
+            // Groups of a changelog change with it. The first half is checked before, and knows which they are.
+            waits_for_end: !matches!(self.grouping.plans(), Ok(Plans::Changes(_))),
             on_changelog: OnChangelog::Understand,
             distribution: if keys.is_empty() {
                 Distribution::One
