@@ -86,6 +86,11 @@ impl Output {
         self.push_to(port, batch);
     }
 
+    /// Counts rows as late of which only an aggregate is left, so that they cannot go to a port.
+    pub fn late(&mut self, n_rows: u64) {
+        self.late += n_rows;
+    }
+
     /// The time on the clock of the run, in milliseconds since 1970: what operators may know of the real one.
     pub fn processing_time(&self) -> i64 {
         self.now

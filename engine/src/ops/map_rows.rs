@@ -102,7 +102,7 @@ impl<I, O> fmt::Debug for MapRows<I, O> {
 }
 
 /// The columns that the fields of a serde type are.
-fn fields_of<T: DeserializeOwned>() -> Result<Vec<FieldRef>> {
+pub(super) fn fields_of<T: DeserializeOwned>() -> Result<Vec<FieldRef>> {
     let options = TracingOptions::default()
         .strings_as_large_utf8(false)
         .sequence_as_large_list(false)
@@ -204,7 +204,10 @@ fn to_rows<T: Serialize>(fields: &[FieldRef], values: &[T]) -> Result<RecordBatc
 }
 
 /// The rows that can be read as `I`, with the batch reduced to them; the others are rejected.
-fn read_rows<I: DeserializeOwned>(batch: Batch, out: &mut Output) -> Result<(Batch, Vec<I>)> {
+pub(super) fn read_rows<I: DeserializeOwned>(
+    batch: Batch,
+    out: &mut Output,
+) -> Result<(Batch, Vec<I>)> {
     if let Ok(rows) = serde_arrow::from_record_batch::<Vec<I>>(batch.rows()) {
         return Ok((batch, rows));
     }

@@ -9,6 +9,7 @@
 //! frequent key keeps no worker busier than others. Where keys hardly repeat it passes rows on.
 
 mod accumulators;
+mod cell;
 mod exact_sum;
 mod finish;
 mod partial;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 
+pub(in crate::ops) use cell::{AggregateCell, CellPlan};
 pub use finish::FinalAggregate;
 pub use partial::PartialAggregate;
 
