@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::runner::credit::{Credit, Permit};
 use crate::source::{Lines, line_in};
+use crate::transform::{SplitEvent, Watermark};
 
 /// Rows per batch that sources aim at.
 pub const BATCH_ROWS: usize = 8_192;
@@ -89,6 +91,9 @@ pub struct Batch {
     masks: Vec<BooleanArray>,
     exact: bool,
     permit: Option<Permit>,
+    /// What has become of a split, in place of rows.
+    event: Option<Arc<SplitEvent>>,
+    watermark: Watermark,
 }
 
 impl Batch {
@@ -109,7 +114,23 @@ impl Batch {
             masks: Vec::new(),
             exact: true,
             permit: None,
+            event: None,
+            watermark: Watermark::START,
         }
+    }
+
+    /// What has become of a split, told between its rows to those on the same worker.
+    pub(crate) fn of_event(event: SplitEvent) -> Self {
+        let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        Self {
+            event: Some(Arc::new(event)),
+            ..Self::new(none)
+        }
+    }
+
+    /// What it tells of a split, if it holds no rows but that.
+    pub(crate) fn event(&self) -> Option<&Arc<SplitEvent>> {
+        self.event.as_ref()
     }
 
     /// These rows, where rows of the split between them were left out: true in `mask` is a row of the batch.
@@ -139,6 +160,19 @@ impl Batch {
         self.key
     }
 
+    /// The watermark under which the rows were sent: those with an earlier event time are late, for whoever
+    /// takes them in, whatever watermark he has heard of himself.
+    pub fn watermark(&self) -> Watermark {
+        self.watermark
+    }
+
+    /// The same rows, sent under this watermark: the engine says so, and so does a test.
+    #[must_use]
+    pub fn under(mut self, watermark: Watermark) -> Self {
+        self.watermark = watermark;
+        self
+    }
+
     /// The same rows with other columns; positions are kept.
     #[must_use]
     pub fn with_columns(self, rows: RecordBatch) -> Self {
@@ -159,6 +193,8 @@ impl Batch {
             split: self.split.clone(),
             permit: self.permit.clone(),
             key: self.key,
+            event: None,
+            watermark: self.watermark,
         }
     }
 

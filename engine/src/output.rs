@@ -44,6 +44,7 @@ pub struct Output {
     filtered: u64,
     rejected: u64,
     late: u64,
+    behind: u64,
     more: bool,
     now: i64,
 }
@@ -86,9 +87,14 @@ impl Output {
         self.push_to(port, batch);
     }
 
-    /// Counts rows as late of which only an aggregate is left, so that they cannot go to a port.
+    /// Counts rows as late that leave by no port: of which only an aggregate is left, or of a side input.
     pub fn late(&mut self, n_rows: u64) {
         self.late += n_rows;
+    }
+
+    /// Counts rows that stand behind the watermark and go on nevertheless: late, if their windows are over.
+    pub fn behind(&mut self, n_rows: u64) {
+        self.behind += n_rows;
     }
 
     /// The time on the clock of the run, in milliseconds since 1970: what operators may know of the real one.
@@ -175,6 +181,11 @@ impl Output {
     /// Takes the count of late rows since the last call.
     pub fn take_late(&mut self) -> u64 {
         std::mem::take(&mut self.late)
+    }
+
+    /// Takes the count of rows behind the watermark since the last call.
+    pub fn take_behind(&mut self) -> u64 {
+        std::mem::take(&mut self.behind)
     }
 
     /// Takes the counts of filtered and of rejected rows since the last call.

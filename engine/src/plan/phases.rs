@@ -207,5 +207,7 @@ fn can_fuse(graph: &Graph, phase: &Phase, from: NodeIndex, to: NodeIndex) -> boo
         .iter()
         .flat_map(|&i| phase.inputs(graph, i))
         .filter(|e| e.from == from && e.port == Port::Out(0));
-    fusible(from) && fusible(to) && !phase.keeps.contains(&from) && readers.count() == 1
+    // What makes watermarks holds a capability of its own, and so leads its chain.
+    let leads = graph.nodes[to].properties().makes_watermarks;
+    fusible(from) && fusible(to) && !leads && !phase.keeps.contains(&from) && readers.count() == 1
 }

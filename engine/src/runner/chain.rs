@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::clock::Clock;
 use super::failure::guard;
 use super::memory::Account;
 use super::metrics::NodeMetrics;
@@ -9,6 +10,7 @@ use crate::batch::Batch;
 use crate::error::Result;
 use crate::graph::{NodeIndex, Port};
 use crate::output::{OnBadRow, Output, dead_letter_rows};
+use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
 
 /// A way out of a dataflow's operator.
@@ -22,6 +24,7 @@ pub(crate) struct Member {
     out: Output,
     metrics: Arc<NodeMetrics>,
     state: Account,
+    n_ports: usize,
 }
 
 impl Member {
@@ -40,7 +43,14 @@ impl Member {
             out: Output::new(policy),
             metrics,
             state,
+            n_ports: 1,
         }
+    }
+
+    /// Sets how many output ports it has, 1 by default.
+    pub(crate) fn n_ports(mut self, n_ports: usize) -> Self {
+        self.n_ports = n_ports;
+        self
     }
 }
 
@@ -56,6 +66,12 @@ enum Task {
     Resume { place: usize, origin: Option<Batch> },
     /// A member hears of the watermark, and those behind it after.
     Pass { place: usize, watermark: Watermark },
+    /// The first member hears of the watermark of one of its inputs.
+    PassOfInput { port: usize, watermark: Watermark },
+    /// A member hears what has become of a split, and those behind it after.
+    Tell { place: usize, batch: Batch },
+    /// A member hears that time has passed.
+    Wake { place: usize },
 }
 
 /// A chain at work: rows go through its members one after the other, without leaving the operator.
@@ -70,13 +86,63 @@ enum Task {
 pub(crate) struct RunningChain {
     members: Vec<Member>,
     tasks: Vec<Task>,
+    clock: Clock,
 }
 
 impl RunningChain {
-    pub(crate) fn new(members: Vec<Member>) -> Self {
+    pub(crate) fn new(members: Vec<Member>, clock: Clock) -> Self {
         Self {
             members,
             tasks: Vec::new(),
+            clock,
+        }
+    }
+
+    /// When a member wants to hear of the time that passes: the earliest of all.
+    pub(crate) fn wakes_at(&self) -> Option<i64> {
+        let all = self.members.iter().filter_map(|m| m.operator.wakes_at());
+        all.min()
+    }
+
+    /// Tells the members whose time has come.
+    pub(crate) fn wake(&mut self, now_ms: i64) {
+        for (place, member) in self.members.iter().enumerate().rev() {
+            if member.operator.wakes_at().is_some_and(|at| at <= now_ms) {
+                self.tasks.push(Task::Wake { place });
+            }
+        }
+    }
+
+    /// The state of each member, by its node.
+    pub(crate) fn snapshot(&mut self) -> Result<Vec<(NodeIndex, Vec<StatePart>)>> {
+        let members = self.members.iter_mut();
+        members
+            .map(|m| Ok((m.node, guard(&m.id, || m.operator.snapshot())?)))
+            .collect()
+    }
+
+    /// Restores the member that is this node, if it is one here.
+    pub(crate) fn restore(&mut self, node: NodeIndex, state: &[StatePart]) -> Result<()> {
+        let mut members = self.members.iter_mut().filter(|m| m.node == node);
+        members.try_for_each(|m| guard(&m.id, || m.operator.restore(state)))
+    }
+
+    /// The watermark behind the last member, where this one is before the first.
+    pub(crate) fn output_watermark(&self, input: Watermark) -> Watermark {
+        let members = self.members.iter();
+        members.fold(input, |at, m| m.operator.output_watermark(at))
+    }
+
+    /// True if the first member, which makes watermarks, has had no rows for long.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.members.first().is_some_and(|m| m.operator.is_idle())
+    }
+
+    /// Says in the metrics of all members where the watermark is.
+    pub(crate) fn show_watermark(&self, worker: usize, at: Watermark) {
+        for member in &self.members {
+            let held_back_by = member.operator.held_back_by();
+            member.metrics.watermark_moved(worker, at.0, held_back_by);
         }
     }
 
@@ -88,13 +154,21 @@ impl RunningChain {
     /// Takes in rows from input `port` of the first member.
     pub(crate) fn take_in(&mut self, port: usize, batch: Batch) {
         let place = 0;
-        self.tasks.push(Task::TakeIn { place, port, batch });
+        self.tasks.push(match batch.event() {
+            None => Task::TakeIn { place, port, batch },
+            Some(_) => Task::Tell { place, batch },
+        });
     }
 
     /// Tells the members in order, so that what one holds back still goes through the next.
     pub(crate) fn pass(&mut self, watermark: Watermark) {
         let place = 0;
         self.tasks.push(Task::Pass { place, watermark });
+    }
+
+    /// Tells the first member, which has several inputs, of the watermark of one.
+    pub(crate) fn pass_of_input(&mut self, port: usize, watermark: Watermark) {
+        self.tasks.push(Task::PassOfInput { port, watermark });
     }
 
     /// Works until some rows leave the chain or nothing is left to be done; the rows go to `emitted`.
@@ -108,19 +182,28 @@ impl RunningChain {
     }
 
     fn work(&mut self, task: Task, emitted: &mut Vec<(Exit, Batch)>) -> Result<()> {
-        let (Task::TakeIn { place, .. } | Task::Resume { place, .. } | Task::Pass { place, .. }) =
-            task;
+        let place = match task {
+            Task::TakeIn { place, .. }
+            | Task::Resume { place, .. }
+            | Task::Pass { place, .. }
+            | Task::Tell { place, .. }
+            | Task::Wake { place } => place,
+            Task::PassOfInput { .. } => 0,
+        };
+        let n_members = self.members.len();
         let Some(Member {
+            node,
             id,
             operator,
             out,
             metrics,
             state,
-            ..
+            n_ports,
         }) = self.members.get_mut(place)
         else {
             return Ok(());
         };
+        out.set_processing_time(self.clock.now_ms());
         let origin = match task {
             Task::TakeIn { port, batch, .. } => {
                 metrics.took_in(&batch);
@@ -135,8 +218,31 @@ impl RunningChain {
             }
             Task::Pass { watermark, .. } => {
                 metrics.timed(|| guard(id, || operator.on_watermark(watermark, out)))?;
+                let watermark = operator.output_watermark(watermark);
                 let place = place + 1;
                 self.tasks.push(Task::Pass { place, watermark });
+                None
+            }
+            Task::PassOfInput { port, watermark } => {
+                metrics
+                    .timed(|| guard(id, || operator.on_input_watermark(port, watermark, out)))?;
+                None
+            }
+            Task::Tell { batch, .. } => {
+                if let Some(event) = batch.event() {
+                    guard(id, || operator.on_split(event, out))?;
+                }
+                if place + 1 < n_members {
+                    let place = place + 1;
+                    self.tasks.push(Task::Tell { place, batch });
+                } else {
+                    let exits = (0..*n_ports).map(|port| (*node, Port::Out(port)));
+                    emitted.extend(exits.map(|exit| (exit, batch.clone())));
+                }
+                None
+            }
+            Task::Wake { .. } => {
+                metrics.timed(|| guard(id, || operator.on_processing_time(out)))?;
                 None
             }
         };

@@ -166,6 +166,10 @@ impl Distributor<Rows> for Dealing {
         let Some(batch) = container.0.take() else {
             return;
         };
+        if batch.event().is_some() {
+            // Only of use to those on the worker of the split.
+            return;
+        }
         let parts = match &self.distribution {
             Distribution::ByKey(keys) => {
                 guard(&self.node, || deal(batch.rows(), keys, pushers.len()))

@@ -1,7 +1,7 @@
 //! Where the rows of a phase come from: the splits of a source, or rows kept by an earlier phase.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::Array;
@@ -11,12 +11,18 @@ use crate::batch::{Batch, SplitKey};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
 use crate::output::Output;
-use crate::source::{Position, RowsRead, Source, Split, SplitReader};
+use crate::source::{Position, RowsRead, Source, Split, SplitReader, Wake};
+use crate::transform::SplitEvent;
 
 /// Rows in parts, handed out to whichever worker asks first, so that none idles while parts are left.
 pub(crate) trait Feed: Send + Sync {
-    /// Opens the next part that nobody has taken; `None` when all have been.
-    fn next_part(&self) -> Result<Option<Box<dyn FeedReader>>>;
+    /// Opens the next part that nobody has taken, for a worker; `None` when all have been.
+    fn next_part(&self, worker: usize) -> Result<Option<Box<dyn FeedReader>>>;
+
+    /// The number of the source, if this worker will open no further part.
+    fn all_opened(&self, _worker: usize) -> Option<u32> {
+        None
+    }
 
     /// What will have been read in the end, where that is known.
     fn expected(&self) -> Expected;
@@ -31,6 +37,16 @@ pub(crate) trait Feed: Send + Sync {
 pub(crate) trait FeedReader: Send {
     /// The next rows; `None` at the end.
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<Batch>>;
+
+    /// As [`SplitReader::wake_by`].
+    fn wake_by(&mut self, _wake: &Wake) -> bool {
+        false
+    }
+
+    /// What has become of its splits since the last call.
+    fn take_events(&mut self) -> Vec<SplitEvent> {
+        Vec::new()
+    }
 
     /// What says that the split is over once all holders have dropped it; the rows hold it too.
     fn lease(&self) -> Option<Arc<Lease>> {
@@ -76,12 +92,17 @@ impl Drop for Lease {
 }
 
 /// The splits of a source.
+///
+/// Those of a source that ends are handed out one after the other. Those of one that does not are all read at
+/// once, in turn, each always by the same worker.
 pub(crate) struct SourceFeed {
     node: NodeIndex,
     source: Arc<dyn Source>,
     splits: Vec<Split>,
     columns: Option<Vec<String>>,
     taken: AtomicUsize,
+    /// Which workers have opened their splits, where all are read at once.
+    opened: Vec<AtomicBool>,
     id: Arc<str>,
     metrics: Arc<NodeMetrics>,
     ended: Arc<Ended>,
@@ -93,6 +114,7 @@ impl SourceFeed {
         source: Arc<dyn Source>,
         columns: Option<Vec<String>>,
         metrics: &Arc<NodeMetrics>,
+        n_workers: usize,
     ) -> Result<Self> {
         let splits = source.splits()?;
         metrics.left_out(source.n_pruned_rows());
@@ -102,6 +124,7 @@ impl SourceFeed {
             splits,
             columns,
             taken: AtomicUsize::new(0),
+            opened: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
             id: Arc::clone(id),
             metrics: Arc::clone(metrics),
             ended: Arc::default(),
@@ -109,19 +132,12 @@ impl SourceFeed {
     }
 }
 
-impl Feed for SourceFeed {
-    fn next_part(&self) -> Result<Option<Box<dyn FeedReader>>> {
-        let place = self.taken.fetch_add(1, Relaxed);
-        let Some(split) = self.splits.get(place) else {
-            return Ok(None);
-        };
+impl SourceFeed {
+    fn open(&self, place: usize, split: &Split) -> Result<SplitFeedReader> {
         tracing::debug!(node = &*self.id, split = split.name, "split opened");
         let reader = self
             .source
             .open(split, Position::default(), self.columns.as_deref())?;
-        let number = |n: usize| {
-            u32::try_from(n).map_err(|_| Error::pipeline(format!("{n} splits are too many")))
-        };
         let key = SplitKey {
             source: number(self.node)?,
             split: number(place)?,
@@ -131,15 +147,65 @@ impl Feed for SourceFeed {
             ended: Arc::clone(&self.ended),
             split: key.split,
         });
-        Ok(Some(Box::new(SplitFeedReader {
+        let name: Arc<str> = Arc::from(split.name.as_str());
+        let opened = SplitEvent::Opened {
+            key,
+            name: Arc::clone(&name),
+        };
+        Ok(SplitFeedReader {
             reader,
             key,
             lease,
-            name: Arc::from(split.name.as_str()),
+            name,
             next_row: 0,
             told: Told::default(),
             metrics: Arc::clone(&self.metrics),
+            events: vec![opened],
+        })
+    }
+
+    /// All splits of one worker, once.
+    fn in_turn(&self, worker: usize) -> Result<Option<Box<dyn FeedReader>>> {
+        let Some(opened) = self.opened.get(worker) else {
+            return Ok(None);
+        };
+        if opened.swap(true, SeqCst) {
+            return Ok(None);
+        }
+        let mine = self.splits.iter().enumerate();
+        let mine = mine.filter(|(place, _)| place % self.opened.len() == worker);
+        let readers = mine.map(|(place, split)| self.open(place, split));
+        let readers = readers.collect::<Result<VecDeque<_>>>()?;
+        Ok(Some(Box::new(ReadInTurn {
+            lease: readers.front().map(|r| Arc::clone(&r.lease)),
+            readers,
+            events: Vec::new(),
         })))
+    }
+}
+
+fn number(n: usize) -> Result<u32> {
+    u32::try_from(n).map_err(|_| Error::pipeline(format!("{n} splits are too many")))
+}
+
+impl Feed for SourceFeed {
+    fn next_part(&self, worker: usize) -> Result<Option<Box<dyn FeedReader>>> {
+        if !self.source.properties().bounded {
+            return self.in_turn(worker);
+        }
+        let place = self.taken.fetch_add(1, SeqCst);
+        match self.splits.get(place) {
+            Some(split) => Ok(Some(Box::new(self.open(place, split)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn all_opened(&self, worker: usize) -> Option<u32> {
+        let all = match self.source.properties().bounded {
+            true => self.taken.load(SeqCst) >= self.splits.len(),
+            false => self.opened.get(worker).is_some_and(|o| o.load(SeqCst)),
+        };
+        all.then(|| u32::try_from(self.node).ok()).flatten()
     }
 
     fn expected(&self) -> Expected {
@@ -162,6 +228,7 @@ struct SplitFeedReader {
     next_row: u64,
     told: Told,
     metrics: Arc<NodeMetrics>,
+    events: Vec<SplitEvent>,
 }
 
 /// What of a split is in the metrics already.
@@ -189,6 +256,7 @@ impl FeedReader for SplitFeedReader {
         let rows = self.reader.next_batch(out)?;
         self.tell();
         let Some(rows) = rows else {
+            self.events.push(SplitEvent::Ended { key: self.key });
             return Ok(None);
         };
         let RowsRead { first_row, mask } = self.reader.rows_read().unwrap_or(RowsRead {
@@ -201,7 +269,58 @@ impl FeedReader for SplitFeedReader {
         Ok(Some(batch.masked(mask).on_lines(self.reader.lines())))
     }
 
+    fn wake_by(&mut self, wake: &Wake) -> bool {
+        self.reader.wake_by(Arc::clone(wake))
+    }
+
+    fn take_events(&mut self) -> Vec<SplitEvent> {
+        std::mem::take(&mut self.events)
+    }
+
     fn lease(&self) -> Option<Arc<Lease>> {
         Some(Arc::clone(&self.lease))
+    }
+}
+
+/// Splits that are read in turn, a batch of each.
+struct ReadInTurn {
+    readers: VecDeque<SplitFeedReader>,
+    events: Vec<SplitEvent>,
+    /// Of the split of the last batch.
+    lease: Option<Arc<Lease>>,
+}
+
+impl FeedReader for ReadInTurn {
+    fn next_batch(&mut self, out: &mut Output) -> Result<Option<Batch>> {
+        let mut none_yet = None;
+        for _ in 0..self.readers.len() {
+            let Some(mut reader) = self.readers.pop_front() else {
+                break;
+            };
+            let batch = reader.next_batch(out)?;
+            self.events.extend(reader.take_events());
+            let Some(batch) = batch else { continue };
+            self.lease = reader.lease();
+            self.readers.push_back(reader);
+            if batch.n_rows() > 0 {
+                return Ok(Some(batch));
+            }
+            none_yet = Some(batch);
+        }
+        Ok(none_yet)
+    }
+
+    /// Only if all do.
+    fn wake_by(&mut self, wake: &Wake) -> bool {
+        let readers = self.readers.iter_mut();
+        readers.fold(true, |all, reader| reader.wake_by(wake) && all)
+    }
+
+    fn take_events(&mut self) -> Vec<SplitEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn lease(&self) -> Option<Arc<Lease>> {
+        self.lease.clone()
     }
 }

@@ -1,5 +1,6 @@
 //! What a node has done so far, counted by all workers together.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ pub(crate) struct NodeMetrics {
     filtered: AtomicU64,
     rejected: AtomicU64,
     late: AtomicU64,
+    behind: AtomicU64,
     pruned: AtomicU64,
     bytes_in: AtomicU64,
     bytes_read: AtomicU64,
@@ -29,7 +31,12 @@ pub(crate) struct NodeMetrics {
     to_train: AtomicU64,
     expected: OnceLock<Expected>,
     credits: std::sync::Mutex<Vec<Arc<Credit>>>,
+    /// Of each worker, the watermark behind the node, and the split that holds it back where that is known.
+    watermarks: std::sync::Mutex<BTreeMap<usize, WorkerWatermark>>,
 }
+
+/// The watermark behind a node on one worker, in milliseconds, and the split that holds it back.
+pub(crate) type WorkerWatermark = (i64, Option<Arc<str>>);
 
 /// What a source will have read in the end, where that is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +83,7 @@ impl NodeMetrics {
         self.filtered.fetch_add(filtered, Relaxed);
         self.rejected.fetch_add(rejected, Relaxed);
         self.late.fetch_add(out.take_late(), Relaxed);
+        self.behind.fetch_add(out.take_behind(), Relaxed);
         rejected
     }
 
@@ -96,6 +104,24 @@ impl NodeMetrics {
             .fetch_add(added, Relaxed)
             .wrapping_add(added);
         self.peak_state_bytes.fetch_max(all, Relaxed);
+    }
+
+    /// The watermark behind the node has moved on one worker.
+    pub(crate) fn watermark_moved(&self, worker: usize, to: i64, held_back_by: Option<Arc<str>>) {
+        let mut watermarks = self
+            .watermarks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        watermarks.insert(worker, (to, held_back_by));
+    }
+
+    /// The least watermark behind the node of all workers; `None` before any has moved.
+    pub(crate) fn watermark(&self) -> Option<WorkerWatermark> {
+        let watermarks = self
+            .watermarks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        watermarks.values().min_by_key(|(at, _)| *at).cloned()
     }
 
     pub(crate) fn trained(&self, done: u64, total: u64) {
@@ -130,6 +156,7 @@ impl NodeMetrics {
             filtered: load(&self.filtered),
             rejected: load(&self.rejected),
             late: load(&self.late),
+            behind: load(&self.behind),
             pruned: load(&self.pruned),
             bytes_in: load(&self.bytes_in),
             bytes_read: load(&self.bytes_read),
@@ -154,6 +181,8 @@ pub(crate) struct Counts {
     pub(crate) filtered: u64,
     pub(crate) rejected: u64,
     pub(crate) late: u64,
+    /// Rows behind the watermark where it was made.
+    pub(crate) behind: u64,
     pub(crate) pruned: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_read: u64,
@@ -177,6 +206,7 @@ impl Counts {
             filtered: self.filtered,
             rejected: self.rejected,
             late: self.late,
+            behind: self.behind,
             pruned: self.pruned,
             bytes_in: self.bytes_in,
             bytes_read: self.bytes_read,

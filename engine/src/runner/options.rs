@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::cancel::CancelToken;
+use super::clock::Clock;
 use super::memory::{Credits, half_of_the_machine};
 use crate::error::Result;
 use crate::plan::Plan;
@@ -33,6 +34,7 @@ pub struct RunOptions {
     pub(super) memory_bytes: Option<u64>,
     pub(super) cancel: Vec<CancelToken>,
     pub(super) stop_on_ctrl_c: bool,
+    pub(super) clock: Clock,
     pub(super) report_html: Option<PathBuf>,
     pub(super) report_json: Option<PathBuf>,
 }
@@ -47,6 +49,7 @@ impl Default for RunOptions {
             memory_bytes: None,
             cancel: Vec::new(),
             stop_on_ctrl_c: false,
+            clock: Clock::system(),
             report_html: None,
             report_json: None,
         }
@@ -61,7 +64,7 @@ impl RunOptions {
     }
 
     /// The memory budget of a run with these options.
-    pub(super) fn budget(&self) -> u64 {
+    pub(crate) fn budget(&self) -> u64 {
         self.memory_bytes.unwrap_or_else(half_of_the_machine)
     }
 
@@ -95,8 +98,9 @@ impl RunOptions {
     }
 
     /// How many bytes of rows one source may have in flight on one worker at most, 32 MiB by default; less
-    /// where many sources share the part of the memory budget that is for rows in flight. A single batch
-    /// that is larger than that goes through alone.
+    /// where many sources share the part of the memory budget that is for rows in flight. More than an eighth
+    /// of it is only taken by large batches, of which fewer than eight fill that. A single batch that is larger
+    /// than all of it goes through alone.
     #[must_use]
     pub fn credit_bytes(mut self, bytes: u64) -> Self {
         self.credit_bytes = bytes.max(1);
@@ -119,6 +123,14 @@ impl RunOptions {
     #[must_use]
     pub fn stop_on_ctrl_c(mut self, stop_on_ctrl_c: bool) -> Self {
         self.stop_on_ctrl_c = stop_on_ctrl_c;
+        self
+    }
+
+    /// Where processing time comes from; the machine's clock by default. Measured times in reports and the
+    /// time-outs of sources do not depend on it.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 

@@ -3,23 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+
 use super::analysis::RunningAnalysis;
 use super::chain::{Exit, Member, RunningChain};
+use super::clock::Clock;
 use super::credit::Credit;
 use super::dataflow::{ChainPart, EndPart, FeedPart, Part};
 use super::ends::{EndWriter, SinkEnd};
 use super::failure::guard;
 use super::feed::{Ended, Feed, SourceFeed};
+use super::incremental::RelationPart;
 use super::memory::Memory;
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
 use super::spool::{Spool, Spooled};
+use super::watermark_board::WatermarkBoard;
 use crate::artifact::Artifacts;
+use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, NodeIndex, Port, Stage};
-use crate::output::OnBadRow;
+use crate::graph::{Edge, Graph, NodeIndex, Port, Stage};
+use crate::output::{OnBadRow, dead_letter_schema};
 use crate::plan::{Chain, Phase};
 use crate::sink::Publication;
+use crate::transform::SplitEvent;
 
 /// What an operator that makes rows in lots may have made before those behind it take some away: enough to
 /// keep them busy, and not more, since no source waits for it.
@@ -35,6 +42,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) memory: &'a Arc<Memory>,
     pub(crate) credit_bytes: u64,
     pub(crate) n_workers: usize,
+    pub(crate) clock: &'a Clock,
 }
 
 /// What outlives the parts: counters, and what the ends have taken in.
@@ -45,6 +53,14 @@ pub(crate) struct Kit {
     pub(crate) spools: BTreeMap<Exit, Arc<Spool>>,
     feeds: BTreeMap<Exit, Arc<dyn Feed>>,
     waiting: BTreeMap<NodeIndex, Arc<WorkPool>>,
+    boards: BTreeMap<NodeIndex, Arc<WatermarkBoard>>,
+}
+
+impl Kit {
+    /// Where the workers' watermarks stand behind a node that makes them.
+    pub(crate) fn board(&self, node: NodeIndex) -> Option<&Arc<WatermarkBoard>> {
+        self.boards.get(&node)
+    }
 }
 
 impl Workshop<'_> {
@@ -72,7 +88,8 @@ impl Workshop<'_> {
                 Stage::Source(source) => {
                     let source = Arc::clone(self.phase.pruned.get(&index).unwrap_or(source));
                     let feed = guard(&node.id, || {
-                        SourceFeed::new((index, &node.id), source, columns, &kit.metrics[&index])
+                        let metrics = &kit.metrics[&index];
+                        SourceFeed::new((index, &node.id), source, columns, metrics, self.n_workers)
                     })?;
                     kit.feeds.insert((index, Port::Out(0)), Arc::new(feed));
                 }
@@ -85,6 +102,10 @@ impl Workshop<'_> {
                 }
                 Stage::Transform(transform) => {
                     let properties = transform.properties();
+                    if properties.makes_watermarks {
+                        let board = WatermarkBoard::new(self.n_workers);
+                        kit.boards.insert(index, Arc::new(board));
+                    }
                     if properties.blocking && properties.concurrency > 1 {
                         let n_threads = properties.concurrency * self.n_workers;
                         kit.waiting
@@ -109,10 +130,15 @@ impl Workshop<'_> {
             let node = &self.graph.nodes[index];
             let feeds: Vec<Exit> = kit.feeds.keys().filter(|e| e.0 == index).copied().collect();
             for exit in feeds {
-                parts.push(Part::Feed(self.feed_part(kit, exit)));
+                parts.push(Part::Feed(self.feed_part(kit, exit, worker)));
             }
             if let Some(chain) = self.phase.chains.iter().find(|c| c.members[0] == index) {
-                parts.push(Part::Chain(self.chain_part(kit, chain, compute)?));
+                parts.push(match &node.stage {
+                    Stage::Transform(t) if t.incremental().is_some() => {
+                        Part::Relation(self.relation_part(kit, index)?)
+                    }
+                    _ => Part::Chain(self.chain_part(kit, chain, worker, compute)?),
+                });
             }
             if let Some(writer) = self.end_writer(kit, index, worker)? {
                 let inputs = self.phase.inputs(self.graph, index);
@@ -138,7 +164,7 @@ impl Workshop<'_> {
         Ok(parts)
     }
 
-    fn feed_part(&self, kit: &Kit, exit: Exit) -> FeedPart {
+    fn feed_part(&self, kit: &Kit, exit: Exit, worker: usize) -> FeedPart {
         let (index, port) = exit;
         let node = &self.graph.nodes[index];
         let credit = Credit::new(self.credit_bytes);
@@ -159,10 +185,18 @@ impl Workshop<'_> {
                 .into_iter()
                 .filter(|e| e.1 == port || e.1 == Port::DeadLetters)
                 .collect(),
+            worker,
+            tells_splits: !kit.boards.is_empty(),
         }
     }
 
-    fn chain_part(&self, kit: &Kit, chain: &Chain, compute: &Arc<WorkPool>) -> Result<ChainPart> {
+    fn chain_part(
+        &self,
+        kit: &Kit,
+        chain: &Chain,
+        worker: usize,
+        compute: &Arc<WorkPool>,
+    ) -> Result<ChainPart> {
         let first = chain.members[0];
         let properties = self.graph.nodes[first].properties();
         let n_instances = if properties.blocking {
@@ -201,10 +235,42 @@ impl Workshop<'_> {
             instances,
             pool,
             holds_rows: !properties.row_wise,
+            worker,
+            clock: self.clock.clone(),
+            board: kit.boards.get(&first).cloned(),
         })
     }
 
-    fn running_chain(&self, kit: &Kit, chain: &Chain) -> Result<RunningChain> {
+    fn relation_part(&self, kit: &Kit, index: NodeIndex) -> Result<RelationPart> {
+        let node = &self.graph.nodes[index];
+        let edges = self.phase.inputs(self.graph, index);
+        let schema = |edge: &Edge| match edge.port {
+            Port::DeadLetters => Some(dead_letter_schema()),
+            Port::Out(_) => self.phase.projection.schemas.get(&edge.from).cloned(),
+        };
+        let inputs: Option<Vec<SchemaRef>> = edges.iter().map(schema).collect();
+        let (Stage::Transform(transform), Some(inputs)) = (&node.stage, inputs) else {
+            return Err(Error::bug("a relation has inputs without columns").at_node(&node.id));
+        };
+        let relation = transform
+            .incremental()
+            .ok_or_else(|| Error::bug("a relation is none").at_node(&node.id))?;
+        let compiled = guard(&node.id, || relation.compile(&inputs))?;
+        let metrics = Arc::clone(&kit.metrics[&index]);
+        let accounts = edges
+            .iter()
+            .map(|_| self.memory.account(index).telling(&metrics));
+        Ok(RelationPart {
+            id: Arc::clone(&node.id),
+            inputs: edges.iter().map(|e| (e.from, e.port)).collect(),
+            exit: (index, Port::Out(0)),
+            compiled: Arc::new(compiled),
+            accounts: accounts.collect(),
+            metrics,
+        })
+    }
+
+    pub(crate) fn running_chain(&self, kit: &Kit, chain: &Chain) -> Result<RunningChain> {
         let member = |&index: &NodeIndex| {
             let node = &self.graph.nodes[index];
             let Stage::Transform(transform) = &node.stage else {
@@ -220,11 +286,17 @@ impl Workshop<'_> {
                 self.policy(index),
                 metrics,
                 account,
-            ))
+            )
+            .n_ports(transform.properties().ports.len()))
         };
-        Ok(RunningChain::new(
-            chain.members.iter().map(member).collect::<Result<_>>()?,
-        ))
+        let members: Vec<Member> = chain.members.iter().map(member).collect::<Result<_>>()?;
+        let mut running = RunningChain::new(members, self.clock.clone());
+        let first = chain.members[0];
+        if kit.boards.contains_key(&first) {
+            let sources = self.sources_of(first)?;
+            running.take_in(0, Batch::of_event(SplitEvent::Sources(sources)));
+        }
+        Ok(running)
     }
 
     /// Dead letters that nobody reads in this phase are counted, not made: another phase makes them.
@@ -286,6 +358,21 @@ impl Workshop<'_> {
             }
         }
         Some(all)
+    }
+
+    /// The numbers of the sources whose rows reach a node, kept rows included.
+    fn sources_of(&self, node: NodeIndex) -> Result<Vec<u32>> {
+        let mut sources = BTreeSet::new();
+        let mut open = vec![node];
+        while let Some(index) = open.pop() {
+            let inputs = self.phase.inputs(self.graph, index);
+            if inputs.is_empty() {
+                let number = u32::try_from(index);
+                sources.insert(number.map_err(|_| Error::pipeline("there are too many nodes"))?);
+            }
+            open.extend(inputs.iter().map(|edge| edge.from));
+        }
+        Ok(sources.into_iter().collect())
     }
 
     fn read_edges(&self) -> impl Iterator<Item = Exit> + '_ {

@@ -219,7 +219,7 @@ struct SpoolFeed {
 }
 
 impl Feed for SpoolFeed {
-    fn next_part(&self) -> Result<Option<Box<dyn FeedReader>>> {
+    fn next_part(&self, _worker: usize) -> Result<Option<Box<dyn FeedReader>>> {
         let Some(part) = self.parts.get(self.taken.fetch_add(1, Relaxed)) else {
             return Ok(None);
         };

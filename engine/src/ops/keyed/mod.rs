@@ -13,7 +13,8 @@
 //!
 //! **Windows.** What is kept is kept for each key and window; of a row in several windows, each is called.
 //! Windows that merge, as sessions do, are refused. What is kept of a window, timers included, goes when the
-//! watermark has passed its end by the allowed lateness. Triggers do not matter here.
+//! watermark has passed its end by the allowed lateness. Rows that come later leave by the port `late`; one that
+//! is too late for some of its windows is taken by the others. Triggers do not matter here.
 //!
 //! **Timers** fire in the order of their times, those of one time in the order in which they are declared. One
 //! that is set to a time that has passed fires after the rows at hand. At the end of input all timers of
@@ -79,7 +80,6 @@ mod emit;
 mod expiry;
 mod heap_bytes;
 mod lateness;
-mod on_time;
 mod operator;
 mod plan;
 mod process;

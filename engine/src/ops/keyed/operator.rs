@@ -27,6 +27,9 @@ use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
 use crate::windowing::Window;
 
+/// The port of rows that come too late.
+const LATE: usize = 1;
+
 /// What is kept on a worker.
 pub(super) struct Core {
     pub(super) plan: Arc<Plan>,
@@ -161,20 +164,20 @@ impl<T: KeyedTransform> ProcessOperator<T> {
         })
     }
 
-    /// The rows without those that come too late. Where the transform stands in a pipeline, [`OnTime`] has
-    /// taken them out before.
-    ///
-    /// [`OnTime`]: super::on_time::OnTime
+    /// The rows without those that come too late, which leave as they came.
     fn without_late(&self, batch: Batch, out: &mut Output) -> Result<Batch> {
         let Core {
             lateness,
+            plan,
             watermark,
             ..
         } = &self.core;
         let Some(late) = lateness.late(batch.rows(), watermark.0)? else {
             return Ok(batch);
         };
-        out.late(late.true_count() as u64);
+        let those = batch.filter(&late)?;
+        let rows = plan.visible(those.rows())?;
+        out.push_late(LATE, those.with_columns(rows));
         batch.filter(&not(&late)?)
     }
 

@@ -8,7 +8,6 @@ use datafusion_expr::Expr;
 use serde_json::json;
 
 use super::KeyedTransform;
-use super::on_time::OnTime;
 use super::operator::ProcessOperator;
 use super::plan::Plan;
 use crate::artifact::Artifacts;
@@ -52,15 +51,12 @@ impl<T> Keyed<T> {
 /// [`GroupedRows::process`] adds it to a pipeline; it is public for tests, which drive it alone.
 pub struct Process<T> {
     keyed: Arc<Keyed<T>>,
-    is_dealt: bool,
     /// What the schema of the rows makes of it.
     plan: Mutex<Option<Arc<Plan>>>,
 }
 
 impl<T: KeyedTransform> Process<T> {
     /// The transform for rows with these key columns, divided by these windows.
-    ///
-    /// Rows that come too late are counted and left out.
     pub fn new(
         transform: T,
         keys: impl IntoIterator<Item = impl Into<String>>,
@@ -81,7 +77,6 @@ impl<T: KeyedTransform> Process<T> {
     fn of(keyed: &Arc<Keyed<T>>) -> Self {
         Self {
             keyed: Arc::clone(keyed),
-            is_dealt: false,
             plan: Mutex::new(None),
         }
     }
@@ -98,13 +93,13 @@ impl GroupedRows {
     /// [`keyed`](crate::ops::keyed).
     #[must_use]
     pub fn process(&self, transform: impl KeyedTransform) -> Collection {
-        self.process_ports(transform).0
+        self.process_with_late(transform).0
     }
 
     /// As [`GroupedRows::process`], and the rows that have come too late: those whose windows were over by more
     /// than the allowed lateness, or that would have been forgotten at once.
     #[must_use]
-    pub fn process_ports(&self, transform: impl KeyedTransform) -> (Collection, Collection) {
+    pub fn process_with_late(&self, transform: impl KeyedTransform) -> (Collection, Collection) {
         let rows = self.rows();
         let name = rows.next_name(transform.describe().kind);
         let mut keys = Vec::new();
@@ -134,21 +129,13 @@ impl GroupedRows {
             n_hidden,
             windowing: rows.windowing().clone(),
         });
-        let mut process = Process::of(&keyed);
-        process.is_dealt = true;
-        let ports = keyed_rows
-            .named(format!("{name}/on_time"))
-            .apply_ports(OnTime::new(&keyed));
-        // It has two ports.
-        let [on_time, late] = <[Collection; 2]>::try_from(ports)
-            .unwrap_or_else(|_| [keyed_rows.clone(), keyed_rows.clone()]);
-        let late = match n_hidden {
-            0 => late,
-            _ => late
-                .named(format!("{name}/late"))
-                .apply(WithoutKeys { n_hidden }),
-        };
-        (on_time.named(name).apply(process), late)
+        let mut ports = keyed_rows
+            .named(name)
+            .apply_ports(Process::of(&keyed))
+            .into_iter();
+        // There are two ports.
+        let mut next = || ports.next().unwrap_or_else(|| rows.clone());
+        (next(), next())
     }
 }
 
@@ -188,6 +175,11 @@ impl<T: KeyedTransform> Transform for Process<T> {
         Ok(Arc::clone(&plan.output))
     }
 
+    fn port_schema(&self, _port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        let places: Vec<usize> = (0..inputs[0].fields().len() - self.keyed.n_hidden).collect();
+        Ok(Arc::new(inputs[0].project(&places)?))
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         let plan = self.planned()?;
         Ok(Box::new(ProcessOperator::new(&self.keyed, &plan)?))
@@ -197,10 +189,8 @@ impl<T: KeyedTransform> Transform for Process<T> {
         Properties {
             stateful: true,
             portable: false,
-            distribution: match self.is_dealt {
-                true => Distribution::Keep,
-                false => self.keyed.distribution(),
-            },
+            distribution: self.keyed.distribution(),
+            ports: vec!["out".into(), "late".into()],
             ..Properties::default()
         }
     }
@@ -209,46 +199,5 @@ impl<T: KeyedTransform> Transform for Process<T> {
 impl<T: fmt::Debug> fmt::Debug for Process<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Process({:?})", self.keyed)
-    }
-}
-
-/// Takes the keys off that were computed.
-#[derive(Clone, Debug)]
-struct WithoutKeys {
-    n_hidden: usize,
-}
-
-impl Transform for WithoutKeys {
-    fn describe(&self) -> Description {
-        Description::new("without_keys", json!({ "n_keys": self.n_hidden }))
-    }
-
-    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        let n_columns = inputs[0].fields().len() - self.n_hidden;
-        let places: Vec<usize> = (0..n_columns).collect();
-        Ok(Arc::new(inputs[0].project(&places)?))
-    }
-
-    fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(self.clone()))
-    }
-
-    fn properties(&self) -> Properties {
-        Properties::row_wise().keeps_positions(true)
-    }
-}
-
-impl Operator for WithoutKeys {
-    fn on_batch(
-        &mut self,
-        _port: usize,
-        batch: crate::batch::Batch,
-        out: &mut crate::output::Output,
-    ) -> Result<()> {
-        let n_columns = batch.rows().num_columns() - self.n_hidden;
-        let places: Vec<usize> = (0..n_columns).collect();
-        let rows = batch.rows().project(&places)?;
-        out.push(batch.with_columns(rows));
-        Ok(())
     }
 }

@@ -49,19 +49,14 @@ pub(super) fn save(core: &mut Core) -> Result<Vec<StatePart>> {
         let ends: ArrayRef = Arc::new(Int64Array::from_iter_values(ends));
         parts.extend(saver.parts(ENDS, &places, vec![long("end")], vec![ends])?);
     }
-    parts.push(save_watermark(core.watermark)?);
+    let time: ArrayRef = Arc::new(Int64Array::from(vec![core.watermark.0]));
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(vec![long("time")])), vec![time])?;
+    parts.push(StatePart::of_worker(WATERMARK, rows));
     Ok(parts)
 }
 
-/// The watermark of a worker.
-pub(super) fn save_watermark(watermark: Watermark) -> Result<StatePart> {
-    let time: ArrayRef = Arc::new(Int64Array::from(vec![watermark.0]));
-    let rows = RecordBatch::try_new(Arc::new(Schema::new(vec![long("time")])), vec![time])?;
-    Ok(StatePart::of_worker(WATERMARK, rows))
-}
-
 /// The watermark that all workers had reached.
-pub(super) fn least_watermark(state: &[StatePart]) -> Result<Watermark> {
+fn least_watermark(state: &[StatePart]) -> Result<Watermark> {
     let mut least: Option<i64> = None;
     for StatePart { rows, .. } in state.iter().filter(|part| part.table == WATERMARK) {
         for &time in longs(rows, 0)? {

@@ -31,7 +31,11 @@ pub(super) fn build_end<'s>(
         let mut writer = Some(writer);
         let mut waiting: Vec<Batch> = Vec::new();
         move |frontiers: &[MutableAntichain<LogicalTime>]| {
-            for_each_batch(&mut inputs, |_, _, batch| waiting.push(batch));
+            for_each_batch(&mut inputs, |_, _, batch| {
+                if batch.event().is_none() {
+                    waiting.push(batch);
+                }
+            });
             for result in results.try_iter() {
                 match result {
                     Ok(Some(back)) => writer = Some(back),

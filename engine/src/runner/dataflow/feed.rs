@@ -1,59 +1,121 @@
 //! Where rows come in: reads on the pool while there is credit.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use super::*;
+use crate::source::Wake;
 
 /// What one turn of reading gave.
 struct ReadSome {
-    reader: Option<Box<dyn FeedReader>>,
+    at: Place,
     batches: Vec<Batch>,
     letters: Vec<DeadLetter>,
     ended: bool,
+    /// There are no rows yet, and the reader will say when.
+    is_dry: bool,
 }
 
 /// Batches that are read before the worker hears of them, so that small ones do not pay for a hand-over each.
 const READ_AHEAD: usize = 4;
 
-fn read_some(
-    feed: &dyn Feed,
-    mut reader: Option<Box<dyn FeedReader>>,
-    credit: &Arc<Credit>,
+/// What a turn of reading needs to know.
+struct Reading {
+    feed: Arc<dyn Feed>,
+    worker: usize,
+    credit: Arc<Credit>,
     policy: OnBadRow,
-    metrics: &NodeMetrics,
-    failure: &Failure,
-) -> Result<ReadSome> {
-    let mut out = Output::new(policy);
+    metrics: Arc<NodeMetrics>,
+    failure: Arc<Failure>,
+    tells_splits: bool,
+    /// Rows may have come since they were last asked for.
+    is_woken: Arc<AtomicBool>,
+    wake: Wake,
+}
+
+/// An open part, and whether it has been told that no further one follows.
+#[derive(Default)]
+struct Place {
+    reader: Option<Box<dyn FeedReader>>,
+    told_all: bool,
+    /// The reader says when rows have come.
+    wakes: bool,
+}
+
+fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
+    let Reading {
+        feed,
+        worker,
+        credit,
+        policy,
+        metrics,
+        failure,
+        tells_splits,
+        is_woken,
+        wake,
+    } = reading;
+    let Place {
+        mut reader,
+        mut told_all,
+        mut wakes,
+    } = at;
+    let mut out = Output::new(*policy);
     let mut batches = Vec::new();
-    let mut ended = false;
-    while batches.len() < READ_AHEAD
-        && (batches.is_empty() || credit.has_room())
-        && !failure.has_failed()
-    {
+    let mut n_read = 0;
+    let (mut ended, mut is_dry) = (false, false);
+    let mut tell_all = |batches: &mut Vec<Batch>| {
+        if *tells_splits
+            && !told_all
+            && let Some(source) = feed.all_opened(*worker)
+        {
+            told_all = true;
+            batches.push(Batch::of_event(SplitEvent::AllOpened { source }));
+        }
+    };
+    while n_read < READ_AHEAD && (n_read == 0 || credit.has_room()) && !failure.has_failed() {
         let mut open = match reader.take() {
             Some(open) => open,
-            None => match feed.next_part()? {
-                Some(open) => open,
+            None => match feed.next_part(*worker)? {
+                Some(mut open) => {
+                    wakes = open.wake_by(wake);
+                    open
+                }
                 None => {
                     ended = true;
+                    tell_all(&mut batches);
                     break;
                 }
             },
         };
-        if let Some(batch) = open.next_batch(&mut out)? {
+        // Before the look: a word that comes meanwhile is heard after it.
+        is_woken.store(false, SeqCst);
+        let read = open.next_batch(&mut out)?;
+        if *tells_splits {
+            batches.extend(open.take_events().into_iter().map(Batch::of_event));
+            tell_all(&mut batches);
+        }
+        if let Some(batch) = read {
             let lease = open.lease();
             reader = Some(open);
             if batch.n_rows() == 0 {
                 // None yet: whoever waits elsewhere gets this thread in between.
+                is_dry = wakes;
                 break;
             }
             metrics.took_in(&batch);
             let permit = credit.take(batch.n_bytes(), lease);
             batches.push(batch.with_permit(Some(permit)));
+            n_read += 1;
         }
     }
     let rejected = metrics.count(&mut out);
     metrics.took_in_rejected(rejected);
     Ok(ReadSome {
-        reader,
+        at: Place {
+            reader,
+            told_all,
+            wakes,
+        },
+        is_dry,
         batches,
         letters: out.take_dead_letters(),
         ended,
@@ -75,6 +137,8 @@ pub(super) fn build_feed<'s>(
         metrics,
         credit,
         exits,
+        worker,
+        tells_splits,
     } = part;
     let mut builder = OperatorBuilder::new(id.to_string(), scope);
     let mut outputs = new_outputs(&mut builder, &exits, streams);
@@ -85,10 +149,26 @@ pub(super) fn build_feed<'s>(
     });
     let Shared { failure, compute } = shared.clone();
     let (sender, results) = unbounded::<Result<ReadSome>>();
+    let is_woken = Arc::new(AtomicBool::new(false));
+    let (on_wake, flag) = (waker.clone(), Arc::clone(&is_woken));
+    let reading = Arc::new(Reading {
+        wake: Arc::new(move || {
+            flag.store(true, SeqCst);
+            let _ = on_wake.activate();
+        }),
+        is_woken: Arc::clone(&is_woken),
+        feed,
+        worker,
+        credit: Arc::clone(&credit),
+        policy,
+        metrics: Arc::clone(&metrics),
+        failure: Arc::clone(&failure),
+        tells_splits,
+    });
     builder.build_reschedule(move |capabilities| {
         let mut capabilities = Some(capabilities);
-        let mut reader: Option<Box<dyn FeedReader>> = None;
-        let (mut reading, mut ended) = (false, false);
+        let mut at = Some(Place::default());
+        let (mut is_reading, mut ended, mut is_dry) = (false, false, false);
         move |_frontiers| {
             let Some(open) = &capabilities else {
                 return false;
@@ -101,23 +181,22 @@ pub(super) fn build_feed<'s>(
                 let mut fresh = None;
                 if let Ok(result) = results.try_recv() {
                     let mut read = result?;
-                    reading = false;
+                    is_reading = false;
                     ended = read.ended;
-                    reader = read.reader.take();
+                    is_dry = read.is_dry;
+                    at = Some(std::mem::take(&mut read.at));
                     fresh = Some(read);
                 }
                 // The next rows are read while these go down the graph.
-                if !reading && !ended && credit.is_ready() {
-                    reading = true;
-                    let (feed, mut reader) = (Arc::clone(&feed), reader.take());
-                    let (credit, metrics) = (Arc::clone(&credit), Arc::clone(&metrics));
+                let may_have_rows = !is_dry || is_woken.load(SeqCst);
+                if !is_reading && !ended && may_have_rows && credit.is_ready() {
+                    is_reading = true;
+                    let mut at = Some(at.take().unwrap_or_default());
                     let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
-                    let failed = Arc::clone(&failure);
+                    let reading = Arc::clone(&reading);
                     compute.spawn(move || {
-                        let read = metrics.timed(|| {
-                            guard(&id, || {
-                                read_some(&*feed, reader.take(), &credit, policy, &metrics, &failed)
-                            })
+                        let read = reading.metrics.timed(|| {
+                            guard(&id, || read_some(&reading, at.take().unwrap_or_default()))
                         });
                         drop(sender.send(read));
                         let _ = waker.activate();

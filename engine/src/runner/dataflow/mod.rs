@@ -26,20 +26,23 @@ use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::SyncActivator;
 
 use super::chain::{Exit, RunningChain};
+use super::clock::Clock;
 use super::container::{Rows, RowsBuilder};
 use super::credit::Credit;
 use super::ends::EndWriter;
 use super::exchange::Dealing;
 use super::failure::{Failure, guard};
 use super::feed::{Feed, FeedReader};
+use super::incremental::{RelationPart, build_relation};
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
 use super::time::LogicalTime;
+use super::watermark_board::WatermarkBoard;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::graph::{NodeIndex, Port};
 use crate::output::{DeadLetter, OnBadRow, Output, dead_letter_rows};
-use crate::transform::{Distribution, Watermark};
+use crate::transform::{Distribution, SplitEvent, Watermark};
 
 /// What all workers of a run share.
 #[derive(Clone)]
@@ -53,6 +56,7 @@ pub(crate) struct Shared {
 pub(crate) enum Part {
     Feed(FeedPart),
     Chain(ChainPart),
+    Relation(RelationPart),
     End(EndPart),
 }
 
@@ -66,6 +70,9 @@ pub(crate) struct FeedPart {
     pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) credit: Arc<Credit>,
     pub(crate) exits: Vec<Exit>,
+    pub(crate) worker: usize,
+    /// It tells what becomes of splits, between their rows.
+    pub(crate) tells_splits: bool,
 }
 
 /// Rows to rows.
@@ -80,6 +87,10 @@ pub(crate) struct ChainPart {
     pub(crate) pool: Option<Arc<WorkPool>>,
     /// Rows may leave when the watermark moves or the input ends, not only when rows come.
     pub(crate) holds_rows: bool,
+    pub(crate) worker: usize,
+    pub(crate) clock: Clock,
+    /// Where its watermark stands beside those of the other workers, if it makes one itself.
+    pub(crate) board: Option<Arc<WatermarkBoard>>,
 }
 
 /// Where rows go out.
@@ -103,6 +114,7 @@ pub(crate) fn build(scope: Scope<'_, LogicalTime>, parts: Vec<Part>, shared: &Sh
                 pooled::build_pooled(scope, part, shared, &mut streams);
             }
             Part::Chain(part) => inline::build_inline(scope, part, shared, &mut streams),
+            Part::Relation(part) => build_relation(scope, part, shared, &mut streams),
             Part::End(part) => end::build_end(scope, part, shared, &streams),
         }
     }
@@ -202,7 +214,8 @@ fn for_each_batch(
     for (port, input) in inputs.iter_mut().enumerate() {
         input.for_each(|capability, rows| {
             if let Some(batch) = rows.0.take() {
-                take(port, capability, batch);
+                let sent = LogicalTime::of_stamp(capability.stamp().elements());
+                take(port, capability, batch.under(Watermark(sent.watermark)));
             }
         });
     }
@@ -223,7 +236,18 @@ fn open_chain<'s>(
 ) -> OpenChain<'s> {
     let mut builder = OperatorBuilder::new(part.id.to_string(), scope);
     let inputs = new_inputs(&mut builder, &part.id, &part.inputs, streams, failure);
-    let outputs = new_outputs(&mut builder, &part.exits, streams);
+    let outputs = match part.board {
+        None => new_outputs(&mut builder, &part.exits, streams),
+        // What the inputs promise says nothing of what leaves: the operator's own capability alone does.
+        Some(_) => {
+            let new = |exit: &Exit| {
+                let (output, stream) = builder.new_output_connection::<Rows, _>([]);
+                streams.insert(*exit, stream);
+                OutputBuilder::from(output)
+            };
+            part.exits.iter().map(new).collect()
+        }
+    };
     OpenChain {
         builder,
         inputs,

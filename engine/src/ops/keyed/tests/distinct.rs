@@ -29,7 +29,10 @@ fn the_first_to_arrive_stays_and_late_rows_are_counted() {
             event_time: 5, 5, 15
             rows
             k: 2
-            event_time: 25"#]]);
+            event_time: 25
+            rows, late
+            k: 1
+            event_time: 15"#]]);
 }
 
 #[test]
@@ -109,7 +112,7 @@ fn keys_are_expressions_and_late_rows_have_a_port() {
     let (late_sink, late) = collect();
     let (distinct, late_rows) = rows
         .group_by([col("k") % crate::lit(2)])
-        .process_ports(within_10());
+        .process_with_late(within_10());
     distinct.write(sink);
     late_rows.write(late_sink);
     pipeline.run(&RunOptions::default().workers(2)).unwrap();

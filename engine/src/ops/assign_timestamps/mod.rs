@@ -1,0 +1,286 @@
+//! Gives rows their event time, and makes the watermark.
+//!
+//! ```text
+//! split 0 ──▶ rows ──▶ generator 0 ──┐
+//! split 1 ──▶ rows ──▶ generator 1 ──┼─ min ──▶ watermark of this worker ─ min ──▶ watermark behind it
+//! split 2 (idle for long) ───────────┘ left out          of all workers, by timely's frontier
+//! ```
+
+mod generator;
+mod splits;
+#[cfg(test)]
+mod tests;
+mod watermarks;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType,
+};
+use arrow::record_batch::RecordBatch;
+use datafusion_expr::Expr;
+use serde_json::json;
+
+use self::generator::Marks;
+use self::splits::Splits;
+pub use self::watermarks::Watermarks;
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::event_time::{EVENT_TIME, MAX_TIME, MIN_TIME, time_field, time_type};
+use crate::expression::{Evaluator, Expression, with_columns_of};
+use crate::output::Output;
+use crate::pipeline::Collection;
+use crate::state::StatePart;
+use crate::transform::{Description, Operator, Properties, SplitEvent, Transform, Watermark};
+
+/// Adds the column `event_time`, or replaces it, and makes the watermark from it.
+#[derive(Clone, Debug)]
+pub struct AssignTimestamps {
+    time: Expr,
+    watermarks: Watermarks,
+}
+
+impl AssignTimestamps {
+    /// The event time `time`, and a watermark as `watermarks` says.
+    pub fn new(time: Expr, watermarks: Watermarks) -> Self {
+        Self { time, watermarks }
+    }
+}
+
+impl Collection {
+    /// The rows with their event time, `time`, in the column `event_time`; from here on there is a watermark.
+    ///
+    /// `time` may be a timestamp of any unit (finer ones are rounded down to milliseconds; one with a time zone
+    /// is the same instant), a date (its midnight, UTC), or an Int64 of milliseconds since 1970. A row whose
+    /// time is null or outside of [`MIN_TIME`]`..=`[`MAX_TIME`] is rejected.
+    ///
+    /// Stands behind a source, with nothing but row-wise transforms and unions between, since the watermark is
+    /// made per split.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mainstem_engine::connectors::{collect, from_record_batches};
+    /// use mainstem_engine::ops::Watermarks;
+    /// use mainstem_engine::testing::{show, table};
+    /// use mainstem_engine::{Pipeline, RunOptions, col};
+    ///
+    /// let pipeline = Pipeline::new("clicks");
+    /// let clicks = pipeline.read("clicks", from_record_batches(vec![table("at: 5000, 1000, 7000")]));
+    /// let (sink, rows) = collect();
+    /// clicks
+    ///     .assign_timestamps(col("at"), Watermarks::bounded_out_of_orderness(Duration::from_secs(10)))
+    ///     .write(sink);
+    /// pipeline.run(&RunOptions::default())?;
+    /// assert_eq!(rows.take()[0].schema().field(1).name(), "event_time");
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn assign_timestamps(&self, time: Expr, watermarks: Watermarks) -> Collection {
+        self.apply(AssignTimestamps::new(time, watermarks))
+    }
+}
+
+impl Transform for AssignTimestamps {
+    fn describe(&self) -> Description {
+        let config = json!({
+            "time": self.time.to_string(),
+            "watermarks": self.watermarks.to_json(),
+        });
+        Description::new("assign_timestamps", config)
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        let time = Expression::compile(&self.time, &inputs[0])?;
+        check_type(&self.time, time.data_type())?;
+        self.watermarks.check(&inputs[0])?;
+        let mut fields: Vec<Arc<Field>> = inputs[0].fields().to_vec();
+        match inputs[0].index_of(EVENT_TIME) {
+            Ok(i) => fields[i] = time_field(EVENT_TIME),
+            Err(_) => fields.push(time_field(EVENT_TIME)),
+        }
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(AssignOperator {
+            time: Evaluator::new(&self.time),
+            text: self.time.to_string(),
+            marks: Marks::new(&self.watermarks),
+            splits: Splits::new(&self.watermarks),
+            schema: None,
+        }))
+    }
+
+    fn properties(&self) -> Properties {
+        Properties {
+            makes_watermarks: true,
+            stateful: true,
+            ..Properties::row_wise().keeps_positions(true)
+        }
+    }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let others = wanted?.iter().filter(|n| **n != EVENT_TIME);
+        let others: Vec<String> = others.cloned().collect();
+        let read = std::iter::once(&self.time).chain(self.watermarks.expr());
+        with_columns_of(Some(&others), read)
+    }
+}
+
+fn check_type(time: &Expr, data_type: &DataType) -> Result<()> {
+    use DataType::{Date32, Date64, Int64, Timestamp};
+    if matches!(data_type, Timestamp(_, _) | Date32 | Date64 | Int64) {
+        return Ok(());
+    }
+    Err(Error::pipeline(format!(
+        "event time `{time}` must be a timestamp, a date or an Int64 of milliseconds, found {data_type}"
+    ))
+    .with_hint("Convert it, for example with `to_timestamp_millis`."))
+}
+
+/// Milliseconds since 1970, rounded down; null where the value is null or does not fit.
+fn to_millis(values: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
+    let plain = |values: &ArrayRef| -> Result<PrimitiveArray<Int64Type>> {
+        Ok(cast(values, &DataType::Int64)?
+            .as_primitive::<Int64Type>()
+            .clone())
+    };
+    let finer = |per_ms: i64| -> Result<PrimitiveArray<Int64Type>> {
+        Ok(plain(values)?.unary(|t: i64| t.div_euclid(per_ms)))
+    };
+    let coarser = |ms: i64| -> Result<PrimitiveArray<Int64Type>> {
+        Ok(plain(values)?.unary_opt(|t: i64| t.checked_mul(ms)))
+    };
+    match values.data_type() {
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => finer(1_000_000),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => finer(1_000),
+        DataType::Timestamp(TimeUnit::Second, _) => coarser(1_000),
+        DataType::Date32 => Ok(cast(values, &DataType::Int32)?
+            .as_primitive::<arrow::datatypes::Int32Type>()
+            .unary(|day: i32| i64::from(day) * 86_400_000)),
+        _ => plain(values),
+    }
+}
+
+struct AssignOperator {
+    time: Evaluator,
+    text: String,
+    marks: Marks,
+    splits: Splits,
+    schema: Option<SchemaRef>,
+}
+
+impl AssignOperator {
+    /// The rows with a good time, and these times.
+    fn times(&mut self, batch: Batch, out: &mut Output) -> Result<(Batch, ArrayRef)> {
+        let (batch, values) = self.time.evaluate(batch, out)?;
+        let millis = to_millis(&values)?;
+        let in_range = |t: i64| (MIN_TIME..=MAX_TIME).contains(&t);
+        let is_good = |row: usize| millis.is_valid(row) && in_range(millis.value(row));
+        if millis.null_count() == 0 && millis.values().iter().all(|t| in_range(*t)) {
+            return Ok((batch, Arc::new(millis)));
+        }
+        for row in (0..millis.len()).filter(|row| !is_good(*row)) {
+            let reason = match values.is_null(row) {
+                true => format!("event time `{}` is null", self.text),
+                false => format!(
+                    "event time `{}` is out of range, {MIN_TIME} to {MAX_TIME} milliseconds since 1970",
+                    self.text
+                ),
+            };
+            out.reject(&batch, row, reason)?;
+        }
+        let good: BooleanArray = (0..millis.len()).map(|row| Some(is_good(row))).collect();
+        let times = arrow::compute::filter(&millis, &good)?;
+        Ok((batch.filter(&good)?, times))
+    }
+
+    fn with_times(&mut self, batch: Batch, times: &ArrayRef) -> Result<Batch> {
+        let rows = batch.rows();
+        let at = rows.schema().index_of(EVENT_TIME).ok();
+        let schema = match &self.schema {
+            Some(schema) => Arc::clone(schema),
+            None => {
+                let mut fields: Vec<Arc<Field>> = rows.schema().fields().to_vec();
+                match at {
+                    Some(i) => fields[i] = time_field(EVENT_TIME),
+                    None => fields.push(time_field(EVENT_TIME)),
+                }
+                Arc::clone(self.schema.insert(Arc::new(Schema::new(fields))))
+            }
+        };
+        let column: ArrayRef = Arc::new(
+            times
+                .as_primitive::<Int64Type>()
+                .reinterpret_cast::<TimestampMillisecondType>(),
+        );
+        debug_assert_eq!(column.data_type(), &time_type());
+        let mut columns = rows.columns().to_vec();
+        match at {
+            Some(i) => columns[i] = column,
+            None => columns.push(column),
+        }
+        let rows = RecordBatch::try_new(schema, columns)?;
+        Ok(batch.with_columns(rows))
+    }
+}
+
+impl Operator for AssignOperator {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let key = batch.split_key();
+        let (batch, times) = self.times(batch, out)?;
+        let marks = self
+            .marks
+            .of(&batch, times.as_primitive::<Int64Type>().values())?;
+        let batch = self.with_times(batch, &times)?;
+        let times = times.as_primitive::<Int64Type>().values();
+        let n_behind = self.splits.take(key, times, &marks, out.processing_time());
+        out.behind(n_behind);
+        out.push(batch);
+        Ok(())
+    }
+
+    fn on_split(&mut self, event: &SplitEvent, out: &mut Output) -> Result<()> {
+        self.splits.hear(event, out.processing_time());
+        Ok(())
+    }
+
+    fn output_watermark(&self, input: Watermark) -> Watermark {
+        match input.is_end() {
+            true => input,
+            false => self.splits.watermark(),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.splits.is_idle()
+    }
+
+    fn held_back_by(&self) -> Option<Arc<str>> {
+        self.splits.held_back_by()
+    }
+
+    fn wakes_at(&self) -> Option<i64> {
+        self.splits.wakes_at()
+    }
+
+    fn on_processing_time(&mut self, out: &mut Output) -> Result<()> {
+        self.splits.pass_time(out.processing_time());
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> u64 {
+        self.splits.n_bytes()
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        self.splits.snapshot()
+    }
+
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        state.iter().try_for_each(|part| self.splits.restore(part))
+    }
+}

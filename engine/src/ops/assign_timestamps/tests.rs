@@ -1,0 +1,243 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use expect_test::expect;
+
+use super::*;
+use crate::batch::SplitKey;
+use crate::connectors::{collect, from_record_batches};
+use crate::expression::col;
+use crate::output::OnBadRow;
+use crate::pipeline::Pipeline;
+use crate::runner::RunOptions;
+use crate::testing::{refuse_transform, run_transform, table};
+
+fn bounded(ms: u64) -> Watermarks {
+    Watermarks::bounded_out_of_orderness(Duration::from_millis(ms))
+}
+
+fn millis_of(rows: &RecordBatch) -> Vec<i64> {
+    crate::event_time::event_times(rows).unwrap().to_vec()
+}
+
+#[test]
+fn times_of_any_unit_become_milliseconds_rounded_down() {
+    use arrow::array::{Date32Array, TimestampMicrosecondArray, TimestampSecondArray};
+    let columns: [ArrayRef; 3] = [
+        Arc::new(TimestampMicrosecondArray::from(vec![-1, 1_999])),
+        Arc::new(TimestampSecondArray::from(vec![2, -2])),
+        Arc::new(Date32Array::from(vec![1, -1])),
+    ];
+    let times = columns.map(|column| {
+        let rows = RecordBatch::try_from_iter([("t", column)]).unwrap();
+        let assign = AssignTimestamps::new(col("t"), bounded(0));
+        millis_of(&run_transform(&assign, &rows, OnBadRow::Fail).unwrap().0)
+    });
+    assert_eq!(
+        times,
+        [
+            vec![-1, 1],
+            vec![2_000, -2_000],
+            vec![86_400_000, -86_400_000]
+        ]
+    );
+}
+
+#[test]
+fn rows_without_a_good_time_are_rejected_with_their_position() {
+    let rows = table("t: 5, null, 9223372036854775807, 7");
+    let assign = AssignTimestamps::new(col("t"), bounded(0));
+    let (made, mut out) = run_transform(&assign, &rows, OnBadRow::DeadLetter).unwrap();
+    assert_eq!(millis_of(&made), [5, 7]);
+    let letters: Vec<String> = out
+        .take_dead_letters()
+        .iter()
+        .map(|l| format!("row {}: {}", l.row, l.reason))
+        .collect();
+    expect![[r#"
+        row 1: event time `t` is null
+        row 2: event time `t` is out of range, -9223372036854775 to 9223372036854775 milliseconds since 1970"#]]
+    .assert_eq(&letters.join("\n"));
+}
+
+#[test]
+fn what_is_no_time_is_refused() {
+    refuse_transform(
+        AssignTimestamps::new(col("t"), bounded(0)),
+        "t: 'noon'",
+        expect![[r#"
+            event time `t` must be a timestamp, a date or an Int64 of milliseconds, found Utf8
+              Hint: Convert it, for example with `to_timestamp_millis`."#]],
+    );
+    refuse_transform(
+        AssignTimestamps::new(col("t"), Watermarks::punctuated(col("s"))),
+        "t: 1; s: 'x'",
+        expect![
+            "watermark `s` must be a Boolean, a timestamp or an Int64 of milliseconds, found Utf8"
+        ],
+    );
+}
+
+/// What the operator says while it hears and takes in what these lines say: `open 0`, `rows 0: 5, 9`,
+/// `end 0`, `all` and `at 100` of processing time.
+fn watermarks(of: Watermarks, script: &str) -> String {
+    let assign = AssignTimestamps::new(col("t"), of);
+    let mut operator = assign.build(&Artifacts::none()).unwrap();
+    let mut out = Output::new(OnBadRow::Fail);
+    let key = |split: &str| SplitKey {
+        source: 0,
+        split: split.trim().parse().unwrap(),
+        branch: 0,
+    };
+    let sources = SplitEvent::Sources(vec![0]);
+    operator.on_split(&sources, &mut out).unwrap();
+    let mut seen = Vec::new();
+    for line in script.split(';').map(str::trim) {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "open" => {
+                let (key, name) = (key(rest), Arc::from(rest));
+                operator.on_split(&SplitEvent::Opened { key, name }, &mut out)
+            }
+            "end" => operator.on_split(&SplitEvent::Ended { key: key(rest) }, &mut out),
+            "all" => operator.on_split(&SplitEvent::AllOpened { source: 0 }, &mut out),
+            "at" => {
+                let now = rest.parse().unwrap();
+                out.set_processing_time(now);
+                match operator.wakes_at() {
+                    Some(at) if at <= now => operator.on_processing_time(&mut out),
+                    _ => Ok(()),
+                }
+            }
+            _ => {
+                let (split, times) = rest.split_once(':').unwrap();
+                let rows = table(&format!("t: {times}"));
+                let batch = Batch::read(rows, key(split), Arc::from(""), 0);
+                operator.on_batch(0, batch, &mut out)
+            }
+        }
+        .unwrap();
+        let at = match operator.output_watermark(Watermark::START).0 {
+            i64::MIN => "-".to_owned(),
+            at if at == i64::MAX - 1 => "all".to_owned(),
+            at => at.to_string(),
+        };
+        let idle = if operator.is_idle() { " idle" } else { "" };
+        seen.push(format!("{at}{idle}"));
+    }
+    format!("{}; behind {}", seen.join(", "), out.take_behind())
+}
+
+#[test]
+fn the_watermark_is_the_least_of_the_splits() {
+    let seen = watermarks(
+        bounded(10),
+        "open 0; open 1; all; rows 0: 50, 30, 45; rows 1: 20; rows 1: 60; end 0; rows 1: 49; end 1",
+    );
+    expect!["-, -, -, -, 10, 40, 50, 50, all; behind 2"].assert_eq(&seen);
+}
+
+#[test]
+fn splits_that_are_still_unopened_hold_it_back_unless_they_stand_in_order() {
+    let script = "open 0; rows 0: 5; end 0; open 1; rows 1: 8; all; rows 1: 9; end 1";
+    expect!["-, -, -, -, -, 8, 9, all; behind 0"].assert_eq(&watermarks(bounded(0), script));
+    let in_order = bounded(0).splits_in_order(true);
+    expect!["-, 5, 5, 5, 8, 8, 9, all; behind 0"].assert_eq(&watermarks(in_order, script));
+}
+
+#[test]
+fn a_silent_split_is_left_out_after_a_while() {
+    let seen = watermarks(
+        bounded(0).idle_after(Duration::from_millis(100)),
+        "at 0; open 0; open 1; all; rows 0: 5; at 99; rows 0: 7; at 100; rows 1: 6; at 500",
+    );
+    expect!["-, -, -, -, -, -, -, 7, 7, 7 idle; behind 0"].assert_eq(&seen);
+}
+
+#[test]
+fn rows_may_mark_the_watermark() {
+    let marks = col("t")
+        .gt(crate::lit(100))
+        .and(col("t").lt(crate::lit(200)));
+    let seen = watermarks(
+        Watermarks::punctuated(marks),
+        "open 0; all; rows 0: 5, 150, 300; rows 0: 149, 160, 120; end 0",
+    );
+    expect!["-, -, 150, 160, all; behind 2"].assert_eq(&seen);
+}
+
+/// Notes the watermarks that reach it.
+#[derive(Debug, Clone)]
+struct Notes(Arc<Mutex<Vec<i64>>>);
+
+impl Transform for Notes {
+    fn describe(&self) -> Description {
+        Description::new("notes", serde_json::Value::Null)
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Ok(Arc::clone(&inputs[0]))
+    }
+
+    fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Operator for Notes {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        out.push(batch);
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<()> {
+        self.0.lock().unwrap().push(watermark.0);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_run_carries_the_watermark_from_source_to_operator() {
+    let batches = vec![table("t: 10, 30, 20"), table("t: 50, 40"), table("t: 90")];
+    for (n_workers, in_order) in [(1, true), (1, false), (3, true), (3, false)] {
+        let notes = Notes(Arc::default());
+        let pipeline = Pipeline::new("watermarks");
+        let (sink, rows) = collect();
+        pipeline
+            .read("rows", from_record_batches(batches.clone()))
+            .assign_timestamps(col("t"), bounded(5).splits_in_order(in_order))
+            .apply(notes.clone())
+            .write(sink);
+        pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
+        let n_rows: usize = rows.take().iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(n_rows, 6);
+        let seen = notes.0.lock().unwrap().clone();
+        if n_workers == 1 {
+            assert!(seen.is_sorted(), "{seen:?}");
+            let expected: &[i64] = match in_order {
+                true => &[25, 45, 85],
+                false => &[85],
+            };
+            let inner: Vec<i64> = seen.iter().copied().filter(|w| w.abs() < 1_000).collect();
+            // Watermarks that follow each other without a call between may be seen as one.
+            assert!(inner.iter().all(|w| expected.contains(w)), "{inner:?}");
+        }
+        assert_eq!(seen.iter().filter(|w| **w == i64::MAX).count(), n_workers);
+    }
+}
+
+#[test]
+fn it_stands_behind_sources() {
+    let pipeline = Pipeline::new("watermarks");
+    let (sink, _) = collect();
+    pipeline
+        .read("rows", from_record_batches(vec![table("t: 1")]))
+        .distinct()
+        .assign_timestamps(col("t"), bounded(0))
+        .write(sink);
+    expect![[r#"
+        event time is assigned behind "distinct", which brings rows of several splits together
+          in transform "assign_timestamps"
+          Hint: Assign it right behind the source; row-wise transforms and unions may stand between."#]]
+    .assert_eq(&pipeline.plan().unwrap_err().to_string());
+}

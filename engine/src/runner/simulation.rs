@@ -1,0 +1,581 @@
+//! A dataflow on one thread, whose every move is chosen by a seed: the same operators, the same exchange and
+//! the same rules for watermarks as in a run, without timely, threads or a clock.
+//!
+//! ```text
+//! script ──▶ rows, watermarks, time ──▶ queues between operators ──▶ sinks, step by step
+//!                     the next to move, of all that could: by the seed
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+
+use super::RunOptions;
+use super::chain::{Exit, RunningChain};
+use super::clock::Clock;
+use super::exchange::deal;
+use super::memory::Memory;
+use super::parts::{Kit, Workshop};
+use crate::artifact::Artifacts;
+use crate::batch::{Batch, SplitKey};
+use crate::error::{Error, Result};
+use crate::graph::{Edge, NodeIndex, Port, Stage};
+use crate::plan::{Phase, Plan};
+use crate::state::StatePart;
+use crate::testing::Step;
+use crate::transform::{Distribution, SplitEvent, Watermark};
+
+/// What reached each sink after each step of a script.
+pub(crate) type Arrived = BTreeMap<String, Vec<Vec<RecordBatch>>>;
+
+/// Runs a script through a plan of one dataflow.
+pub(crate) fn simulate(
+    plan: &Plan,
+    steps: &[Step],
+    n_workers: usize,
+    seed: u64,
+) -> Result<Arrived> {
+    let phases = plan.phases.iter().filter(|phase| !phase.nodes.is_empty());
+    let [phase] = phases.collect::<Vec<_>>()[..] else {
+        return Err(
+            Error::pipeline("only a pipeline of one phase can be simulated")
+                .with_hint("Bring artifacts in with `Pipeline::provide`."),
+        );
+    };
+    let clock = Clock::manual(0);
+    let memory = Memory::new(&plan.graph, RunOptions::new().budget());
+    let artifacts = Artifacts::none();
+    let (kept, publications) = (BTreeMap::new(), Vec::new());
+    let workshop = |n_workers| Workshop {
+        graph: &plan.graph,
+        phase,
+        artifacts: &artifacts,
+        kept: &kept,
+        publications: &publications,
+        memory: &memory,
+        credit_bytes: u64::MAX,
+        n_workers,
+        clock: &clock,
+    };
+    let mut simulation = Simulation::new(workshop(n_workers), seed)?;
+    simulation.settle()?;
+    for (number, step) in steps.iter().enumerate() {
+        simulation.number = number;
+        match step {
+            Step::Restart { n_workers } => simulation.restart(workshop((*n_workers).max(1)))?,
+            step => simulation.take(step)?,
+        }
+        simulation.settle()?;
+    }
+    Ok(simulation.arrived(steps.len()))
+}
+
+/// A reader of an edge: input `port` of a chain, or a sink.
+enum Reader {
+    Chain(usize, usize, Distribution),
+    Sink(NodeIndex),
+}
+
+/// A queue from one worker to an input of a chain on another: chain, worker, input, sender.
+type QueueKey = (usize, usize, usize, usize);
+
+/// Rows on their way, with the watermark of whoever sent them.
+type Sent = (i64, Batch);
+
+/// A script's source, as far as it has come.
+struct ScriptedSource {
+    watermark: i64,
+    /// The next row of each split, by number.
+    splits: BTreeMap<u32, u64>,
+}
+
+struct Simulation<'a> {
+    workshop: Workshop<'a>,
+    kit: Kit,
+    running: Vec<Vec<RunningChain>>,
+    queues: BTreeMap<QueueKey, VecDeque<Sent>>,
+    /// The watermark that each chain has heard of on each worker, and the one behind it.
+    seen: Vec<Vec<i64>>,
+    behind: Vec<Vec<i64>>,
+    sources: BTreeMap<NodeIndex, ScriptedSource>,
+    arrived: BTreeMap<NodeIndex, Vec<(usize, RecordBatch)>>,
+    number: usize,
+    chance: Chance,
+}
+
+impl<'a> Simulation<'a> {
+    fn new(workshop: Workshop<'a>, seed: u64) -> Result<Self> {
+        let sources = workshop
+            .phase
+            .nodes
+            .iter()
+            .filter(|&&node| matches!(workshop.graph.nodes[node].stage, Stage::Source(_)));
+        let sources = sources.map(|&node| {
+            let source = ScriptedSource {
+                watermark: i64::MIN,
+                splits: BTreeMap::new(),
+            };
+            (node, source)
+        });
+        let n_chains = workshop.phase.chains.len();
+        let start = vec![vec![i64::MIN; workshop.n_workers]; n_chains];
+        let mut simulation = Self {
+            sources: sources.collect(),
+            kit: workshop.kit(BTreeMap::new())?,
+            running: Vec::new(),
+            queues: BTreeMap::new(),
+            seen: start.clone(),
+            behind: start,
+            arrived: BTreeMap::new(),
+            number: 0,
+            chance: Chance(seed),
+            workshop,
+        };
+        simulation.build()?;
+        Ok(simulation)
+    }
+
+    fn phase(&self) -> &'a Phase {
+        self.workshop.phase
+    }
+
+    fn build(&mut self) -> Result<()> {
+        self.kit = self.workshop.kit(BTreeMap::new())?;
+        self.running = Vec::new();
+        for chain in &self.phase().chains {
+            let instances =
+                (0..self.workshop.n_workers).map(|_| self.workshop.running_chain(&self.kit, chain));
+            self.running.push(instances.collect::<Result<_>>()?);
+        }
+        for chain in 0..self.running.len() {
+            for worker in 0..self.workshop.n_workers {
+                self.work(chain, worker, i64::MIN)?;
+            }
+        }
+        // A script may bring rows of any split at any time.
+        Ok(())
+    }
+
+    /// Stops everywhere, saves all state, and goes on from it with as many workers.
+    fn restart(&mut self, workshop: Workshop<'a>) -> Result<()> {
+        let mut saved: BTreeMap<NodeIndex, Vec<StatePart>> = BTreeMap::new();
+        for chain in self.running.iter_mut().flatten() {
+            for (node, parts) in chain.snapshot()? {
+                saved.entry(node).or_default().extend(parts);
+            }
+        }
+        let least = |all: &[Vec<i64>]| -> Vec<i64> {
+            let of_chain = |workers: &Vec<i64>| workers.iter().copied().min().unwrap_or(i64::MIN);
+            all.iter().map(of_chain).collect()
+        };
+        let (seen, behind) = (least(&self.seen), least(&self.behind));
+        let n_workers = workshop.n_workers;
+        self.workshop = workshop;
+        self.seen = seen.into_iter().map(|at| vec![at; n_workers]).collect();
+        self.behind = behind.into_iter().map(|at| vec![at; n_workers]).collect();
+        self.build()?;
+        for (node, parts) in saved {
+            for (worker, parts) in StatePart::deal(&parts, n_workers).into_iter().enumerate() {
+                for chain in &mut self.running {
+                    chain[worker].restore(node, &parts)?;
+                }
+            }
+        }
+        let open: Vec<(NodeIndex, u32)> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| source.watermark != i64::MAX)
+            .flat_map(|(node, source)| source.splits.keys().map(|split| (*node, *split)))
+            .collect();
+        for (node, split) in open {
+            self.open(node, split)?;
+        }
+        let ended: Vec<NodeIndex> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| source.watermark == i64::MAX)
+            .map(|(node, _)| *node)
+            .collect();
+        ended.into_iter().try_for_each(|node| self.all_opened(node))
+    }
+
+    fn take(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Rows {
+                source,
+                split,
+                rows,
+            } => {
+                let node = self.source(source)?;
+                if !self.sources[&node].splits.contains_key(split) {
+                    self.open(node, *split)?;
+                }
+                let scripted = self.sources.entry(node).or_insert(ScriptedSource {
+                    watermark: i64::MIN,
+                    splits: BTreeMap::new(),
+                });
+                let first_row = scripted.splits.entry(*split).or_default();
+                let key = SplitKey {
+                    source: number(node)?,
+                    split: *split,
+                    branch: 0,
+                };
+                let name = Arc::from(format!("split {split}"));
+                let batch = Batch::read(rows.clone(), key, name, *first_row);
+                *first_row += rows.num_rows() as u64;
+                let stamp = scripted.watermark;
+                self.send_from_source(node, *split, stamp, batch)
+            }
+            Step::Watermark { source, at_ms } => {
+                let node = self.source(source)?;
+                if let Some(scripted) = self.sources.get_mut(&node) {
+                    scripted.watermark = scripted.watermark.max(*at_ms);
+                }
+                Ok(())
+            }
+            Step::End { source } => {
+                let node = self.source(source)?;
+                self.all_opened(node)?;
+                let splits: Vec<u32> = self.sources[&node].splits.keys().copied().collect();
+                for split in splits {
+                    let key = SplitKey {
+                        source: number(node)?,
+                        split,
+                        branch: 0,
+                    };
+                    let event = Batch::of_event(SplitEvent::Ended { key });
+                    self.send_from_source(node, split, i64::MIN, event)?;
+                }
+                if let Some(scripted) = self.sources.get_mut(&node) {
+                    scripted.watermark = i64::MAX;
+                }
+                Ok(())
+            }
+            Step::ProcessingTime { now_ms } => {
+                self.workshop.clock.advance_to(*now_ms);
+                Ok(())
+            }
+            Step::Restart { .. } => Ok(()),
+        }
+    }
+
+    fn open(&mut self, node: NodeIndex, split: u32) -> Result<()> {
+        let key = SplitKey {
+            source: number(node)?,
+            split,
+            branch: 0,
+        };
+        let name = Arc::from(format!("split {split}"));
+        let event = Batch::of_event(SplitEvent::Opened { key, name });
+        self.send_from_source(node, split, i64::MIN, event)?;
+        // As with a source that never ends, whose splits are all open from the start.
+        self.all_opened(node)
+    }
+
+    fn all_opened(&mut self, node: NodeIndex) -> Result<()> {
+        for worker in 0..self.workshop.n_workers {
+            let source = number(node)?;
+            let event = Batch::of_event(SplitEvent::AllOpened { source });
+            self.send((node, Port::Out(0)), worker, i64::MIN, event)?;
+        }
+        Ok(())
+    }
+
+    fn source(&self, name: &str) -> Result<NodeIndex> {
+        let mut nodes = self.sources.keys().copied();
+        nodes
+            .find(|&node| &*self.workshop.graph.nodes[node].id == name)
+            .ok_or_else(|| Error::pipeline(format!("the pipeline has no source {name:?}")))
+    }
+
+    fn send_from_source(
+        &mut self,
+        node: NodeIndex,
+        split: u32,
+        stamp: i64,
+        batch: Batch,
+    ) -> Result<()> {
+        let worker = split as usize % self.workshop.n_workers;
+        self.send((node, Port::Out(0)), worker, stamp, batch)
+    }
+
+    fn readers(&self, exit: Exit) -> Vec<Reader> {
+        let phase = self.phase();
+        let reads = |edge: &Edge| (edge.from, edge.port) == exit;
+        let mut readers = Vec::new();
+        for (chain, of) in phase.chains.iter().enumerate() {
+            let first = of.members[0];
+            let properties = self.workshop.graph.nodes[first].properties();
+            for (port, edge) in phase.inputs(self.workshop.graph, first).iter().enumerate() {
+                if reads(edge) {
+                    let distribution = properties.distribution_of(port).clone();
+                    readers.push(Reader::Chain(chain, port, distribution));
+                }
+            }
+        }
+        for &node in &phase.nodes {
+            let of = &self.workshop.graph.nodes[node];
+            if matches!(of.stage, Stage::Sink(_)) && of.inputs.iter().any(reads) {
+                readers.push(Reader::Sink(node));
+            }
+        }
+        readers
+    }
+
+    fn send(&mut self, exit: Exit, from: usize, stamp: i64, batch: Batch) -> Result<()> {
+        let n_workers = self.workshop.n_workers;
+        for reader in self.readers(exit) {
+            let (chain, port, distribution) = match reader {
+                Reader::Chain(chain, port, distribution) => (chain, port, distribution),
+                Reader::Sink(node) => {
+                    if batch.event().is_none() {
+                        let rows = (self.number, batch.rows().clone());
+                        self.arrived.entry(node).or_default().push(rows);
+                    }
+                    continue;
+                }
+            };
+            let parts: Vec<(usize, Batch)> = match distribution {
+                Distribution::Keep => vec![(from, batch.clone())],
+                _ if batch.event().is_some() => Vec::new(),
+                Distribution::One => vec![(0, batch.clone())],
+                Distribution::Broadcast => (0..n_workers).map(|w| (w, batch.clone())).collect(),
+                Distribution::ByKey(keys) => deal(batch.rows(), &keys, n_workers)?
+                    .into_iter()
+                    .enumerate()
+                    .filter_map(|(worker, rows)| Some((worker, batch.derive(rows?))))
+                    .collect(),
+            };
+            for (worker, part) in parts {
+                let queue = self.queues.entry((chain, worker, port, from));
+                queue.or_default().push_back((stamp, part));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a chain may hear as the watermark: the least of what is before it and of what is on its way.
+    fn input_watermark(&self, chain: usize) -> i64 {
+        let phase = self.phase();
+        let first = phase.chains[chain].members[0];
+        let mut least = i64::MAX;
+        for edge in phase.inputs(self.workshop.graph, first) {
+            let before = phase
+                .chains
+                .iter()
+                .position(|of| of.members.contains(&edge.from));
+            let at = match before {
+                Some(before) => self.behind[before].iter().copied().min(),
+                None => self.sources.get(&edge.from).map(|source| source.watermark),
+            };
+            least = least.min(at.unwrap_or(i64::MIN));
+        }
+        let on_their_way = self.queues.iter().filter(|(key, _)| key.0 == chain);
+        let stamps = on_their_way.flat_map(|(_, queue)| queue.iter().map(|(stamp, _)| *stamp));
+        stamps.fold(least, i64::min)
+    }
+
+    /// Moves whatever can move, in an order of chance, until nothing can.
+    fn settle(&mut self) -> Result<()> {
+        loop {
+            let mut moves: Vec<Move> = self.queues.keys().map(|key| Move::Take(*key)).collect();
+            for chain in 0..self.running.len() {
+                let at = self.input_watermark(chain);
+                let now = self.workshop.clock.now_ms();
+                for worker in 0..self.workshop.n_workers {
+                    if at > self.seen[chain][worker] {
+                        moves.push(Move::Pass(chain, worker, at));
+                    }
+                    let wakes_at = self.running[chain][worker].wakes_at();
+                    if self.seen[chain][worker] != i64::MAX && wakes_at.is_some_and(|t| t <= now) {
+                        moves.push(Move::Wake(chain, worker));
+                    }
+                }
+            }
+            if moves.is_empty() {
+                return Ok(());
+            }
+            let chosen = self.chance.below(moves.len());
+            match moves.swap_remove(chosen) {
+                Move::Take(key) => self.take_in(key)?,
+                Move::Pass(chain, worker, at) => {
+                    self.running[chain][worker].pass(Watermark(at));
+                    let stamp = self.behind[chain][worker];
+                    self.seen[chain][worker] = at;
+                    self.work(chain, worker, stamp)?;
+                }
+                Move::Wake(chain, worker) => {
+                    let now = self.workshop.clock.now_ms();
+                    self.running[chain][worker].wake(now);
+                    self.work(chain, worker, self.behind[chain][worker])?;
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, key: QueueKey) -> Result<()> {
+        let (chain, worker, port, _) = key;
+        let Some(queue) = self.queues.get_mut(&key) else {
+            return Ok(());
+        };
+        let sent = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&key);
+        }
+        let Some((sent, batch)) = sent else {
+            return Ok(());
+        };
+        let first = self.phase().chains[chain].members[0];
+        let makes = self.workshop.graph.nodes[first]
+            .properties()
+            .makes_watermarks;
+        let stamp = if makes {
+            self.behind[chain][worker]
+        } else {
+            sent
+        };
+        self.running[chain][worker].take_in(port, batch.under(Watermark(sent)));
+        self.work(chain, worker, stamp)
+    }
+
+    /// Lets a chain finish what it is at, sends what it makes, and looks where its watermark is then.
+    fn work(&mut self, chain: usize, worker: usize, stamp: i64) -> Result<()> {
+        while self.running[chain][worker].is_at_work() {
+            let mut emitted = Vec::new();
+            self.running[chain][worker].advance(&mut emitted)?;
+            for (exit, batch) in emitted {
+                self.send(exit, worker, stamp, batch)?;
+            }
+        }
+        let running = &self.running[chain][worker];
+        let seen = self.seen[chain][worker];
+        let at = running.output_watermark(Watermark(seen)).0;
+        let first = self.phase().chains[chain].members[0];
+        let at = match self.kit.board(first) {
+            Some(board) => board.stand(worker, at, running.is_idle()),
+            None => at,
+        };
+        let behind = &mut self.behind[chain][worker];
+        *behind = at.max(*behind);
+        Ok(())
+    }
+
+    fn arrived(self, n_steps: usize) -> Arrived {
+        let graph = self.workshop.graph;
+        let sinks = self.workshop.phase.nodes.iter();
+        let sinks = sinks.filter(|&&node| matches!(graph.nodes[node].stage, Stage::Sink(_)));
+        let mut arrived = Arrived::new();
+        for node in sinks {
+            let mut steps = vec![Vec::new(); n_steps.max(1)];
+            for (number, rows) in self.arrived.get(node).into_iter().flatten() {
+                steps[*number].push(rows.clone());
+            }
+            arrived.insert(graph.nodes[*node].id.to_string(), steps);
+        }
+        arrived
+    }
+}
+
+enum Move {
+    Take(QueueKey),
+    Pass(usize, usize, i64),
+    Wake(usize, usize),
+}
+
+fn number(node: NodeIndex) -> Result<u32> {
+    u32::try_from(node).map_err(|_| Error::bug("a graph has too many nodes"))
+}
+
+/// Numbers that look random and follow from a seed (splitmix64, Steele, Lea and Flood 2014).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let z = z ^ (z >> 31);
+        usize::try_from(z % n.max(1) as u64).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::aggregates::{count, sum};
+    use crate::connectors::collect;
+    use crate::expression::{col, lit};
+    use crate::ops::Watermarks;
+    use crate::pipeline::Pipeline;
+    use crate::testing::{Script, scripted, show_rows, simulate, table};
+
+    fn sums() -> Pipeline {
+        let pipeline = Pipeline::new("sums");
+        let (sink, _) = collect();
+        pipeline
+            .read("rows", scripted("k: 0; v: 0"))
+            .assign_timestamps(col("v"), Watermarks::monotone())
+            .group_by([col("k")])
+            .agg([sum(col("v")).alias("sum"), count(lit(1)).alias("n")])
+            .named("out")
+            .write(sink);
+        pipeline
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_moves_first_and_wherever_it_restarts_the_rows_are_the_same(
+            rows in prop::collection::vec((0i64..5, 0i64..100, 0u32..4), 1..40),
+            restarts in prop::collection::vec((0usize..40, 1usize..5), 0..4),
+            n_workers in 1usize..5,
+            seed in any::<u64>(),
+        ) {
+            let mut script = Script::new();
+            let mut expected = std::collections::BTreeMap::new();
+            for (at, (k, v, split)) in rows.iter().enumerate() {
+                for (_, n_workers) in restarts.iter().filter(|(when, _)| *when == at) {
+                    script = script.restart(*n_workers);
+                }
+                script = script.batch("rows", *split, table(&format!("k: {k}; v: {v}")));
+                let of: &mut (i64, i64) = expected.entry(*k).or_default();
+                *of = (of.0 + v, of.1 + 1);
+            }
+            let simulated = simulate(&sums(), &script.end("rows"), n_workers, seed).unwrap();
+            let lines: Vec<String> = expected
+                .iter()
+                .map(|(k, (sum, n))| format!("k={k} sum={sum} n={n}"))
+                .collect();
+            prop_assert_eq!(show_rows(&simulated.rows("out")), lines.join("\n"));
+        }
+    }
+
+    #[test]
+    fn rows_arrive_after_the_step_that_made_them() {
+        let pipeline = Pipeline::new("filter");
+        let (sink, _) = collect();
+        let rows = pipeline.read("rows", scripted("k: 0"));
+        rows.filter(col("k").gt(lit(1))).named("out").write(sink);
+        let script = Script::new()
+            .rows("rows", "k: 1")
+            .rows("rows", "k: 2, 3")
+            .end("rows");
+        let simulated = simulate(&pipeline, &script, 2, 1).unwrap();
+        let steps: Vec<String> = simulated
+            .steps("out")
+            .iter()
+            .map(|rows| show_rows(rows))
+            .collect();
+        assert_eq!(steps, ["", "k=2\nk=3", ""]);
+    }
+
+    #[test]
+    fn a_source_that_is_not_there_is_refused() {
+        let script = Script::new().rows("row", "k: 1; v: 1");
+        let error = simulate(&sums(), &script, 1, 1).unwrap_err();
+        assert_eq!(error.message(), "the pipeline has no source \"row\"");
+    }
+}
