@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{check, ports, projection};
+use super::{check, ports, projection, streaming};
 use crate::analyzer::Analysis;
 use crate::artifact::ArtifactId;
 use crate::error::{Error, Result};
@@ -66,6 +66,12 @@ impl Place<'_> {
             Some(edge) => size_of(self.graph, edge.from),
             None => Size::default(),
         }
+    }
+
+    /// True if input `n` ends.
+    pub fn is_bounded(&self, n: usize) -> bool {
+        let edge = self.node.inputs.get(n);
+        edge.is_none_or(|edge| streaming::never_ends(self.graph, edge.from).is_none())
     }
 
     /// True if each row that comes in by input `n` is one row of a source, whose place in it is known.
@@ -172,7 +178,7 @@ pub(super) fn lower(graph: &Graph, schemas: &[Option<SchemaRef>], narrow: bool) 
     check::check_ids(&lowered, &mut errors);
     for index in learned {
         let node = &lowered.nodes[index];
-        errors.extend(check::check_bounded(&lowered, node).err());
+        errors.extend(streaming::check_bounded(&lowered, node).err());
     }
     match errors.is_empty() {
         true => Ok((lowered, made)),

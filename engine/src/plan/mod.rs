@@ -14,6 +14,7 @@ mod phases;
 mod ports;
 mod projection;
 mod pruning;
+mod streaming;
 
 use std::sync::Arc;
 

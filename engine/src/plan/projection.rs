@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::phases::{Phase, keeps_rows};
 use super::ports;
+use crate::changelog::own_columns;
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
@@ -61,7 +62,7 @@ pub(super) fn wanted_anywhere(
                 true => &None,
                 false => &reads,
             };
-            want(&mut wanted[edge.from], reads);
+            want(&mut wanted[edge.from], reads, schemas[edge.from].as_ref());
         }
     }
     let names = |w: Wanted| w.map(|names| names.into_iter().collect());
@@ -83,9 +84,14 @@ fn reads_of(node: &Node, made: &Wanted) -> Option<Vec<String>> {
     }
 }
 
-fn want(wanted: &mut Wanted, more: &Option<Vec<String>>) {
+fn want(wanted: &mut Wanted, more: &Option<Vec<String>>, schema: Option<&SchemaRef>) {
     match (&mut *wanted, more) {
-        (Some(all), Some(more)) => all.extend(more.iter().cloned()),
+        (Some(all), Some(more)) => {
+            all.extend(more.iter().cloned());
+            // What makes rows changes is never left out.
+            let own = schema.map_or_else(Vec::new, |schema| own_columns(schema));
+            all.extend(own.into_iter().map(str::to_owned));
+        }
         (wanted, None) => *wanted = None,
         (None, Some(_)) => {}
     }
@@ -117,7 +123,7 @@ fn wanted_of_sources(
                 true => &None,
                 false => &reads,
             };
-            want(slot, reads);
+            want(slot, reads, schemas[edge.from].as_ref());
         }
         wanted.insert(index, made);
     }

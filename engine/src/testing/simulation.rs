@@ -153,10 +153,9 @@ impl Simulated {
     /// # Panics
     /// If the pipeline has no sink of this name.
     pub fn steps(&self, sink: &str) -> &[Vec<RecordBatch>] {
-        match self.arrived.get(sink) {
-            Some(steps) => steps,
-            None => panic!("no sink is named {sink:?}"),
-        }
+        let steps = self.arrived.get(sink);
+        assert!(steps.is_some(), "no sink is named {sink:?}");
+        steps.map_or(&[], Vec::as_slice)
     }
 
     /// All that reached a sink, in order.

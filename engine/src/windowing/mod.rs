@@ -2,6 +2,12 @@
 //!
 //! The model is Apache Beam's, and so are its words.
 
+mod calendar;
+mod display;
+mod fixed;
+mod sessions;
+mod sliding;
+mod span;
 mod trigger;
 mod window;
 
@@ -12,7 +18,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use trigger::Trigger;
+use crate::error::{Error, Result};
+
+pub use calendar::{CalendarDays, CalendarMonths};
+pub use fixed::FixedWindows;
+pub use sessions::Sessions;
+pub use sliding::SlidingWindows;
+pub use trigger::{CompiledTrigger, DataLossReason, Trigger, TriggerContext, TriggerState};
 pub use window::{GlobalWindow, Window, WindowFn};
 
 /// What a later firing of a window holds.
@@ -62,6 +74,7 @@ pub struct Windowing {
     pub(crate) timestamp_combiner: TimestampCombiner,
     pub(crate) allowed_lateness_ms: i64,
     pub(crate) closing: Closing,
+    pub(crate) allow_data_loss: bool,
 }
 
 impl Default for Windowing {
@@ -80,7 +93,33 @@ impl Windowing {
             timestamp_combiner: TimestampCombiner::default(),
             allowed_lateness_ms: 0,
             closing: Closing::default(),
+            allow_data_loss: false,
         }
+    }
+
+    /// Windows of one size, one after the other; see [`FixedWindows`].
+    pub fn fixed(size: Duration) -> Self {
+        Self::of(FixedWindows::of(size))
+    }
+
+    /// Windows of one size, one of which begins in each period; see [`SlidingWindows`].
+    pub fn sliding(size: Duration, period: Duration) -> Self {
+        Self::of(SlidingWindows::of(size).every(period))
+    }
+
+    /// Windows of activity of each key, which end where nothing comes for `gap`; see [`Sessions`].
+    pub fn sessions(gap: Duration) -> Self {
+        Self::of(Sessions::with_gap(gap))
+    }
+
+    /// The days of a time zone; see [`CalendarDays`].
+    pub fn calendar_days(time_zone: impl Into<String>) -> Self {
+        Self::of(CalendarDays::of(1).in_zone(time_zone))
+    }
+
+    /// The months of a time zone; see [`CalendarMonths`].
+    pub fn calendar_months(time_zone: impl Into<String>) -> Self {
+        Self::of(CalendarMonths::of(1).in_zone(time_zone))
     }
 
     /// One window for all of time, fired once at the end of input: the default of every collection.
@@ -124,6 +163,42 @@ impl Windowing {
         self
     }
 
+    /// Sets whether the trigger may lose rows, which is refused by default: see
+    /// [`Trigger::may_lose_data`].
+    #[must_use]
+    pub fn allow_data_loss(mut self, allow_data_loss: bool) -> Self {
+        self.allow_data_loss = allow_data_loss;
+        self
+    }
+
+    /// Checks the windows and the trigger; called while planning by whatever groups rows in windows.
+    ///
+    /// # Errors
+    /// A pipeline error if windows are of no size or in no time zone, if a trigger can never fire, or if it may
+    /// lose rows and [`Windowing::allow_data_loss`] has not been said.
+    pub fn check(&self) -> Result<()> {
+        self.window_fn.check()?;
+        self.trigger.check()?;
+        match self.trigger.may_lose_data(self) {
+            Some(reason) if !self.allow_data_loss => Err(self.refused(reason)),
+            _ => Ok(()),
+        }
+    }
+
+    fn refused(&self, reason: DataLossReason) -> Error {
+        let hint = match &self.trigger {
+            Trigger::AfterWatermark { late: None, .. } => {
+                "Say with `late(..)` when late rows leave, or leave the allowed lateness at 0."
+            }
+            _ => "Wrap the trigger in `repeatedly()`, so that it begins anew.",
+        };
+        Error::pipeline(format!("trigger {} may lose rows", self.trigger))
+            .with_detail(reason.to_string())
+            .with_hint(format!(
+                "{hint} Where rows may be lost, say `allow_data_loss(true)`."
+            ))
+    }
+
     /// True for the one window of all time that fires at the end of input, in which bounded runs work.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -140,6 +215,7 @@ impl Windowing {
             "timestamp_combiner": self.timestamp_combiner,
             "allowed_lateness_ms": self.allowed_lateness_ms,
             "closing": self.closing,
+            "allow_data_loss": self.allow_data_loss,
         })
     }
 }
@@ -157,3 +233,8 @@ impl fmt::Debug for Windowing {
         write!(f, "Windowing({})", self.to_json())
     }
 }
+
+#[cfg(test)]
+mod beam_tests;
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::error::Result;
 use crate::event_time::{MAX_TIME, MIN_TIME};
 use crate::transform::Description;
 
@@ -29,16 +30,41 @@ impl Window {
     pub fn max_timestamp(self) -> i64 {
         self.end - 1
     }
+
+    /// True if an instant belongs to the window.
+    pub fn contains(self, time: i64) -> bool {
+        self.start <= time && time < self.end
+    }
+
+    /// The window with these edges, cut off where the range of times ends.
+    pub fn within_range(start: i64, end: i64) -> Self {
+        Self {
+            start: start.max(Self::GLOBAL.start),
+            end: end.min(Self::GLOBAL.end),
+        }
+    }
 }
 
 /// Puts rows into windows by their event time.
 ///
 /// A window function must be pure: the same time always gives the same windows.
+/// [`check_window_fn`](crate::testing::check_window_fn) tests the laws that are stated here.
 pub trait WindowFn: Send + Sync + fmt::Debug {
     /// What it is, for `explain()` and for the graph as data. Two with equal descriptions are the same.
     fn describe(&self) -> Description;
 
-    /// Adds the windows of a row at `time` to `windows`, in their order. Every row is in at least one.
+    /// Refuses a wrong configuration, such as a size of zero; called while planning.
+    ///
+    /// # Errors
+    /// A pipeline error that names what is wrong.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds the windows of a row at `time` to `windows`, in their order, none twice.
+    ///
+    /// A row may be in none, as with sliding windows whose period is longer than their size. It is then part
+    /// of no result, and counts as filtered.
     fn assign(&self, time: i64, windows: &mut Vec<Window>);
 
     /// True if windows of one key are merged as rows come, as sessions are.
@@ -49,6 +75,9 @@ pub trait WindowFn: Send + Sync + fmt::Debug {
     /// Which of these windows of one key, given in their order, become one: the windows that are merged, each
     /// with the window that takes their place. Windows that stay alone are not named.
     ///
+    /// Each window is named at most once, and what takes its place covers it. Merging is independent of
+    /// order: windows that come one by one end as they would if they came together.
+    ///
     /// Only asked where [`WindowFn::is_merging`].
     fn merge(&self, _windows: &[Window]) -> Vec<(Vec<Window>, Window)> {
         Vec::new()
@@ -57,20 +86,22 @@ pub trait WindowFn: Send + Sync + fmt::Debug {
     /// The stretch of time around `time` in which all rows are in the same windows: what is aggregated there
     /// once serves all of them. `None`, the default, where each window keeps an aggregate of its own.
     ///
-    /// Stretches do not overlap, and are the same for all their times.
+    /// Stretches do not overlap, are the same for all their times, and may be of different lengths; each
+    /// window is made up of whole ones. Callers may keep what they were told for one time of a stretch for
+    /// all others.
     fn pane_of(&self, _time: i64) -> Option<Window> {
         None
     }
 
-    /// The window of a side input that rows in `window` of the main input see: by default the one in which
-    /// its last instant lies. `None` where windows of this kind cannot be looked up, as merging ones.
+    /// The window of a side input that rows in `window` of the main input see: by default the earliest in
+    /// which its last instant lies. `None` where windows of this kind cannot be looked up, as merging ones.
     fn side_input_window(&self, window: Window) -> Option<Window> {
         if self.is_merging() {
             return None;
         }
         let mut windows = Vec::new();
         self.assign(window.max_timestamp(), &mut windows);
-        windows.last().copied()
+        windows.first().copied()
     }
 }
 

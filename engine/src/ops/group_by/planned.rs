@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -21,16 +21,18 @@ use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+use datafusion_physical_expr::expressions::Column;
 
 use super::accumulators::AggregateKind;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::expression::{Expression, check_columns, col};
+use crate::expression::{Expression, check_columns, col, on_good_rows};
 use crate::keys::{normal, plain_type};
 use crate::ops::row_key::{check_key, located};
+use crate::output::Output;
 
 /// One aggregate, with what it reads of a row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PlannedAggregate {
     /// As the user wrote it.
     pub(super) text: String,
@@ -41,8 +43,20 @@ pub(super) struct PlannedAggregate {
     pub(super) states: Vec<Arc<Field>>,
 }
 
+impl PlannedAggregate {
+    /// What it reads of a row.
+    pub(super) fn arguments(&self) -> &[Expression] {
+        &self.arguments
+    }
+
+    /// True if it leaves out some rows.
+    pub(super) fn has_filter(&self) -> bool {
+        self.filter.is_some()
+    }
+}
+
 /// Keys and aggregates that fit a schema.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Planned {
     /// The columns that come in.
     pub(super) input: SchemaRef,
@@ -61,8 +75,11 @@ pub(super) struct Planned {
 pub(super) struct Inputs {
     pub(super) keys: Vec<ArrayRef>,
     /// Of each aggregate, the arguments and the rows it takes.
-    pub(super) arguments: Vec<(Vec<ArrayRef>, Option<arrow::array::BooleanArray>)>,
+    pub(super) arguments: Vec<Arguments>,
 }
+
+/// The arguments of an aggregate, and the rows it takes.
+pub(super) type Arguments = (Vec<ArrayRef>, Option<BooleanArray>);
 
 impl Planned {
     pub(super) fn new(keys: &[Expr], outputs: &[Expr], schema: &SchemaRef) -> Result<Self> {
@@ -131,6 +148,27 @@ impl Planned {
         })
     }
 
+    /// The same aggregates of the same rows, in groups that this column divides before the keys do.
+    ///
+    /// Only states may be made by it: outputs do not have that column.
+    pub(super) fn divided_by(&self, field: Field) -> Self {
+        let field = Arc::new(field);
+        let with = |fields: &[Arc<Field>]| -> Vec<Arc<Field>> {
+            let first = std::iter::once(&field);
+            first.chain(fields).cloned().collect()
+        };
+        Self {
+            key_fields: with(&self.key_fields),
+            states: Arc::new(Schema::new(with(self.states.fields()))),
+            ..self.clone()
+        }
+    }
+
+    /// What these rows give to a group table, without those on which an expression fails, which are rejected.
+    pub(super) fn evaluate_good(&self, batch: Batch, out: &mut Output) -> Result<(Batch, Inputs)> {
+        on_good_rows(batch, out, |rows| self.evaluate_rows(rows))
+    }
+
     /// What these rows give to a group table.
     ///
     /// Where an expression fails on a row, the error says where that row stands.
@@ -151,6 +189,22 @@ impl Planned {
             arguments.push((values, filter.transpose()?));
         }
         Ok(Inputs { keys, arguments })
+    }
+
+    /// The columns of keys and of the value of each aggregate.
+    pub(super) fn results(&self) -> &SchemaRef {
+        &self.results
+    }
+
+    /// True if each output is the value of the aggregate of its number.
+    pub(super) fn gives_results(&self) -> bool {
+        let n_keys = self.keys.len();
+        let is_result = |(n, output): (usize, &Expression)| {
+            let column = output.physical().downcast_ref::<Column>();
+            column.is_some_and(|column| column.index() == n_keys + n)
+        };
+        self.outputs.len() == self.aggregates.len()
+            && self.outputs.iter().enumerate().all(is_result)
     }
 
     /// The rows that leave, from keys and the value of each aggregate.
