@@ -195,7 +195,9 @@ impl WindowedOperator {
     }
 
     fn let_keys_go(&mut self) -> Result<()> {
-        if self.keys.len() > 2 * self.panes.n_rows() + BATCH_ROWS {
+        if self.watermark == i64::MAX {
+            self.keys = KeyNumbers::new(&self.layout.key_types)?;
+        } else if self.keys.len() > 2 * self.panes.n_rows() + BATCH_ROWS {
             let mut is_kept = vec![false; self.keys.len()];
             self.panes.mark(&mut is_kept);
             let new_numbers = self.keys.keep(&is_kept)?;
