@@ -12,7 +12,9 @@ pub(crate) type Edge = (i64, i64);
 pub(crate) fn random_graph(n_nodes: usize, n_edges: usize) -> Vec<Edge> {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let n = i64::try_from(n_nodes).unwrap_or(i64::MAX);
-    (0..n_edges).map(|_| (rng.random_range(0..n), rng.random_range(0..n))).collect()
+    (0..n_edges)
+        .map(|_| (rng.random_range(0..n), rng.random_range(0..n)))
+        .collect()
 }
 
 /// The least node that each node is connected with, by union and find.
@@ -24,7 +26,10 @@ pub(crate) fn components_by_hand(edges: &[Edge]) -> BTreeMap<i64, i64> {
         parents.insert(a.max(b), a.min(b));
     }
     let nodes: Vec<i64> = parents.keys().copied().collect();
-    nodes.into_iter().map(|node| (node, root(&mut parents, node))).collect()
+    nodes
+        .into_iter()
+        .map(|node| (node, root(&mut parents, node)))
+        .collect()
 }
 
 fn root(parents: &mut BTreeMap<i64, i64>, node: i64) -> i64 {

@@ -54,7 +54,9 @@ fn components(edges: &Collection) -> Collection {
     let edges = edges.incremental();
     let back = edges.select([col("to").alias("from"), col("from").alias("to")]);
     let both = edges.select([col("from"), col("to")]).union([&back]);
-    let nodes = both.select([col("from").alias("node"), col("from").alias("least")]).distinct();
+    let nodes = both
+        .select([col("from").alias("node"), col("from").alias("least")])
+        .distinct();
     let least = nodes.iterate(|least: &Relation| {
         least
             .join(&both, JoinKind::Inner, [(col("node"), col("from"))])
@@ -84,7 +86,9 @@ fn run(rounds: Vec<Vec<RecordBatch>>, n_workers: usize) -> Result<Outcome, Box<d
         .read("edges", Rounds::new(rounds, &open)?)
         .assign_timestamps(col("at"), Watermarks::monotone());
     let (sink, _) = connectors::collect();
-    components(&edges).apply(Tap::new(sender, &rows)).write(sink);
+    components(&edges)
+        .apply(Tap::new(sender, &rows))
+        .write(sink);
     let options = RunOptions::new().workers(n_workers);
     let running = std::thread::spawn(move || pipeline.run(&options));
     let mut times = Vec::new();
@@ -103,7 +107,10 @@ fn run(rounds: Vec<Vec<RecordBatch>>, n_workers: usize) -> Result<Outcome, Box<d
     let rows = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(Outcome {
         components: contents(rows.iter().flatten()),
-        n_changes: rows.iter().map(|r| r.iter().map(RecordBatch::num_rows).sum()).collect(),
+        n_changes: rows
+            .iter()
+            .map(|r| r.iter().map(RecordBatch::num_rows).sum())
+            .collect(),
         rounds: times,
     })
 }
@@ -119,7 +126,11 @@ fn contents<'a>(changes: impl Iterator<Item = &'a RecordBatch>) -> BTreeMap<i64,
             *there.entry((nodes[row], least[row])).or_default() += i64::from(diffs[row]);
         }
     }
-    there.into_iter().filter(|(_, n)| *n != 0).map(|(row, _)| row).collect()
+    there
+        .into_iter()
+        .filter(|(_, n)| *n != 0)
+        .map(|(row, _)| row)
+        .collect()
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -133,7 +144,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let workers = options.workers.map_or(vec![1, 2], |n| vec![n]);
     let by_hand = components_by_hand(left);
     for n_workers in workers {
-        let kept = run(vec![changes(&edges, 0, 1)?, changes(removed, 1, -1)?], n_workers)?;
+        let kept = run(
+            vec![changes(&edges, 0, 1)?, changes(removed, 1, -1)?],
+            n_workers,
+        )?;
         let fresh = run(vec![changes(left, 0, 1)?], n_workers)?;
         if kept.components != by_hand || fresh.components != by_hand {
             return Err("the components are not those of a search by hand".into());
@@ -151,4 +165,3 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
-

@@ -89,9 +89,10 @@ impl Source for Rounds {
         _position: Position,
         _columns: Option<&[String]>,
     ) -> Result<Box<dyn SplitReader>> {
-        let batches = self.rounds.iter().enumerate().flat_map(|(round, batches)| {
-            batches.iter().map(move |batch| (round, batch.clone()))
-        });
+        let batches =
+            self.rounds.iter().enumerate().flat_map(|(round, batches)| {
+                batches.iter().map(move |batch| (round, batch.clone()))
+            });
         let mut batches: Vec<(usize, RecordBatch)> = batches.collect();
         batches.reverse();
         Ok(Box::new(Reader {

@@ -107,10 +107,10 @@ pub(crate) fn check_name(name: &str, schema: &Schema) -> Result<()> {
     if !own_columns(schema).contains(&name) {
         return Ok(());
     }
-    Err(Error::pipeline(format!(
-        "column {name:?} of a changelog cannot be replaced"
-    ))
-    .with_hint("Choose another name, or take `changes()` first."))
+    Err(
+        Error::pipeline(format!("column {name:?} of a changelog cannot be replaced"))
+            .with_hint("Choose another name, or take `changes()` first."),
+    )
 }
 
 /// Refuses rows that are no changes.
@@ -139,9 +139,21 @@ mod tests {
     #[test]
     fn only_a_column_diff_of_small_integers_without_nulls_makes_a_changelog() {
         let with = |field: Field| Schema::new(vec![field]);
-        assert!(is_changelog(&with(Field::new("diff", DataType::Int8, false))));
-        assert!(!is_changelog(&with(Field::new("diff", DataType::Int8, true))));
-        assert!(!is_changelog(&with(Field::new("diff", DataType::Int64, false))));
+        assert!(is_changelog(&with(Field::new(
+            "diff",
+            DataType::Int8,
+            false
+        ))));
+        assert!(!is_changelog(&with(Field::new(
+            "diff",
+            DataType::Int8,
+            true
+        ))));
+        assert!(!is_changelog(&with(Field::new(
+            "diff",
+            DataType::Int64,
+            false
+        ))));
     }
 
     #[test]

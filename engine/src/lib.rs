@@ -56,11 +56,12 @@ pub use pipeline::{Collection, Pipeline};
 pub use plan::{Learned, Lowered, Place, Plan, Size};
 pub use report::{
     Machine, NodeInput, NodeReport, PhaseReport, PublishedFile, Role, RunReport, Series, TimeLine,
+    WatermarkReport,
 };
 pub use runner::{CancelToken, Clock, Progress, RunOptions};
 pub use running::Running;
 pub use sink::{Publication, Published, Sink, SinkWriter};
-pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, SplitReader};
+pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, SplitReader, Wake};
 pub use state::StatePart;
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{

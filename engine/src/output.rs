@@ -87,6 +87,11 @@ impl Output {
         self.push_to(port, batch);
     }
 
+    /// Counts rows as late that leave by no port: of which only an aggregate is left, or of a side input.
+    pub fn late(&mut self, n_rows: u64) {
+        self.late += n_rows;
+    }
+
     /// Counts rows that stand behind the watermark and go on nevertheless: late, if their windows are over.
     pub fn behind(&mut self, n_rows: u64) {
         self.behind += n_rows;

@@ -231,6 +231,11 @@ impl Collection {
         &self.windowing
     }
 
+    /// The node that the rows come from.
+    pub(crate) fn node_id(&self) -> Arc<str> {
+        Arc::clone(&self.pipeline.lock().nodes[self.node].id)
+    }
+
     fn with_windowing(&self, windowing: &Windowing) -> Collection {
         Self {
             windowing: windowing.clone(),
@@ -292,6 +297,48 @@ impl Collection {
             .map(|i| Collection::new(self.pipeline.clone(), node, Port::Out(i)))
             .map(|c| c.with_windowing(&self.windowing))
             .collect()
+    }
+
+    /// The rows that came too late for the last transform, which are not among its results.
+    ///
+    /// Only where the transform has such rows: what it gives out of its port `late`, in the same columns.
+    #[must_use]
+    pub fn late(&self) -> Collection {
+        let mut graph = self.pipeline.lock();
+        let node = &graph.nodes[self.node];
+        let ports = node.properties().ports;
+        let place = ports.iter().position(|port| port == "late");
+        if place.is_none() {
+            let kind = node.stage.describe().kind;
+            let mistake = Error::pipeline(format!("no row is late for a {kind}"))
+                .with_hint("Ask for the late rows of what divides rows by event time.")
+                .at_node(&node.id);
+            graph.mistakes.push(mistake);
+        }
+        drop(graph);
+        let port = Port::Out(place.unwrap_or_default());
+        Collection::new(self.pipeline.clone(), self.node, port).with_windowing(&self.windowing)
+    }
+
+    /// The rows that leave the last transform by the port of this name, such as `late`.
+    #[must_use]
+    pub fn port(&self, name: &str) -> Collection {
+        let port = {
+            let mut graph = self.pipeline.lock();
+            let ports = graph.nodes[self.node].properties().ports;
+            match ports.iter().position(|port| port == name) {
+                Some(port) => port,
+                None => {
+                    let id = &graph.nodes[self.node].id;
+                    let mistake = Error::pipeline(format!("{id:?} has no port {name:?}"))
+                        .with_detail(format!("Its ports are {ports:?}."));
+                    graph.mistakes.push(mistake);
+                    0
+                }
+            }
+        };
+        Collection::new(self.pipeline.clone(), self.node, Port::Out(port))
+            .with_windowing(&self.windowing)
     }
 
     /// Learns a `T` by one pass over the rows.

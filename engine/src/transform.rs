@@ -91,6 +91,11 @@ pub struct Properties {
     pub makes_watermarks: bool,
     /// It gives nothing before its input ends, and so is refused where the input never does.
     pub waits_for_end: bool,
+    /// It takes all rows together, whatever windows they are in, and so is refused behind
+    /// [`Collection::window`](crate::Collection::window).
+    pub ignores_windows: bool,
+    /// Its inputs must be divided by event time in the same way.
+    pub same_windows: bool,
     /// What it makes of a changelog.
     pub on_changelog: OnChangelog,
     /// How many inputs it takes; `None` for any number of at least one.
@@ -113,6 +118,8 @@ impl Default for Properties {
             other_distributions: Vec::new(),
             makes_watermarks: false,
             waits_for_end: false,
+            ignores_windows: false,
+            same_windows: false,
             on_changelog: OnChangelog::Refuse,
             n_inputs: Some(1),
             ports: vec!["out".into()],
@@ -207,11 +214,21 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// What it is, for `explain()` and for the graph as data.
     fn describe(&self) -> Description;
 
-    /// The schema of all output ports, given that of each input; checks whatever a schema can tell.
+    /// The schema of all output ports, given that of each input, but for those for which
+    /// [`Transform::port_schema`] says otherwise; checks whatever a schema can tell.
     ///
     /// # Errors
     /// A pipeline error that names the column, what was expected and what was found.
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef>;
+
+    /// The schema of one output port, by number, where not all ports give rows with the same columns; asked
+    /// for ports after the first, once [`Transform::output_schema`] has accepted the inputs.
+    ///
+    /// # Errors
+    /// As [`Transform::output_schema`].
+    fn port_schema(&self, _port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        self.output_schema(inputs)
+    }
 
     /// The operator of one worker.
     ///
@@ -253,6 +270,14 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// As [`Transform::output_schema`].
     fn lower(&self, _place: &Place<'_>) -> Result<Option<Lowered>> {
         Ok(None)
+    }
+
+    /// What it keeps between batches and what releases that, as `explain()` says after "keeps"; by default
+    /// what follows from the windows of its input.
+    ///
+    /// Only asked of a transform that is [`Properties::stateful`].
+    fn keeps(&self) -> Option<String> {
+        None
     }
 
     /// The relation that it keeps up to date, where the runner builds a dataflow of several operators in its
@@ -321,6 +346,20 @@ pub trait Operator: Send {
     /// # Errors
     /// Ends the run. A row that is wrong goes to [`Output::reject`] instead, which applies the user's policy.
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()>;
+
+    /// Called when event time has passed `watermark` on input `port` alone, before [`Operator::on_watermark`]
+    /// says so of all inputs; only where a transform has several.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn on_input_watermark(
+        &mut self,
+        _port: usize,
+        _watermark: Watermark,
+        _out: &mut Output,
+    ) -> Result<()> {
+        Ok(())
+    }
 
     /// Called when event time has passed `watermark` on all inputs, at last with [`Watermark::END`].
     ///

@@ -37,8 +37,14 @@ fn transfers(n: usize) -> Vec<RecordBatch> {
             Arc::new(Int64Array::from_iter_values(rows))
         };
         let columns = [
-            ("at", column(&mut |rng, row| row + rng.random_range(0..DISORDER_MS))),
-            ("from", column(&mut |rng, _| rng.random_range(0..N_ACCOUNTS))),
+            (
+                "at",
+                column(&mut |rng, row| row + rng.random_range(0..DISORDER_MS)),
+            ),
+            (
+                "from",
+                column(&mut |rng, _| rng.random_range(0..N_ACCOUNTS)),
+            ),
             ("to", column(&mut |rng, _| rng.random_range(0..N_ACCOUNTS))),
             ("amount", column(&mut |rng, _| rng.random_range(1..1_000))),
         ];
@@ -71,7 +77,9 @@ fn counted(
     let (sink, _) = collect();
     rows.changes()
         .map_batches(move |rows| {
-            let n_wrong = (0..rows.num_rows()).filter(|row| is_wrong(&rows, *row)).count();
+            let n_wrong = (0..rows.num_rows())
+                .filter(|row| is_wrong(&rows, *row))
+                .count();
             counting[0].fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
             counting[1].fetch_add(n_wrong as u64, Ordering::Relaxed);
             Ok(rows.slice(0, 0))
@@ -94,8 +102,14 @@ fn the_total_of_all_balances_is_0_at_every_output() {
             .assign_timestamps(col("at"), watermarks.splits_in_order(true))
             .as_changelog();
         let balances = balances(&transfers);
-        let positive = sum(col("balance")).filter(col("balance").gt(lit(0))).build().unwrap();
-        let total = balances.agg([sum(col("balance")).alias("total"), positive.alias("positive")]);
+        let positive = sum(col("balance"))
+            .filter(col("balance").gt(lit(0)))
+            .build()
+            .unwrap();
+        let total = balances.agg([
+            sum(col("balance")).alias("total"),
+            positive.alias("positive"),
+        ]);
         let is_wrong = |rows: &RecordBatch, row: usize| {
             rows["total"].as_primitive::<Int64Type>().value(row) != 0
         };
@@ -107,9 +121,16 @@ fn the_total_of_all_balances_is_0_at_every_output() {
         }
         let report = pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
         let n_outputs = counts[0].load(Ordering::Relaxed);
-        assert_eq!(counts[1].load(Ordering::Relaxed), 0, "of {n_outputs} outputs, {n_workers} workers");
+        assert_eq!(
+            counts[1].load(Ordering::Relaxed),
+            0,
+            "of {n_outputs} outputs, {n_workers} workers"
+        );
         // The sum of what is in credit is another after almost every instant.
-        assert!(n_outputs > n as u64 / 2, "{n_outputs} outputs of {n} transfers");
+        assert!(
+            n_outputs > n as u64 / 2,
+            "{n_outputs} outputs of {n} transfers"
+        );
         println!(
             "{n} transfers, {n_workers} workers: total 0 at all {n_outputs} outputs, {:.2?}",
             report.wall
@@ -126,7 +147,9 @@ fn check_balances(transfers: &[RecordBatch], changes: &[RecordBatch]) {
     let mut last: BTreeMap<i64, i64> = BTreeMap::new();
     for rows in changes {
         let int = |name: &str| rows[name].as_primitive::<Int64Type>().values();
-        let times = rows["event_time"].as_primitive::<TimestampMillisecondType>().values();
+        let times = rows["event_time"]
+            .as_primitive::<TimestampMillisecondType>()
+            .values();
         let diffs = rows["diff"].as_primitive::<Int8Type>().values();
         for row in 0..rows.num_rows() {
             let change = int("balance")[row] * i64::from(diffs[row]);

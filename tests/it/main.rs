@@ -5,6 +5,8 @@ mod consistency;
 #[cfg(all(test, feature = "datafusion"))]
 mod datafusion;
 #[cfg(test)]
+mod disorder;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod faults;
@@ -21,4 +23,8 @@ mod stopping;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
+mod time_joins;
+#[cfg(test)]
 mod transcripts;
+#[cfg(test)]
+mod windows;

@@ -89,6 +89,10 @@ impl Sink for CsvSink {
         })
     }
 
+    fn publishes_at_end(&self) -> bool {
+        true
+    }
+
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
         let shards = Shards::begin(&self.options, self.format(), schema)?;
         Ok(Box::new(shards))

@@ -62,6 +62,10 @@ impl Sink for IpcSink {
         })
     }
 
+    fn publishes_at_end(&self) -> bool {
+        true
+    }
+
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
         let shards = Shards::begin(&self.options, self.format(), schema)?;
         Ok(Box::new(shards))

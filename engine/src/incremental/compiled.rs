@@ -11,9 +11,7 @@ use crate::error::{Error, Result};
 use crate::event_time::{EVENT_TIME, time_field};
 use crate::expression::{Expression, col};
 use crate::keys::plain_type;
-use crate::ops::{
-    Aggregation, Join, JoinColumn, JoinKind, Select, Side, check_key, join_columns,
-};
+use crate::ops::{Aggregation, Join, JoinColumn, JoinKind, Select, Side, check_key, join_columns};
 use crate::transform::Transform;
 
 /// A program whose steps fit each other and the inputs.
@@ -116,8 +114,12 @@ impl Compiled {
         let mut steps: Vec<CompiledStep> = Vec::with_capacity(program.steps.len());
         for (n, step) in program.steps.iter().enumerate() {
             check_place(program, &loops, n)?;
-            let (kind, schema) = compile(step, &steps, inputs)
-                .map_err(|e| e.with_detail(format!("It is in step {n} of the relation, {}.", step.name())))?;
+            let (kind, schema) = compile(step, &steps, inputs).map_err(|e| {
+                e.with_detail(format!(
+                    "It is in step {n} of the relation, {}.",
+                    step.name()
+                ))
+            })?;
             let in_loop = loops[n];
             steps.push(CompiledStep {
                 kind,
@@ -158,7 +160,10 @@ impl Compiled {
     pub(crate) fn input_schema(&self, input: usize) -> SchemaRef {
         let of_input = |step: &&CompiledStep| matches!(step.kind, Kind::Input(n) if n == input);
         let step = self.steps.iter().find(of_input);
-        step.map_or_else(|| Arc::new(Schema::empty()), |step| Arc::clone(&step.schema))
+        step.map_or_else(
+            || Arc::new(Schema::empty()),
+            |step| Arc::clone(&step.schema),
+        )
     }
 }
 
@@ -196,15 +201,13 @@ fn left_its_loop() -> Error {
         .with_hint("Use what `iterate` returns.")
 }
 
-fn compile(
-    step: &Step,
-    steps: &[CompiledStep],
-    inputs: &[SchemaRef],
-) -> Result<(Kind, SchemaRef)> {
+fn compile(step: &Step, steps: &[CompiledStep], inputs: &[SchemaRef]) -> Result<(Kind, SchemaRef)> {
     let schema_of = |n: usize| &steps[n].schema;
     Ok(match step {
         Step::Input(n) => {
-            let input = inputs.get(*n).ok_or_else(|| Error::bug("an input is not there"))?;
+            let input = inputs
+                .get(*n)
+                .ok_or_else(|| Error::bug("an input is not there"))?;
             let schema = values_of(input);
             for field in schema.fields() {
                 check_key(&col(field.name()), &schema, "cannot be compared")?;
@@ -274,7 +277,10 @@ fn values_of(input: &SchemaRef) -> SchemaRef {
     if has_time(input) {
         own.push(EVENT_TIME);
     }
-    let values = input.fields().iter().filter(|f| !own.contains(&f.name().as_str()));
+    let values = input
+        .fields()
+        .iter()
+        .filter(|f| !own.contains(&f.name().as_str()));
     let plain = values.map(|f| f.as_ref().clone().with_data_type(plain_type(f.data_type())));
     Arc::new(Schema::new(plain.collect::<Vec<_>>()))
 }
@@ -288,13 +294,16 @@ fn nullable(schema: &SchemaRef) -> SchemaRef {
 fn check_steady<'a>(expressions: impl IntoIterator<Item = &'a Expr>) -> Result<()> {
     match expressions.into_iter().find(|e| e.is_volatile()) {
         None => Ok(()),
-        Some(expr) => Err(Error::pipeline(format!("`{expr}` may give another value each time"))
-            .with_detail("A row that is taken back must be the row that was added.")),
+        Some(expr) => Err(
+            Error::pipeline(format!("`{expr}` may give another value each time"))
+                .with_detail("A row that is taken back must be the row that was added."),
+        ),
     }
 }
 
 fn check_same(first: &SchemaRef, other: &SchemaRef, what: &str) -> Result<()> {
-    let same = |(a, b): (&FieldRef, &FieldRef)| a.name() == b.name() && a.data_type() == b.data_type();
+    let same =
+        |(a, b): (&FieldRef, &FieldRef)| a.name() == b.name() && a.data_type() == b.data_type();
     let n_fields = (first.fields().len(), other.fields().len());
     if n_fields.0 == n_fields.1 && first.fields().iter().zip(other.fields()).all(same) {
         return Ok(());
@@ -352,10 +361,18 @@ fn join_plan(
         }
     };
     let columns = join_columns(join, left.1, right.1)?;
-    check_steady(columns.keys.iter().flat_map(|(l, r, _)| [l, r]).chain(join.residual()))?;
+    check_steady(
+        columns
+            .keys
+            .iter()
+            .flat_map(|(l, r, _)| [l, r])
+            .chain(join.residual()),
+    )?;
     if join.residual().is_some() && join.kind() != JoinKind::Inner {
-        return Err(Error::pipeline("only an inner join of collections that change takes a filter")
-            .with_hint("Filter the sides before, or what is joined behind."));
+        return Err(Error::pipeline(
+            "only an inner join of collections that change takes a filter",
+        )
+        .with_hint("Filter the sides before, or what is joined behind."));
     }
     let keying = |side: Side, schema: &SchemaRef| -> Result<Keying> {
         let mut keys = Vec::new();
@@ -369,10 +386,12 @@ fn join_plan(
             };
             let key = Expression::compile(expr, schema)?;
             let place = place_of(expr, schema).filter(|_| key.data_type() == data_type);
-            places = places.zip(place).map(|(mut all, place): (Vec<usize>, usize)| {
-                all.push(place);
-                all
-            });
+            places = places
+                .zip(place)
+                .map(|(mut all, place): (Vec<usize>, usize)| {
+                    all.push(place);
+                    all
+                });
             text.push_str(&format!("{expr} as {data_type}, "));
             types.push(data_type.clone());
             keys.push(key);
@@ -396,8 +415,16 @@ fn join_plan(
         };
         Ok(schema.index_of(&column.name)? + if is_first { 0 } else { n_first })
     };
-    let places = columns.columns.iter().map(place).collect::<Result<Vec<_>>>()?;
-    let fields: Vec<FieldRef> = columns.columns.iter().map(|c| Arc::clone(&c.field)).collect();
+    let places = columns
+        .columns
+        .iter()
+        .map(place)
+        .collect::<Result<Vec<_>>>()?;
+    let fields: Vec<FieldRef> = columns
+        .columns
+        .iter()
+        .map(|c| Arc::clone(&c.field))
+        .collect();
     let schema: SchemaRef = Arc::new(Schema::new(fields));
     let mut plan = JoinPlan {
         left: left.0,
@@ -405,7 +432,10 @@ fn join_plan(
         kind: matches,
         left_keys: of_left,
         right_keys: of_right,
-        filter: join.residual().map(|f| Expression::compile_predicate(f, &schema)).transpose()?,
+        filter: join
+            .residual()
+            .map(|f| Expression::compile_predicate(f, &schema))
+            .transpose()?,
         places,
     };
     if swapped {

@@ -110,7 +110,11 @@ impl GroupedRelation {
     #[must_use]
     pub fn agg(&self, aggregates: impl IntoIterator<Item = Expr>) -> Relation {
         let aggregates = aggregates.into_iter().collect();
-        Relation::new(What::Aggregate(self.rows.clone(), self.keys.clone(), aggregates))
+        Relation::new(What::Aggregate(
+            self.rows.clone(),
+            self.keys.clone(),
+            aggregates,
+        ))
     }
 }
 
@@ -200,7 +204,9 @@ impl Relation {
         };
         // Every relation comes from a collection.
         let (first, others) = (&flat.inputs[0], &flat.inputs[1..]);
-        first.named(name).apply_with(others, Incremental::new(program))
+        first
+            .named(name)
+            .apply_with(others, Incremental::new(program))
     }
 }
 

@@ -20,9 +20,17 @@ pub(crate) enum Step {
     /// The rows of an input.
     Input(usize),
     /// What goes round in a loop; without a beginning where it stands outside of its loop.
-    Variable { initial: Option<usize> },
-    Select { from: usize, columns: Vec<Expr> },
-    Filter { from: usize, predicate: Expr },
+    Variable {
+        initial: Option<usize>,
+    },
+    Select {
+        from: usize,
+        columns: Vec<Expr>,
+    },
+    Filter {
+        from: usize,
+        predicate: Expr,
+    },
     Join {
         left: usize,
         right: usize,
@@ -33,8 +41,12 @@ pub(crate) enum Step {
         keys: Vec<Expr>,
         aggregates: Vec<Expr>,
     },
-    Distinct { from: usize },
-    Union { from: Vec<usize> },
+    Distinct {
+        from: usize,
+    },
+    Union {
+        from: Vec<usize>,
+    },
     Iterate {
         initial: usize,
         variable: usize,

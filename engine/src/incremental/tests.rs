@@ -14,7 +14,9 @@ fn refused(make: impl FnOnce(&Relation) -> Relation) -> String {
     let pipeline = Pipeline::new("test");
     let rows = pipeline.read("rows", from_record_batches(vec![table("a: 1; b: x")]));
     let (sink, _) = collect();
-    make(&rows.incremental()).into_collection("made").write(sink);
+    make(&rows.incremental())
+        .into_collection("made")
+        .write(sink);
     match pipeline.plan() {
         Ok(_) => "accepted".to_owned(),
         Err(error) => error.to_string(),
@@ -51,7 +53,9 @@ fn columns_are_checked_in_each_step() {
           Found: Field { "b": nullable Utf8 }.
           It is in step 3 of the relation, union.
           Hint: Bring them to the same columns with `select`."#]]
-    .assert_eq(&refused(|rows| rows.select([col("a")]).union([&rows.select([col("b")])])));
+    .assert_eq(&refused(|rows| {
+        rows.select([col("a")]).union([&rows.select([col("b")])])
+    }));
 }
 
 #[test]
@@ -79,7 +83,9 @@ fn loops_keep_their_columns_and_what_is_in_them() {
         an iteration stands inside of another
           in transform "made"
           Hint: Bring both to one `iterate`, or let one follow the other."#]]
-    .assert_eq(&refused(|rows| rows.iterate(|round| round.iterate(Relation::distinct))));
+    .assert_eq(&refused(|rows| {
+        rows.iterate(|round| round.iterate(Relation::distinct))
+    }));
 }
 
 #[test]

@@ -50,8 +50,10 @@ impl Transform for Incremental {
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
-        Err(Error::pipeline("a relation is kept up to date only in a pipeline")
-            .with_hint("Run it with `Pipeline::run`."))
+        Err(
+            Error::pipeline("a relation is kept up to date only in a pipeline")
+                .with_hint("Run it with `Pipeline::run`."),
+        )
     }
 
     fn incremental(&self) -> Option<&Incremental> {

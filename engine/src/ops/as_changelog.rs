@@ -103,15 +103,23 @@ mod tests {
 
     #[test]
     fn each_row_is_added() {
-        check_transform(AsChangelog, "a: 1, null", expect![[r#"
+        check_transform(
+            AsChangelog,
+            "a: 1, null",
+            expect![[r#"
             a: 1, null
-            diff: 1, 1"#]]);
+            diff: 1, 1"#]],
+        );
     }
 
     #[test]
     fn a_column_of_that_name_is_not_replaced() {
-        refuse_transform(AsChangelog, "diff: 1.5", expect![[r#"
+        refuse_transform(
+            AsChangelog,
+            "diff: 1.5",
+            expect![[r#"
             rows have a column "diff" already
-              Hint: Give it another name with `select`."#]]);
+              Hint: Give it another name with `select`."#]],
+        );
     }
 }

@@ -34,10 +34,13 @@ impl Collection {
 }
 
 fn plain(schema: &Schema) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| match field.name() == DIFF {
-        true => Arc::new(Field::new(CHANGE, DataType::Int8, false)),
-        false => Arc::clone(field),
-    });
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| match field.name() == DIFF {
+            true => Arc::new(Field::new(CHANGE, DataType::Int8, false)),
+            false => Arc::clone(field),
+        });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
@@ -158,9 +161,13 @@ mod tests {
 
     #[test]
     fn plain_rows_have_no_changes() {
-        refuse_transform(Changes, "a: 1", expect![[r#"
+        refuse_transform(
+            Changes,
+            "a: 1",
+            expect![[r#"
             expected a changelog, with column "diff"
               The columns are "a".
-              Hint: Make rows changes with `as_changelog` or `upserts`."#]]);
+              Hint: Make rows changes with `as_changelog` or `upserts`."#]],
+        );
     }
 }

@@ -60,7 +60,10 @@ impl Collection {
 fn values(schema: &SchemaRef) -> Vec<Expr> {
     let own = own_columns(schema);
     let names = schema.fields().iter().map(|f| f.name());
-    names.filter(|n| !own.contains(&n.as_str())).map(col).collect()
+    names
+        .filter(|n| !own.contains(&n.as_str()))
+        .map(col)
+        .collect()
 }
 
 impl Transform for Consolidate {

@@ -447,6 +447,8 @@ impl Transform for Describe {
     fn properties(&self) -> Properties {
         Properties {
             stateful: true,
+            waits_for_end: true,
+            ignores_windows: true,
             ..Properties::default()
         }
     }

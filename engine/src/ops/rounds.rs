@@ -121,8 +121,12 @@ mod tests {
 
     #[test]
     fn a_round_takes_a_while() {
-        refuse_transform(Rounds::every(Duration::from_micros(5)), "a: 1", expect![[r#"
+        refuse_transform(
+            Rounds::every(Duration::from_micros(5)),
+            "a: 1",
+            expect![[r#"
             rounds of 5µs cannot be counted in milliseconds
-              Hint: Give at least one millisecond, as `Duration::from_secs(1)`."#]]);
+              Hint: Give at least one millisecond, as `Duration::from_secs(1)`."#]],
+        );
     }
 }

@@ -128,8 +128,11 @@ pub(in crate::ops) fn in_runs(
         false => &[],
     };
     let time = |row: usize| times.get(row).copied().unwrap_or_default();
-    let mut order: Vec<(i64, usize, usize)> =
-        groups.iter().enumerate().map(|(row, group)| (time(row), *group, row)).collect();
+    let mut order: Vec<(i64, usize, usize)> = groups
+        .iter()
+        .enumerate()
+        .map(|(row, group)| (time(row), *group, row))
+        .collect();
     let is_sorted = order.is_sorted();
     if !is_sorted {
         order.sort_unstable();
@@ -149,7 +152,10 @@ pub(in crate::ops) fn in_runs(
     if is_sorted {
         return Ok((rows.clone(), runs));
     }
-    let order: Result<Vec<u32>, _> = order.iter().map(|(_, _, row)| u32::try_from(*row)).collect();
+    let order: Result<Vec<u32>, _> = order
+        .iter()
+        .map(|(_, _, row)| u32::try_from(*row))
+        .collect();
     let order = order.map_err(|_| Error::data("more than 4 billion changes of one instant"))?;
     Ok((take_record_batch(rows, &UInt32Array::from(order))?, runs))
 }
@@ -190,8 +196,10 @@ fn not_before(rows: RecordBatch, now: i64) -> Result<RecordBatch> {
     }
     let schema: SchemaRef = rows.schema();
     let at = schema.index_of(EVENT_TIME)?;
-    let times: PrimitiveArray<TimestampMillisecondType> =
-        event_times(&rows)?.iter().map(|t| Some((*t).max(now))).collect();
+    let times: PrimitiveArray<TimestampMillisecondType> = event_times(&rows)?
+        .iter()
+        .map(|t| Some((*t).max(now)))
+        .collect();
     let mut columns = rows.columns().to_vec();
     columns[at] = Arc::new(times.slice(0, rows.num_rows()));
     Ok(RecordBatch::try_new(schema, columns)?)

@@ -187,7 +187,7 @@ impl Transform for Sample {
 
     /// Whether rows have places of their own is seen in the graph alone.
     fn lower(&self, place: &Place<'_>) -> Result<Option<Lowered>> {
-        let by_place = place.has_positions();
+        let by_place = place.has_positions(0);
         let unfit = |f: &&std::sync::Arc<arrow::datatypes::Field>| !can_hash(f.data_type());
         if !by_place && let Some(field) = place.inputs()[0].fields().iter().find(unfit) {
             return Err(Error::pipeline(format!(

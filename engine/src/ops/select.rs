@@ -47,7 +47,8 @@ impl Select {
     /// The columns with those that make rows of this schema a changelog.
     fn all_columns(&self, schema: &SchemaRef) -> Result<Vec<Expr>> {
         let own = own_columns(schema);
-        let is_own = |expr: &&Expr| matches!(expr, Expr::Column(c) if own.contains(&c.name.as_str()));
+        let is_own =
+            |expr: &&Expr| matches!(expr, Expr::Column(c) if own.contains(&c.name.as_str()));
         let others = || self.columns.iter().filter(|expr| !is_own(expr));
         check_expressions(others(), schema)?;
         for expr in others() {

@@ -176,8 +176,11 @@ impl Transform for TopK {
     }
 
     fn properties(&self) -> Properties {
+        let is_final = self.stage == Stage::Final;
         Properties {
             stateful: true,
+            waits_for_end: is_final,
+            ignores_windows: is_final,
             distribution: match self.stage {
                 Stage::Partial => Distribution::Keep,
                 Stage::Final if self.keys.is_empty() => Distribution::One,

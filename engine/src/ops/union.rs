@@ -49,16 +49,12 @@ impl Transform for Union {
         }
         for (n, input) in inputs.iter().enumerate().skip(1) {
             let same = input.fields().len() == first.fields().len()
-                && input
-                    .fields()
-                    .iter()
-                    .zip(first.fields())
-                    .all(|(a, b)| {
-                        let is_own = NEVER_NULL.contains(&a.name().as_str());
-                        a.name() == b.name()
-                            && a.data_type() == b.data_type()
-                            && (!is_own || a.is_nullable() == b.is_nullable())
-                    });
+                && input.fields().iter().zip(first.fields()).all(|(a, b)| {
+                    let is_own = NEVER_NULL.contains(&a.name().as_str());
+                    a.name() == b.name()
+                        && a.data_type() == b.data_type()
+                        && (!is_own || a.is_nullable() == b.is_nullable())
+                });
             if !same {
                 return Err(
                     Error::pipeline(format!("input {n} has other columns than input 0"))
@@ -80,6 +76,7 @@ impl Transform for Union {
     fn properties(&self) -> Properties {
         Properties {
             n_inputs: None,
+            same_windows: true,
             immediate: true,
             keeps_positions: true,
             on_changelog: OnChangelog::Carry,

@@ -82,7 +82,7 @@ impl Upserts {
 
     /// How far a row may be behind the watermark; by default not at all.
     ///
-    /// Rows from before leave by the port `late`, as additions, and are counted as late. So long a key that
+    /// Rows from before leave by the port `late`, as they came in, and are counted as late. So long a key that
     /// has been taken away is remembered, so that an older row does not bring it back.
     #[must_use]
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
@@ -133,6 +133,13 @@ impl Transform for Upserts {
         Ok(Plan::new(self, &inputs[0])?.output)
     }
 
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        match port {
+            0 => self.output_schema(inputs),
+            _ => Ok(Arc::clone(&inputs[0])),
+        }
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(Box::new(UpsertsOperator {
             spec: self.clone(),
@@ -173,8 +180,10 @@ impl Plan {
                 .with_hint("Name the columns that tell which row is replaced."));
         }
         if is_changelog(schema) || schema.index_of(DIFF).is_ok() {
-            return Err(Error::pipeline(format!("rows have a column {DIFF:?} already"))
-                .with_hint("Give it another name with `select`."));
+            return Err(
+                Error::pipeline(format!("rows have a column {DIFF:?} already"))
+                    .with_hint("Give it another name with `select`."),
+            );
         }
         let has_time = has_time(schema);
         let mut errors = Vec::new();
@@ -186,12 +195,17 @@ impl Plan {
             }
         }
         if has_time && spec.keys.iter().any(|key| key == EVENT_TIME) {
-            errors.push(Error::pipeline("a key cannot be the event time, which is that of the change"));
+            errors.push(Error::pipeline(
+                "a key cannot be the event time, which is that of the change",
+            ));
         }
         for field in schema.fields() {
             errors.extend(check_key(&col(field.name()), schema, "cannot be compared").err());
         }
-        let deletes = spec.deletes.as_ref().map(|p| Expression::compile_predicate(p, schema));
+        let deletes = spec
+            .deletes
+            .as_ref()
+            .map(|p| Expression::compile_predicate(p, schema));
         let deletes = deletes.transpose().unwrap_or_else(|error| {
             errors.push(error);
             None
@@ -269,7 +283,7 @@ impl UpsertsOperator {
     }
 
     /// The rows that are not too late; the others leave as late.
-    fn in_time(&self, plan: &Plan, batch: &Batch, out: &mut Output) -> Result<Batch> {
+    fn in_time(&self, batch: &Batch, out: &mut Output) -> Result<Batch> {
         let now = self.watermark.max(batch.watermark().0);
         let end = now.saturating_sub(self.spec.lateness_ms());
         let times = event_times(batch.rows())?;
@@ -278,9 +292,6 @@ impl UpsertsOperator {
         }
         let late: BooleanArray = times.iter().map(|t| Some(*t < end)).collect();
         let rows = filter_record_batch(batch.rows(), &late)?;
-        let mut columns = rows.columns().to_vec();
-        columns.push(Arc::new(Int8Array::from(vec![1; rows.num_rows()])));
-        let rows = RecordBatch::try_new(Arc::clone(&plan.output), columns)?;
         out.push_late(1, batch.derive(rows));
         batch.filter(&not(&late)?)
     }
@@ -300,7 +311,11 @@ impl UpsertsOperator {
 
 /// Lets rows replace those of their keys, and gives what changes by it.
 fn take_in(plan: &Plan, current: &mut Current, rows: &RecordBatch, out: &mut Output) -> Result<()> {
-    let keys: Vec<ArrayRef> = plan.keys.iter().map(|k| Arc::clone(rows.column(*k))).collect();
+    let keys: Vec<ArrayRef> = plan
+        .keys
+        .iter()
+        .map(|k| Arc::clone(rows.column(*k)))
+        .collect();
     let groups = current.number(&keys, rows.num_rows())?;
     let (rows, runs) = in_runs(rows, &groups, plan.has_time)?;
     let known = Known::of(&rows, plan)?;
@@ -328,7 +343,8 @@ fn take_in(plan: &Plan, current: &mut Current, rows: &RecordBatch, out: &mut Out
         let range = start..diffs.len().min(start + BATCH_ROWS);
         let mut columns = current.columns(&changed, range.clone())?;
         if plan.has_time {
-            let times = PrimitiveArray::<TimestampMillisecondType>::from(times[range.clone()].to_vec());
+            let times =
+                PrimitiveArray::<TimestampMillisecondType>::from(times[range.clone()].to_vec());
             columns.insert(plan.output.index_of(EVENT_TIME)?, Arc::new(times));
         }
         columns.push(Arc::new(Int8Array::from(diffs[range].to_vec())));
@@ -351,10 +367,20 @@ struct Known<'a> {
 impl<'a> Known<'a> {
     fn of(rows: &'a RecordBatch, plan: &Plan) -> Result<Self> {
         let gone = || Error::bug("rows that waited have lost a column");
-        let at = |name| rows.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let order = |name| rows.column_by_name(name).and_then(|c| c.as_primitive_opt::<UInt64Type>());
+        let at = |name| {
+            rows.column_by_name(name)
+                .and_then(|c| c.as_primitive_opt::<Int64Type>())
+        };
+        let order = |name| {
+            rows.column_by_name(name)
+                .and_then(|c| c.as_primitive_opt::<UInt64Type>())
+        };
         Ok(Self {
-            times: if plan.has_time { event_times(rows)? } else { &[] },
+            times: if plan.has_time {
+                event_times(rows)?
+            } else {
+                &[]
+            },
             at: at(AT).ok_or_else(gone)?.values(),
             split: order(SPLIT).ok_or_else(gone)?.values(),
             branch: order(BRANCH).ok_or_else(gone)?.values(),
@@ -380,7 +406,8 @@ impl<'a> Known<'a> {
     /// The newest row; of those of one age the one that came last.
     fn newest_of(&self, run: &Run) -> usize {
         let rows = run.rows.clone();
-        rows.max_by_key(|row| (self.age(*row), *row)).unwrap_or(run.rows.start)
+        rows.max_by_key(|row| (self.age(*row), *row))
+            .unwrap_or(run.rows.start)
     }
 }
 
@@ -391,7 +418,7 @@ impl Operator for UpsertsOperator {
             return Ok(());
         };
         if plan.has_time {
-            let batch = self.in_time(plan, &batch, out)?;
+            let batch = self.in_time(&batch, out)?;
             let rows = plan.prepare(&batch)?;
             let now = self.watermark.max(batch.watermark().0);
             return self.waiting.add(rows, now);
@@ -416,7 +443,10 @@ impl Operator for UpsertsOperator {
     }
 
     fn state_bytes(&self) -> u64 {
-        let current = self.open.as_ref().map_or(0, |(_, current)| current.n_bytes());
+        let current = self
+            .open
+            .as_ref()
+            .map_or(0, |(_, current)| current.n_bytes());
         (current + self.waiting.n_bytes()) as u64
     }
 

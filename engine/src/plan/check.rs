@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
+use super::{ports, streaming};
 use crate::changelog::{has_time, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::DIFF;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
-use crate::output::{OnBadRow, dead_letter_schema};
+use crate::output::OnBadRow;
 use crate::runner::guard;
 use crate::transform::{Distribution, OnChangelog};
 
@@ -105,11 +106,10 @@ fn check_node(
 ) -> Result<Option<SchemaRef>> {
     let mut inputs: Vec<SchemaRef> = Vec::with_capacity(node.inputs.len());
     for edge in &node.inputs {
-        match (edge.port, &schemas[edge.from]) {
-            (Port::DeadLetters, _) => inputs.push(dead_letter_schema()),
-            (Port::Out(_), Some(schema)) => inputs.push(SchemaRef::clone(schema)),
+        match ports::schema_of(graph, edge, &|index| schemas[index].clone())? {
+            Some(schema) => inputs.push(schema),
             // What comes before is wrong and has been reported.
-            (Port::Out(_), None) => return Ok(None),
+            None => return Ok(None),
         }
     }
     let properties = node.properties();
@@ -130,6 +130,7 @@ fn check_node(
                 .with_hint("Leave `row_wise` of its properties set, or `blocking` unset."),
         );
     }
+    streaming::check(graph, node, &properties)?;
     check_takes_changes(node, &inputs)?;
     match &node.stage {
         Stage::Source(source) => named_once(source.schema()?).map(Some),
@@ -142,21 +143,21 @@ fn check_node(
             let carries = properties.on_changelog == OnChangelog::Carry;
             if carries && !is_changelog(&schema) && inputs.iter().any(|i| is_changelog(i)) {
                 let kind = transform.describe().kind;
-                return Err(
-                    Error::pipeline(format!("{kind} loses column {DIFF:?} of a changelog"))
-                        .with_detail("Without it a row that is taken back would count as a row.")
-                        .with_hint("Keep the column as it is, or take `changes()` first."),
-                );
+                return Err(Error::pipeline(format!(
+                    "{kind} loses column {DIFF:?} of a changelog"
+                ))
+                .with_detail("Without it a row that is taken back would count as a row.")
+                .with_hint("Keep the column as it is, or take `changes()` first."));
             }
             check_relation_moves(graph, node, &schema)?;
             Ok(Some(schema))
         }
         Stage::Analysis(analysis) => {
-            check_bounded(graph, node)?;
+            streaming::check_bounded(graph, node)?;
             analysis.check(&inputs[0]).map(|()| None)
         }
         Stage::Trainer(trainer) => {
-            check_bounded(graph, node)?;
+            streaming::check_bounded(graph, node)?;
             trainer.check(&inputs[0]).map(|()| None)
         }
         Stage::Sink(sink) => sink.accepts(&inputs[0]).map(|()| None),
@@ -226,39 +227,18 @@ fn named_once(schema: SchemaRef) -> Result<SchemaRef> {
     Ok(schema)
 }
 
-/// What learns from all rows never ends on a source that never ends.
-pub(super) fn check_bounded(graph: &Graph, node: &Node) -> Result<()> {
-    match endless_source(graph, node) {
-        None => Ok(()),
-        Some(source) => Err(Error::pipeline(format!("{:?} learns from all rows, but source {:?} never ends", &*node.id, &*source.id))
-            .with_hint("Learn from a bounded collection, and bring the artifact in with `Pipeline::provide`.")),
-    }
-}
-
 /// A relation gives what has taken effect once event time has passed it: without one, when the input ends.
 fn check_relation_moves(graph: &Graph, node: &Node, schema: &SchemaRef) -> Result<()> {
     let is_relation = matches!(&node.stage, Stage::Transform(t) if t.incremental().is_some());
-    match endless_source(graph, node) {
+    let source = node
+        .inputs
+        .iter()
+        .find_map(|e| streaming::never_ends(graph, e.from));
+    match source {
         Some(source) if is_relation && !has_time(schema) => Err(Error::pipeline(format!(
-            "a relation without an event time waits for the end, but source {:?} never ends",
-            &*source.id
+            "a relation without an event time waits for the end, but source {source:?} never ends"
         ))
         .with_hint("Give the rows their event time with `assign_timestamps`.")),
         _ => Ok(()),
     }
-}
-
-/// A source before `node` that never ends.
-fn endless_source<'a>(graph: &'a Graph, node: &Node) -> Option<&'a Node> {
-    let mut open: Vec<NodeIndex> = node.inputs.iter().map(|e| e.from).collect();
-    while let Some(index) = open.pop() {
-        let from = &graph.nodes[index];
-        if let Stage::Source(source) = &from.stage
-            && !source.properties().bounded
-        {
-            return Some(from);
-        }
-        open.extend(from.inputs.iter().map(|e| e.from));
-    }
-    None
 }

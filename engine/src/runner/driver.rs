@@ -328,15 +328,17 @@ impl Driver<'_> {
 }
 
 /// The schema of the rows that leave by `exit` in this phase.
-fn schema_at(phase: &Phase, exit: Exit) -> Result<SchemaRef> {
+pub(super) fn schema_at(phase: &Phase, exit: Exit) -> Result<SchemaRef> {
     match exit.1 {
         Port::DeadLetters => Ok(dead_letter_schema()),
-        Port::Out(_) => phase
-            .projection
-            .schemas
-            .get(&exit.0)
-            .cloned()
-            .ok_or_else(|| Error::bug("an edge has no schema")),
+        Port::Out(port) => {
+            let projection = &phase.projection;
+            let later = projection.ports.get(&(exit.0, port));
+            later
+                .or_else(|| projection.schemas.get(&exit.0))
+                .cloned()
+                .ok_or_else(|| Error::bug("an edge has no schema"))
+        }
     }
 }
 

@@ -33,7 +33,10 @@ pub fn changelog(text: &str) -> RecordBatch {
         };
         let typed = cast(column, &DataType::Int64).and_then(|column| cast(&column, &wanted));
         let typed = typed.unwrap_or_else(|_| Arc::clone(column));
-        (Field::new(field.name(), typed.data_type().clone(), false), typed)
+        (
+            Field::new(field.name(), typed.data_type().clone(), false),
+            typed,
+        )
     };
     let schema = rows.schema();
     let columns = schema.fields().iter().zip(rows.columns());
@@ -60,17 +63,23 @@ pub fn contents_at(batches: &[RecordBatch], time: Option<i64>) -> String {
         };
         let plain = batch.schema();
         let own = |name: &str| name == DIFF || (times.is_some() && name == EVENT_TIME);
-        let values: Vec<usize> =
-            (0..plain.fields().len()).filter(|n| !own(plain.field(*n).name())).collect();
+        let values: Vec<usize> = (0..plain.fields().len())
+            .filter(|n| !own(plain.field(*n).name()))
+            .collect();
         let (Ok(values), Ok(diffs)) = (batch.project(&values), diffs(batch)) else {
             return "not a changelog".to_owned();
         };
         for (row, diff) in diffs.iter().enumerate() {
-            let at = times.and_then(|times| times.get(row)).copied().unwrap_or(i64::MIN);
+            let at = times
+                .and_then(|times| times.get(row))
+                .copied()
+                .unwrap_or(i64::MIN);
             if time.is_none_or(|time| at <= time) {
                 let text = show(&values.slice(row, 1));
-                let line: Vec<String> =
-                    text.lines().map(|line| line.replacen(": ", "=", 1)).collect();
+                let line: Vec<String> = text
+                    .lines()
+                    .map(|line| line.replacen(": ", "=", 1))
+                    .collect();
                 *rows.entry(line.join(" ")).or_default() += i64::from(*diff);
             }
         }

@@ -148,8 +148,11 @@ fn give(run: &mut LinearRun, data: &[(i64, String)], grouping: i64) {
     }
     let n_rows = usize::try_from(grouping.unsigned_abs()).unwrap();
     for batch in data.chunks(n_rows) {
-        let batch: Vec<_> = batch.iter().map(|(time, text)| ("key", *time, text.as_str()));
-        run.rows(&rows(&batch.collect::<Vec<_>>())).unwrap();
+        let batch: Vec<_> = batch
+            .iter()
+            .map(|(t, text)| ("key", *t, text.as_str()))
+            .collect();
+        run.rows(&rows(&batch)).unwrap();
     }
 }
 
@@ -229,7 +232,13 @@ fn test_fixed_after_count() {
 fn test_fixed_after_first() {
     let any = |n_rows| Trigger::after_any([count(n_rows), Trigger::after_watermark()]);
     check(&fixed(10, any(2)), &ABC, &[], &[(0, 10, &["ab"])], &[1, 2]);
-    check(&fixed(10, any(5)), &ABC, &XYZ, &[(0, 10, &["abc"])], &[1, 2]);
+    check(
+        &fixed(10, any(5)),
+        &ABC,
+        &XYZ,
+        &[(0, 10, &["abc"])],
+        &[1, 2],
+    );
 }
 
 #[test]
@@ -242,7 +251,14 @@ fn test_repeatedly_after_first() {
         &[(
             0,
             100,
-            &["abc", "abcdef", "abcdefg", "abcdefgx", "abcdefgxy", "abcdefgxyz"],
+            &[
+                "abc",
+                "abcdef",
+                "abcdefg",
+                "abcdefgx",
+                "abcdefgxy",
+                "abcdefgxyz",
+            ],
         )],
         &[1],
     );
@@ -250,7 +266,12 @@ fn test_repeatedly_after_first() {
 
 #[test]
 fn test_sessions_after_all() {
-    let all = |n_rows| sessions(Trigger::after_all([count(n_rows), Trigger::after_watermark()]));
+    let all = |n_rows| {
+        sessions(Trigger::after_all([
+            count(n_rows),
+            Trigger::after_watermark(),
+        ]))
+    };
     check(&all(2), &ABC, &[], &[(1, 13, &["abc"])], &[1, 2]);
     check(&all(5), &ABC, &XYZ, &[(1, 13, &["abcxy"])], &[1, 2]);
 }
@@ -316,7 +337,13 @@ fn test_sessions_after_count() {
 fn test_sessions_repeatedly_after_count() {
     let data = [(1, 'a'), (15, 'b'), (6, 'c'), (2, 'd'), (7, 'e')];
     let windowing = sessions(count(2).repeatedly());
-    check(&windowing, &data, &[], &[(1, 25, &["abc", "abcde"])], &[1, 3]);
+    check(
+        &windowing,
+        &data,
+        &[],
+        &[(1, 25, &["abc", "abcde"])],
+        &[1, 3],
+    );
     let discarding = windowing.accumulation(Accumulation::Discarding);
     check(&discarding, &data, &[], &[(1, 25, &["abc", "de"])], &[1, 3]);
 }
@@ -336,7 +363,11 @@ fn test_sessions_after_each() {
         &sessions(each.repeatedly()),
         &data,
         &[],
-        &[(0, 11, &["ab"]), (0, 15, &["abcdef"]), (0, 17, &["abcdefgh"])],
+        &[
+            (0, 11, &["ab"]),
+            (0, 15, &["abcdef"]),
+            (0, 17, &["abcdefgh"]),
+        ],
         &[2],
     );
 }
@@ -373,7 +404,11 @@ fn test_after_processing_time() {
     run.processing_time(now + 4200).unwrap();
     run.end().unwrap();
     assert_eq!(panes(&mut run), ["0123"]);
-    assert_eq!(run.n_late(), 2, "rows of a window that has finished are late");
+    assert_eq!(
+        run.n_late(),
+        2,
+        "rows of a window that has finished are late"
+    );
 }
 
 #[test]
@@ -395,8 +430,14 @@ fn test_repeatedly_after_processing_time() {
 fn two_keys(times: &[i64]) -> RecordBatch {
     let texts: Vec<String> = times.iter().map(|t| format!("{t} ")).collect();
     let later: Vec<String> = times.iter().map(|t| format!("{} ", t + 5)).collect();
-    let a = times.iter().zip(&texts).map(|(t, text)| ("A", *t, text.as_str()));
-    let b = times.iter().zip(&later).map(|(t, text)| ("B", t + 5, text.as_str()));
+    let a = times
+        .iter()
+        .zip(&texts)
+        .map(|(t, text)| ("A", *t, text.as_str()));
+    let b = times
+        .iter()
+        .zip(&later)
+        .map(|(t, text)| ("B", t + 5, text.as_str()));
     rows(&a.chain(b).collect::<Vec<_>>())
 }
 
@@ -420,7 +461,9 @@ fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
 /// runner (`DataLossReason`): a window gives what it has when it closes.
 #[test]
 fn test_after_count() {
-    let windowing = Windowing::fixed(ms(10)).trigger(count(3)).allow_data_loss(true);
+    let windowing = Windowing::fixed(ms(10))
+        .trigger(count(3))
+        .allow_data_loss(true);
     assert_eq!(
         at_once(&windowing, &two_keys(&[1, 2, 3, 4, 5, 10, 11])),
         pairs(&[
@@ -517,7 +560,10 @@ fn test_on_pane_watermark_hold_no_pipeline_stall() {
 #[track_caller]
 fn check_windows(windowing: &Windowing, at: &[i64], expected: &[(i64, i64, &str)]) {
     let names: Vec<String> = at.iter().map(|time| format!("{time} ")).collect();
-    let data: Vec<_> = at.iter().zip(&names).map(|(t, name)| ("key", *t, name.as_str()));
+    let data = at
+        .iter()
+        .zip(&names)
+        .map(|(t, name)| ("key", *t, name.as_str()));
     let mut run = grouped(windowing);
     run.rows(&rows(&data.collect::<Vec<_>>())).unwrap();
     run.end().unwrap();
@@ -526,7 +572,9 @@ fn check_windows(windowing: &Windowing, at: &[i64], expected: &[(i64, i64, &str)
         .iter()
         .map(|((_, start, end), panes)| (*start, *end, panes.concat().concat()))
         .collect();
-    let expected = expected.iter().map(|(s, e, texts)| (*s, *e, (*texts).to_owned()));
+    let expected = expected
+        .iter()
+        .map(|(s, e, texts)| (*s, *e, (*texts).to_owned()));
     assert_eq!(found, expected.collect::<Vec<_>>());
 }
 
@@ -578,7 +626,7 @@ fn test_rewindow() {
             .agg([array_agg(col("text")).alias("texts")])
     });
     let names: Vec<String> = (0..10).map(|n| n.to_string()).collect();
-    let data: Vec<_> = (0..10).map(|n| ("key", n, names[n as usize].as_str()));
+    let data = (0..).zip(&names).map(|(n, name)| ("key", n, name.as_str()));
     run.rows(&rows(&data.collect::<Vec<_>>())).unwrap();
     run.end().unwrap();
     assert_eq!(panes(&mut run), ["01234", "56789"]);
@@ -590,7 +638,9 @@ fn sums(run: &mut LinearRun) -> Vec<(i64, i64, i64)> {
     for rows in run.take(0) {
         let sums = rows.column_by_name("n").unwrap();
         let sums = sums.as_primitive::<Int64Type>().values().to_vec();
-        let spans = times(&rows, WINDOW_START).into_iter().zip(times(&rows, WINDOW_END));
+        let spans = times(&rows, WINDOW_START)
+            .into_iter()
+            .zip(times(&rows, WINDOW_END));
         found.extend(spans.zip(sums).map(|((start, end), n)| (start, end, n)));
     }
     found.sort_unstable();
@@ -631,7 +681,8 @@ fn test_timestamped_with_combiners() {
     let data: Vec<_> = (0..10).map(|n| ("", n, "")).collect();
     run.rows(&rows(&data)).unwrap();
     run.end().unwrap();
-    let left = arrow::compute::concat_batches(run.output_schema(), &run.take(0)).unwrap();
+    let left = run.take(0);
+    let left = arrow::compute::concat_batches(run.output_schema(), &left).unwrap();
     assert_eq!(
         crate::testing::show(&left),
         "key: 0, 1\nsum: 10, 35\nmean: 2.0, 7.0"
@@ -673,7 +724,8 @@ fn test_window_assignment_idempotency() {
         let rows = rows.window(windowing.clone()).window(windowing.clone());
         summed(&rows, &windowing)
     });
-    run.rows(&rows(&[("key", 0, ""), ("key", 2, ""), ("key", 4, "")])).unwrap();
+    run.rows(&rows(&[("key", 0, ""), ("key", 2, ""), ("key", 4, "")]))
+        .unwrap();
     run.end().unwrap();
     assert_eq!(sums(&mut run), [(0, 2, 0), (2, 4, 2), (4, 6, 4)]);
 }
@@ -682,7 +734,8 @@ fn test_window_assignment_idempotency() {
 fn test_window_assignment_through_multiple_gbk_idempotency() {
     let windowing = Windowing::fixed(ms(2));
     let mut run = run(|rows| summed(&summed(&summed(&rows, &windowing), &windowing), &windowing));
-    run.rows(&rows(&[("key", 0, ""), ("key", 2, ""), ("key", 4, "")])).unwrap();
+    run.rows(&rows(&[("key", 0, ""), ("key", 2, ""), ("key", 4, "")]))
+        .unwrap();
     run.end().unwrap();
     assert_eq!(sums(&mut run), [(0, 2, 0), (2, 4, 2), (4, 6, 4)]);
 }

@@ -3,6 +3,7 @@
 //! The model is Apache Beam's, and so are its words.
 
 mod calendar;
+mod display;
 mod fixed;
 mod sessions;
 mod sliding;
@@ -233,5 +234,7 @@ impl fmt::Debug for Windowing {
     }
 }
 
+#[cfg(test)]
+mod beam_tests;
 #[cfg(test)]
 mod tests;

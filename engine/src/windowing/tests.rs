@@ -243,27 +243,78 @@ fn refused(windowing: &Windowing, message: &Expect) {
 
 #[test]
 fn wrong_strategies_are_refused() {
-    refused(&Windowing::fixed(Duration::ZERO), &expect![[]]);
-    refused(&Windowing::fixed(Duration::from_micros(1500)), &expect![[]]);
-    refused(&Windowing::sliding(ms(10), Duration::ZERO), &expect![[]]);
-    refused(&Windowing::sliding(ms(86_400_000), ms(1)), &expect![[]]);
-    refused(&Windowing::sessions(Duration::MAX), &expect![[]]);
-    refused(&Windowing::calendar_days("Europe/Atlantis"), &expect![[]]);
-    refused(&Windowing::of(CalendarDays::of(0)), &expect![[]]);
+    refused(
+        &Windowing::fixed(Duration::ZERO),
+        &expect!["the size of fixed windows must be longer than 0"],
+    );
+    refused(
+        &Windowing::fixed(Duration::from_micros(1500)),
+        &expect![
+            "the size of fixed windows must be a whole number of milliseconds, of at most 9223372036854775, found 1.5ms"
+        ],
+    );
+    refused(
+        &Windowing::sliding(ms(10), Duration::ZERO),
+        &expect!["the period of sliding windows must be longer than 0"],
+    );
+    refused(
+        &Windowing::sliding(ms(86_400_000), ms(1)),
+        &expect![[r#"
+        each row would be in 86400000 sliding windows, more than 100000
+          Hint: Choose a longer period."#]],
+    );
+    refused(
+        &Windowing::sessions(Duration::MAX),
+        &expect![
+            "the gap between sessions must be a whole number of milliseconds, of at most 9223372036854775, found 18446744073709551615.999999999s"
+        ],
+    );
+    refused(
+        &Windowing::calendar_days("Europe/Atlantis"),
+        &expect![[r#"
+        there is no time zone "Europe/Atlantis"
+          Hint: Name it as in the IANA database, such as "Europe/Berlin"."#]],
+    );
+    refused(
+        &Windowing::of(CalendarDays::of(0)),
+        &expect!["windows of calendar days must be of at least 1 day"],
+    );
     refused(
         &Windowing::of(CalendarDays::of(1).starting_on(2023, 2, 29)),
-        &expect![[]],
+        &expect!["windows of calendar days cannot start on 2023-02-29, which no calendar has"],
     );
     refused(
         &Windowing::of(CalendarMonths::of(1).on_day(31)),
-        &expect![[]],
+        &expect![[r#"
+            windows of calendar months cannot start on day 31, which not every month has
+              Hint: Choose a day from 1 to 28."#]],
     );
     let fixed = || Windowing::fixed(ms(10));
-    refused(&fixed().trigger(Trigger::after_count(0)), &expect![[]]);
-    refused(&fixed().trigger(Trigger::after_any([])), &expect![[]]);
-    refused(&fixed().trigger(Trigger::after_count(2)), &expect![[]]);
+    refused(
+        &fixed().trigger(Trigger::after_count(0)),
+        &expect![[r#"
+        trigger AfterCount(0) would fire without rows
+          Hint: Count at least 1 row."#]],
+    );
+    refused(
+        &fixed().trigger(Trigger::after_any([])),
+        &expect!["trigger AfterAny() must be of at least one trigger"],
+    );
+    refused(
+        &fixed().trigger(Trigger::after_count(2)),
+        &expect![[r#"
+        trigger AfterCount(2) may lose rows
+          It may finish before its window is over, and rows that come after that are lost.
+          Hint: Wrap the trigger in `repeatedly()`, so that it begins anew. Where rows may be lost, say `allow_data_loss(true)`."#]],
+    );
     let late = fixed()
         .allowed_lateness(ms(60))
         .trigger(Trigger::after_watermark());
-    refused(&late, &expect![[]]);
+    refused(
+        &late,
+        &expect![[r#"
+        trigger AfterWatermark may lose rows
+          It may finish before its window is over, and rows that come after that are lost.
+          Hint: Say with `late(..)` when late rows leave, or leave the allowed lateness at 0. Where rows may be lost, say `allow_data_loss(true)`."#]],
+    );
 }

@@ -221,10 +221,9 @@ impl<T: Summed> GroupsAccumulator for ExactSum<T> {
     ) -> Result<Vec<ArrayRef>> {
         let sums = match filter {
             None => Arc::clone(&values[0]),
-            Some(filter) => arrow::compute::nullif(
-                &values[0],
-                &arrow::compute::not(&null_as_false(filter))?,
-            )?,
+            Some(filter) => {
+                arrow::compute::nullif(&values[0], &arrow::compute::not(&null_as_false(filter))?)?
+            }
         };
         let carry = Int32Array::from(vec![0; sums.len()]);
         Ok(vec![sums, Arc::new(carry)])

@@ -9,14 +9,16 @@ use serde_json::json;
 
 use super::changing::ChangingOperator;
 use super::planned::name_of;
-use super::{Grouping, Plans};
 use super::table::GroupTable;
+use super::{Grouping, Plans};
 use crate::artifact::Artifacts;
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
 use crate::output::Output;
 use crate::state::StatePart;
-use crate::transform::{Description, Distribution, OnChangelog, Operator, Properties, Transform, Watermark};
+use crate::transform::{
+    Description, Distribution, OnChangelog, Operator, Properties, Transform, Watermark,
+};
 
 /// Slices smaller than this are merged before they are taken in.
 const SMALL_ROWS: usize = 1 << 10;
@@ -72,6 +74,8 @@ impl Transform for FinalAggregate {
         let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
         Properties {
             stateful: true,
+            // Changes leave as they take effect. The first half has been checked before.
+            waits_for_end: !matches!(self.grouping.plans(), Ok(Plans::Changes(_))),
             on_changelog: OnChangelog::Understand,
             distribution: if keys.is_empty() {
                 Distribution::One

@@ -17,6 +17,7 @@ mod planned;
 mod table;
 #[cfg(test)]
 mod tests;
+mod windowed;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,9 +27,11 @@ use datafusion_expr::Expr;
 pub(crate) use changing::{Aggregation, End, Retraction};
 pub use finish::FinalAggregate;
 pub use partial::PartialAggregate;
+pub use windowed::{SplitLate, WindowedFinalAggregate, WindowedPartialAggregate};
 
 use self::changing::ChangingPlan;
 use self::planned::Planned;
+use self::windowed::WindowedGrouping;
 use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
 use crate::pipeline::Collection;
@@ -79,26 +82,77 @@ impl Collection {
 impl GroupedRows {
     /// One row for each group: the keys, then the [aggregates](crate::aggregates).
     ///
+    /// Where the rows have [windows](Collection::window), one for each group and window whenever the window
+    /// fires. After the aggregates come `window_start` and `window_end`, the `event_time` of the result,
+    /// `pane` where a window may fire more than once, and `diff` where results are taken back. Rows that are
+    /// too late for their windows are left out and counted; see [`GroupedRows::agg_with_late`].
+    ///
     /// An output may be computed from aggregates and keys, as `sum(col("a")) / sum(col("b"))`. The order
     /// of the rows is not promised. On an error in an argument of an aggregate the run ends.
     #[must_use]
     pub fn agg(&self, aggregates: impl IntoIterator<Item = Expr>) -> Collection {
-        let grouping = Arc::new(Grouping {
-            keys: self.keys.clone(),
-            outputs: aggregates.into_iter().collect(),
-            planned: Mutex::new(None),
-        });
+        let outputs: Vec<Expr> = aggregates.into_iter().collect();
         let kind = if self.keys.is_empty() {
             "agg"
         } else {
             "group_by"
         };
         let name = self.rows.next_name(kind);
+        if !self.rows.windowing().is_default() {
+            return self.agg_in_windows(&name, outputs);
+        }
+        let grouping = Arc::new(Grouping {
+            keys: self.keys.clone(),
+            outputs,
+            planned: Mutex::new(None),
+        });
         self.rows
             .named(format!("{name}/partial"))
             .apply(PartialAggregate::new(&grouping))
             .named(name)
             .apply(FinalAggregate::new(&grouping))
+    }
+
+    /// As [`GroupedRows::agg`], and the rows that came too late for all of their windows, as they came in.
+    ///
+    /// A row is too late for a window once the watermark has passed its end by more than the allowed
+    /// lateness. In the global window with the default trigger there are none.
+    #[must_use]
+    pub fn agg_with_late(
+        &self,
+        aggregates: impl IntoIterator<Item = Expr>,
+    ) -> (Collection, Collection) {
+        let kind = if self.keys.is_empty() {
+            "agg"
+        } else {
+            "group_by"
+        };
+        let name = self.rows.next_name(kind);
+        let split = SplitLate::new(self.rows.windowing());
+        let mut ports = self
+            .rows
+            .named(format!("{name}/late"))
+            .apply_ports(split)
+            .into_iter();
+        // There are two ports.
+        let mut next = || ports.next().unwrap_or_else(|| self.rows.clone());
+        let (rows, late) = (next().named(name), next());
+        let grouped = Self {
+            rows,
+            keys: self.keys.clone(),
+        };
+        (grouped.agg(aggregates), late)
+    }
+
+    fn agg_in_windows(&self, name: &str, outputs: Vec<Expr>) -> Collection {
+        let windowing = self.rows.windowing();
+        let grouping = WindowedGrouping::new(self.keys.clone(), outputs, windowing);
+        let grouping = Arc::new(grouping);
+        self.rows
+            .named(format!("{name}/partial"))
+            .apply(WindowedPartialAggregate::new(&grouping))
+            .named(name)
+            .apply(WindowedFinalAggregate::new(&grouping))
     }
 
     pub(crate) fn rows(&self) -> &Collection {

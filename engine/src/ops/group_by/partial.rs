@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::changing::PrepareOperator;
 use super::planned::{Planned, name_of};
-use super::{Grouping, Plans};
 use super::table::{GroupTable, converters, states_of_rows};
+use super::{Grouping, Plans};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;

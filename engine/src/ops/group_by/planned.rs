@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -31,7 +31,7 @@ use crate::keys::{normal, plain_type};
 use crate::ops::row_key::{check_key, located};
 
 /// One aggregate, with what it reads of a row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PlannedAggregate {
     /// As the user wrote it.
     pub(super) text: String,
@@ -55,7 +55,7 @@ impl PlannedAggregate {
 }
 
 /// Keys and aggregates that fit a schema.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Planned {
     /// The columns that come in.
     pub(super) input: SchemaRef,
@@ -74,8 +74,11 @@ pub(super) struct Planned {
 pub(super) struct Inputs {
     pub(super) keys: Vec<ArrayRef>,
     /// Of each aggregate, the arguments and the rows it takes.
-    pub(super) arguments: Vec<(Vec<ArrayRef>, Option<arrow::array::BooleanArray>)>,
+    pub(super) arguments: Vec<Arguments>,
 }
+
+/// The arguments of an aggregate, and the rows it takes.
+pub(super) type Arguments = (Vec<ArrayRef>, Option<BooleanArray>);
 
 impl Planned {
     pub(super) fn new(keys: &[Expr], outputs: &[Expr], schema: &SchemaRef) -> Result<Self> {
@@ -142,6 +145,22 @@ impl Planned {
             outputs: planned_outputs,
             output: Arc::new(Schema::new(fields)),
         })
+    }
+
+    /// The same aggregates of the same rows, in groups that this column divides before the keys do.
+    ///
+    /// Only states may be made by it: outputs do not have that column.
+    pub(super) fn divided_by(&self, field: Field) -> Self {
+        let field = Arc::new(field);
+        let with = |fields: &[Arc<Field>]| -> Vec<Arc<Field>> {
+            let first = std::iter::once(&field);
+            first.chain(fields).cloned().collect()
+        };
+        Self {
+            key_fields: with(&self.key_fields),
+            states: Arc::new(Schema::new(with(self.states.fields()))),
+            ..self.clone()
+        }
     }
 
     /// What these rows give to a group table.

@@ -10,16 +10,104 @@ use datafusion_common::DataFusionError;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 
 use super::exact_sum::SumOverflow;
-use super::planned::{Inputs, Planned};
+use super::planned::{Arguments, Inputs, Planned};
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::keys::{Keys, keys_of};
+
+/// The accumulators of all aggregates, over groups that have numbers.
+pub(super) struct States {
+    planned: Arc<Planned>,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+}
+
+impl States {
+    pub(super) fn new(planned: &Arc<Planned>) -> Result<Self> {
+        Ok(Self {
+            planned: Arc::clone(planned),
+            accumulators: accumulators(planned)?,
+        })
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        self.accumulators.iter().map(|a| a.size()).sum()
+    }
+
+    /// Takes in the arguments of rows, each row into its group; a new group must have a row.
+    pub(super) fn update(
+        &mut self,
+        arguments: &[Arguments],
+        groups: &[usize],
+        n_groups: usize,
+    ) -> Result<()> {
+        let all = self.accumulators.iter_mut().zip(arguments);
+        for (n, (accumulator, (values, filter))) in all.enumerate() {
+            accumulator
+                .update_batch(values, groups, filter.as_ref(), n_groups)
+                .map_err(|e| failed(&self.planned, n, e))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the columns of states, each row into its group; a new group must have a row.
+    pub(super) fn merge(
+        &mut self,
+        mut states: &[ArrayRef],
+        groups: &[usize],
+        n_groups: usize,
+    ) -> Result<()> {
+        for (n, accumulator) in self.accumulators.iter_mut().enumerate() {
+            let (own, others) = states.split_at(self.planned.aggregates[n].states.len());
+            states = others;
+            accumulator
+                .merge_batch(own, groups, n_groups)
+                .map_err(|e| failed(&self.planned, n, e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes as many groups, those that are new over no rows.
+    pub(super) fn make_room(&mut self, n_groups: usize) -> Result<()> {
+        let fields = self.planned.aggregates.iter().flat_map(|a| &a.states);
+        let none: Vec<ArrayRef> = fields
+            .map(|f| arrow::array::new_empty_array(f.data_type()))
+            .collect();
+        self.merge(&none, &[], n_groups)
+    }
+
+    /// The columns of the states of all groups; to be dropped afterwards.
+    pub(super) fn take_states(&mut self) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for (n, accumulator) in self.accumulators.iter_mut().enumerate() {
+            let states = accumulator
+                .state(EmitTo::All)
+                .map_err(|e| failed(&self.planned, n, e))?;
+            columns.extend(states);
+        }
+        Ok(columns)
+    }
+
+    /// The values of all groups, a column for each aggregate; to be dropped afterwards.
+    ///
+    /// `group_keys` gives the keys of a group, for an error that concerns one.
+    pub(super) fn take_values(
+        &mut self,
+        group_keys: impl Fn(usize) -> Option<Vec<ArrayRef>>,
+    ) -> Result<Vec<ArrayRef>> {
+        let all = self.accumulators.iter_mut().enumerate();
+        all.map(|(n, accumulator)| {
+            let values = accumulator.evaluate(EmitTo::All);
+            values.map_err(|error| failed_in_group(&self.planned, n, error, &group_keys))
+        })
+        .collect()
+    }
+}
 
 /// A hash table of groups.
 pub(super) struct GroupTable {
     planned: Arc<Planned>,
     keys: Box<dyn Keys>,
-    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    states: States,
     /// The group of each row of the batch at hand.
     groups: Vec<usize>,
 }
@@ -31,7 +119,7 @@ impl GroupTable {
         Ok(Self {
             planned: Arc::clone(planned),
             keys: keys_of(&types)?,
-            accumulators: accumulators(planned)?,
+            states: States::new(planned)?,
             groups: Vec::new(),
         })
     }
@@ -42,48 +130,32 @@ impl GroupTable {
 
     /// How many bytes of memory it keeps, about.
     pub(super) fn n_bytes(&self) -> usize {
-        let states: usize = self.accumulators.iter().map(|a| a.size()).sum();
-        self.keys.n_bytes() + states + self.groups.capacity() * size_of::<usize>()
+        self.keys.n_bytes() + self.states.n_bytes() + self.groups.capacity() * size_of::<usize>()
     }
 
     /// Takes in rows.
     pub(super) fn update(&mut self, inputs: &Inputs, n_rows: usize) -> Result<()> {
         self.keys.number(&inputs.keys, n_rows, &mut self.groups)?;
-        let n_groups = self.keys.len();
-        let all = self.accumulators.iter_mut().zip(&inputs.arguments);
-        for (n, (accumulator, (values, filter))) in all.enumerate() {
-            accumulator
-                .update_batch(values, &self.groups, filter.as_ref(), n_groups)
-                .map_err(|e| failed(&self.planned, n, e))?;
-        }
-        Ok(())
+        self.states
+            .update(&inputs.arguments, &self.groups, self.keys.len())
     }
 
     /// Takes in keys and states, as [`GroupTable::take_states`] gives them.
     pub(super) fn merge(&mut self, rows: &RecordBatch) -> Result<()> {
-        let (keys, mut states) = rows.columns().split_at(self.planned.key_fields.len());
-        self.keys.number(keys, rows.num_rows(), &mut self.groups)?;
-        let n_groups = self.keys.len();
-        for (n, accumulator) in self.accumulators.iter_mut().enumerate() {
-            let (own, others) = states.split_at(self.planned.aggregates[n].states.len());
-            states = others;
-            accumulator
-                .merge_batch(own, &self.groups, n_groups)
-                .map_err(|e| failed(&self.planned, n, e))?;
-        }
-        Ok(())
+        self.merge_columns(rows.columns(), rows.num_rows())
+    }
+
+    /// Takes in the columns of keys and states.
+    pub(super) fn merge_columns(&mut self, columns: &[ArrayRef], n_rows: usize) -> Result<()> {
+        let (keys, states) = columns.split_at(self.planned.key_fields.len());
+        self.keys.number(keys, n_rows, &mut self.groups)?;
+        self.states.merge(states, &self.groups, self.keys.len())
     }
 
     /// The keys and states of all groups, in batches; the table is empty afterwards.
     pub(super) fn take_states(&mut self) -> Result<Vec<RecordBatch>> {
-        let mut columns = Vec::new();
         self.make_room_for_all()?;
-        for (n, accumulator) in self.accumulators.iter_mut().enumerate() {
-            let states = accumulator
-                .state(EmitTo::All)
-                .map_err(|e| failed(&self.planned, n, e))?;
-            columns.extend(states);
-        }
+        let columns = self.states.take_states()?;
         let planned = Arc::clone(&self.planned);
         self.take_batches(&columns, |columns| {
             Ok(RecordBatch::try_new(Arc::clone(&planned.states), columns)?)
@@ -96,33 +168,20 @@ impl GroupTable {
     pub(super) fn take_results(&mut self) -> Result<Vec<RecordBatch>> {
         self.keys.forget();
         self.make_room_for_all()?;
-        let mut columns = Vec::new();
-        for n in 0..self.accumulators.len() {
-            match self.accumulators[n].evaluate(EmitTo::All) {
-                Ok(values) => columns.push(values),
-                Err(error) => return Err(self.failed_in_group(n, error)),
-            }
-        }
+        let keys = &self.keys;
+        let columns = self
+            .states
+            .take_values(|group| keys.columns(group..group + 1).ok())?;
         let planned = Arc::clone(&self.planned);
         self.take_batches(&columns, |columns| planned.project(columns))
     }
 
     /// The group of an `agg` over nothing is there in the accumulators as well; with keys, groups have rows.
     fn make_room_for_all(&mut self) -> Result<()> {
-        if !self.planned.key_fields.is_empty() {
-            return Ok(());
+        match self.planned.key_fields.is_empty() {
+            true => self.states.make_room(self.keys.len()),
+            false => Ok(()),
         }
-        let n_groups = self.keys.len();
-        for (n, accumulator) in self.accumulators.iter_mut().enumerate() {
-            let states = self.planned.aggregates[n].states.iter();
-            let none: Vec<ArrayRef> = states
-                .map(|f| arrow::array::new_empty_array(f.data_type()))
-                .collect();
-            accumulator
-                .merge_batch(&none, &[], n_groups)
-                .map_err(|e| failed(&self.planned, n, e))?;
-        }
-        Ok(())
     }
 
     fn take_batches(
@@ -141,40 +200,41 @@ impl GroupTable {
         *self = Self::new(&self.planned)?;
         Ok(batches)
     }
+}
 
-    fn failed_in_group(&self, aggregate: usize, error: DataFusionError) -> Error {
-        let group = match &error {
-            DataFusionError::External(cause) => cause.downcast_ref().map(|o: &SumOverflow| o.group),
-            _ => None,
-        };
-        let place = group.and_then(|group| self.show_group(group));
-        let error = failed(&self.planned, aggregate, error);
-        match place {
-            Some(place) => error
-                .with_detail(place)
-                .with_hint("Cast the values to Float64 or to a decimal before they are summed."),
-            None => error,
-        }
+fn failed_in_group(
+    planned: &Planned,
+    aggregate: usize,
+    error: DataFusionError,
+    group_keys: &impl Fn(usize) -> Option<Vec<ArrayRef>>,
+) -> Error {
+    let group = match &error {
+        DataFusionError::External(cause) => cause.downcast_ref().map(|o: &SumOverflow| o.group),
+        _ => None,
+    };
+    let place = group
+        .and_then(group_keys)
+        .and_then(|keys| show_group(planned, &keys));
+    let error = failed(planned, aggregate, error);
+    match place {
+        Some(place) => error
+            .with_detail(place)
+            .with_hint("Cast the values to Float64 or to a decimal before they are summed."),
+        None => error,
     }
+}
 
-    fn show_group(&self, group: usize) -> Option<String> {
-        let keys = self.keys.columns(group..group + 1).ok()?;
-        if keys.is_empty() {
-            return Some("It is the sum of all rows.".to_owned());
-        }
-        let options = FormatOptions::default().with_null("null");
-        let shown = self
-            .planned
-            .key_fields
-            .iter()
-            .zip(&keys)
-            .map(|(field, key)| {
-                let value = ArrayFormatter::try_new(key.as_ref(), &options).ok()?;
-                Some(format!("{} = {}", field.name(), value.value(0)))
-            });
-        let shown: Option<Vec<String>> = shown.collect();
-        Some(format!("The group is {}.", shown?.join(", ")))
+fn show_group(planned: &Planned, keys: &[ArrayRef]) -> Option<String> {
+    if keys.is_empty() {
+        return Some("It is the sum of all rows.".to_owned());
     }
+    let options = FormatOptions::default().with_null("null");
+    let shown = planned.key_fields.iter().zip(keys).map(|(field, key)| {
+        let value = ArrayFormatter::try_new(key.as_ref(), &options).ok()?;
+        Some(format!("{} = {}", field.name(), value.value(0)))
+    });
+    let shown: Option<Vec<String>> = shown.collect();
+    Some(format!("The group is {}.", shown?.join(", ")))
 }
 
 fn accumulators(planned: &Planned) -> Result<Vec<Box<dyn GroupsAccumulator>>> {

@@ -13,7 +13,7 @@
 
 mod build;
 mod keys;
-mod layout;
+pub(super) mod layout;
 mod marks;
 mod probe;
 mod table;
@@ -32,7 +32,7 @@ use crate::pipeline::Collection;
 use crate::plan::{Learned, Lowered, Place, Size};
 use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
-pub(super) use keys::{can_hash, one_zero};
+pub(super) use keys::{KeyBytes, Keys, can_hash, common_type, is_long, one_zero};
 
 use build::JoinBuild;
 use layout::{Layout, Origin};
@@ -60,7 +60,7 @@ pub enum JoinKind {
 }
 
 impl JoinKind {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Inner => "inner",
             Self::Left => "left",
@@ -74,7 +74,7 @@ impl JoinKind {
     }
 
     /// True if rows of `side` that match none are in the result.
-    fn keeps_unmatched(self, side: Side) -> bool {
+    pub(super) fn keeps_unmatched(self, side: Side) -> bool {
         match self {
             Self::Full => true,
             Self::Left | Self::LeftAnti => side == Side::Left,
@@ -84,7 +84,7 @@ impl JoinKind {
     }
 
     /// The side whose rows alone are given.
-    fn only(self) -> Option<Side> {
+    pub(super) fn only(self) -> Option<Side> {
         match self {
             Self::LeftSemi | Self::LeftAnti => Some(Side::Left),
             Self::RightSemi | Self::RightAnti => Some(Side::Right),
@@ -103,14 +103,14 @@ pub enum Side {
 }
 
 impl Side {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Left => "left",
             Self::Right => "right",
         }
     }
 
-    fn other(self) -> Self {
+    pub(super) fn other(self) -> Self {
         match self {
             Self::Left => Self::Right,
             Self::Right => Self::Left,
@@ -118,7 +118,7 @@ impl Side {
     }
 
     /// The number of the side's input.
-    fn input(self) -> usize {
+    pub(super) fn input(self) -> usize {
         match self {
             Self::Left => 0,
             Self::Right => 1,
@@ -191,6 +191,29 @@ impl Join {
         self
     }
 
+    /// Checks that what is held ends, and that no row waits for the end of a side that never does.
+    fn check_end(&self, place: &Place<'_>, held: Side) -> Result<()> {
+        let never_ends = |side: Side| !place.is_bounded(side.input());
+        if never_ends(held) {
+            let side = held.name();
+            let error = Error::pipeline(format!(
+                "a join holds its {side} side whole, and that never ends"
+            ));
+            return Err(match never_ends(held.other()) {
+                true => error.with_hint("Join rows whose times are near to each other, so that what is held can be released."),
+                false => error.with_hint("Hold the other side with `Join::build_side`."),
+            });
+        }
+        if never_ends(held.other()) && JoinBuild::marks(self.kind, held) {
+            let (kind, held, read) = (self.kind.name(), held.name(), held.other().name());
+            return Err(Error::pipeline(format!(
+                "a {kind} join knows which {held} rows match none when its {read} side has ended, which it never does"
+            ))
+            .with_hint("Leave such rows out, or join rows whose times are near to each other."));
+        }
+        Ok(())
+    }
+
     pub(crate) fn kind(&self) -> JoinKind {
         self.kind
     }
@@ -204,6 +227,11 @@ impl Join {
     fn choose(&self, place: &Place<'_>) -> (Side, String) {
         if let Some(side) = self.build_side {
             return (side, "as asked".into());
+        }
+        for side in [Side::Left, Side::Right] {
+            if !place.is_bounded(side.other().input()) {
+                return (side, "the other never ends".into());
+            }
         }
         let (left, right) = (place.size(0), place.size(1));
         let smaller = |a: fn(&Size) -> Option<u64>, unit: &str| {
@@ -284,7 +312,10 @@ pub(crate) fn join_columns(
         }),
         Origin::Either(name) => Err(Error::bug(format!("column {name:?} is of both sides"))),
     });
-    let keys = layout.keys.into_iter().map(|k| (k.left, k.right, k.data_type));
+    let keys = layout
+        .keys
+        .into_iter()
+        .map(|k| (k.left, k.right, k.data_type));
     Ok(JoinColumns {
         keys: keys.collect(),
         columns: columns.collect::<Result<_>>()?,
@@ -325,6 +356,7 @@ impl Transform for Join {
         Properties {
             n_inputs: Some(2),
             stateful: true,
+            ignores_windows: true,
             on_changelog: OnChangelog::Understand,
             ..Properties::default()
         }
@@ -364,6 +396,7 @@ impl Transform for Join {
         }
         let layout = Arc::new(Layout::new(self, left, right, place.wanted())?);
         let (side, because) = self.choose(place);
+        self.check_end(place, side)?;
         let table = ArtifactRef::new(format!("{}/build", place.id()));
         Ok(Some(Lowered {
             learns: vec![Learned {

@@ -65,7 +65,9 @@ impl Current {
         let key_types: Vec<DataType> = keys.iter().map(|n| of(*n)).collect();
         let is_value = |n: &usize| !(has_time && schema.field(*n).name() == EVENT_TIME);
         let columns = (0..schema.fields().len()).filter(is_value);
-        let columns: Vec<_> = columns.map(|n| (n, schema.field(n).data_type().clone())).collect();
+        let columns: Vec<_> = columns
+            .map(|n| (n, schema.field(n).data_type().clone()))
+            .collect();
         let fields = columns.iter().map(|(n, _)| SortField::new(of(*n)));
         Ok(Self {
             keys: keys_of(&key_types)?,
@@ -81,11 +83,13 @@ impl Current {
 
     /// The number of each row's key.
     pub(super) fn number(&mut self, keys: &[ArrayRef], n_rows: usize) -> Result<Vec<usize>> {
-        let keys = keys.iter().zip(&self.key_types).map(|(key, plain)| {
-            normal(&cast(key, plain)?)
-        });
+        let keys = keys
+            .iter()
+            .zip(&self.key_types)
+            .map(|(key, plain)| normal(&cast(key, plain)?));
         let mut numbers = Vec::new();
-        self.keys.number(&keys.collect::<Result<Vec<_>>>()?, n_rows, &mut numbers)?;
+        self.keys
+            .number(&keys.collect::<Result<Vec<_>>>()?, n_rows, &mut numbers)?;
         let n_new = self.keys.len() - self.rows.len();
         self.n_deleted += n_new;
         let never = Age {
@@ -98,18 +102,25 @@ impl Current {
 
     /// The bytes of rows, without their time.
     pub(super) fn bytes(&self, rows: &RecordBatch) -> Result<Rows> {
-        let columns = self.columns.iter().map(|(n, data_type)| {
-            normal(&cast(rows.column(*n), &plain_type(data_type))?)
-        });
-        Ok(self.converter.convert_columns(&columns.collect::<Result<Vec<_>>>()?)?)
+        let columns = self
+            .columns
+            .iter()
+            .map(|(n, data_type)| normal(&cast(rows.column(*n), &plain_type(data_type))?));
+        Ok(self
+            .converter
+            .convert_columns(&columns.collect::<Result<Vec<_>>>()?)?)
     }
 
     /// The columns of rows, without their time.
     pub(super) fn columns(&self, rows: &Bytes, range: Range<usize>) -> Result<Vec<ArrayRef>> {
         let parser = self.converter.parser();
-        let columns = self.converter.convert_rows(range.map(|n| parser.parse(rows.get(n))))?;
+        let columns = self
+            .converter
+            .convert_rows(range.map(|n| parser.parse(rows.get(n))))?;
         let pairs = columns.into_iter().zip(&self.columns);
-        pairs.map(|(column, (_, data_type))| Ok(cast(&column, data_type)?)).collect()
+        pairs
+            .map(|(column, (_, data_type))| Ok(cast(&column, data_type)?))
+            .collect()
     }
 
     /// Puts a row, or none, in the place of the one of this key, unless that is newer; `changes` hears of
@@ -153,7 +164,10 @@ impl Current {
         let columns = self.keys.columns_of(&staying)?;
         self.keys = keys_of(&self.key_types)?;
         self.keys.number(&columns, staying.len(), &mut Vec::new())?;
-        self.rows = staying.iter().map(|key| std::mem::take(&mut self.rows[*key])).collect();
+        self.rows = staying
+            .iter()
+            .map(|key| std::mem::take(&mut self.rows[*key]))
+            .collect();
         self.n_deleted = self.rows.iter().filter(|(row, _)| row.is_none()).count();
         self.look_at = MIN_DELETED.max(2 * self.n_deleted);
         Ok(())
@@ -161,7 +175,9 @@ impl Current {
 
     /// How many bytes of memory it keeps, about.
     pub(super) fn n_bytes(&self) -> usize {
-        self.keys.n_bytes() + self.n_bytes + self.rows.capacity() * size_of::<(Option<Box<[u8]>>, Age)>()
+        self.keys.n_bytes()
+            + self.n_bytes
+            + self.rows.capacity() * size_of::<(Option<Box<[u8]>>, Age)>()
     }
 
     /// All keys with their rows, as rows.
@@ -171,16 +187,26 @@ impl Current {
             let range = start..self.rows.len().min(start + BATCH_ROWS);
             let rows = &self.rows[range.clone()];
             let mut columns = self.keys.columns(range)?;
-            columns.push(Arc::new(rows.iter().map(|(row, _)| row.as_deref()).collect::<BinaryArray>()));
-            columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, a)| a.at))));
+            columns.push(Arc::new(
+                rows.iter()
+                    .map(|(row, _)| row.as_deref())
+                    .collect::<BinaryArray>(),
+            ));
+            columns.push(Arc::new(Int64Array::from_iter_values(
+                rows.iter().map(|(_, a)| a.at),
+            )));
             let of = |order: fn(&Age) -> u64| -> ArrayRef {
-                Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(_, a)| order(a))))
+                Arc::new(UInt64Array::from_iter_values(
+                    rows.iter().map(|(_, a)| order(a)),
+                ))
             };
             columns.push(of(|a| a.split));
             columns.push(of(|a| a.branch));
             let names = key_names.iter().map(String::as_str);
             let names = names.chain(["$row", "$at", "$split", "$branch"]);
-            let fields = names.zip(&columns).map(|(name, c)| Field::new(name, c.data_type().clone(), true));
+            let fields = names
+                .zip(&columns)
+                .map(|(name, c)| Field::new(name, c.data_type().clone(), true));
             let schema = Schema::new(fields.collect::<Vec<_>>());
             parts.push(RecordBatch::try_new(Arc::new(schema), columns)?);
         }
@@ -195,10 +221,19 @@ impl Current {
         let [row, at, split, branch] = columns else {
             return Err(other());
         };
-        let rows = row.as_any().downcast_ref::<BinaryArray>().ok_or_else(other)?;
+        let rows = row
+            .as_any()
+            .downcast_ref::<BinaryArray>()
+            .ok_or_else(other)?;
         let at = at.as_any().downcast_ref::<Int64Array>().ok_or_else(other)?;
-        let split = split.as_any().downcast_ref::<UInt64Array>().ok_or_else(other)?;
-        let branch = branch.as_any().downcast_ref::<UInt64Array>().ok_or_else(other)?;
+        let split = split
+            .as_any()
+            .downcast_ref::<UInt64Array>()
+            .ok_or_else(other)?;
+        let branch = branch
+            .as_any()
+            .downcast_ref::<UInt64Array>()
+            .ok_or_else(other)?;
         let numbers = self.number(keys, state.num_rows())?;
         for (n, key) in numbers.into_iter().enumerate() {
             let age = Age {

@@ -33,7 +33,10 @@ fn pipeline(upserts: Upserts) -> Pipeline {
     let pipeline = Pipeline::new("test");
     let (sink, _) = collect();
     let schema = changelog("id: 1; n: 1; event_time: 1").schema();
-    let ports = pipeline.read("rows", scripted_with(schema)).named("upserts").apply_ports(upserts);
+    let ports = pipeline
+        .read("rows", scripted_with(schema))
+        .named("upserts")
+        .apply_ports(upserts);
     ports[0].named("out").write(sink);
     let (sink, _) = collect();
     ports[1].named("late").write(sink);
@@ -46,12 +49,24 @@ fn with_an_event_time_the_newest_row_counts_and_what_is_older_never_comes_back()
         .deletes(col("n").eq(lit(0)))
         .allowed_lateness(Duration::from_millis(6));
     let script = Script::new()
-        .batch("rows", 0, changelog("id: 1, 1, 2; n: 12, 11, 20; event_time: 12, 11, 15"))
+        .batch(
+            "rows",
+            0,
+            changelog("id: 1, 1, 2; n: 12, 11, 20; event_time: 12, 11, 15"),
+        )
         .watermark("rows", 20)
         // Older than what is there, and newer; both are late, but not too late.
-        .batch("rows", 0, changelog("id: 2, 1; n: 7, 8; event_time: 14, 16"))
+        .batch(
+            "rows",
+            0,
+            changelog("id: 2, 1; n: 7, 8; event_time: 14, 16"),
+        )
         // Taken away, and an older row of the same key; the last is too late.
-        .batch("rows", 0, changelog("id: 1, 1, 2; n: 0, 9, 1; event_time: 22, 21, 3"))
+        .batch(
+            "rows",
+            0,
+            changelog("id: 1, 1, 2; n: 0, 9, 1; event_time: 22, 21, 3"),
+        )
         .watermark("rows", 24)
         .restart(1)
         .batch("rows", 0, changelog("id: 1; n: 10; event_time: 20"))
@@ -68,20 +83,31 @@ fn with_an_event_time_the_newest_row_counts_and_what_is_older_never_comes_back()
         id=1 n=9 event_time=1970-01-01T00:00:00.022 diff=-1
         id=2 n=20 event_time=1970-01-01T00:00:00.015 diff=1"#]]
     .assert_eq(&show_rows(&made.rows("out")));
-    expect!["id=2 n=1 event_time=1970-01-01T00:00:00.003 diff=1"]
+    expect!["id=2 n=1 event_time=1970-01-01T00:00:00.003"]
         .assert_eq(&show_rows(&made.rows("late")));
 }
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    refuse_transform(Upserts::new(["a", "b"]), "a: 1", expect![[r#"
+    refuse_transform(
+        Upserts::new(["a", "b"]),
+        "a: 1",
+        expect![[r#"
         column "b" is not there
-          The columns are "a"."#]]);
-    refuse_transform(Upserts::new([] as [&str; 0]), "a: 1", expect![[r#"
+          The columns are "a"."#]],
+    );
+    refuse_transform(
+        Upserts::new([] as [&str; 0]),
+        "a: 1",
+        expect![[r#"
         upserts need at least one key column
-          Hint: Name the columns that tell which row is replaced."#]]);
+          Hint: Name the columns that tell which row is replaced."#]],
+    );
     let twice = Upserts::new(["a"]).output_schema(&[changelog("a: 1; diff: 1").schema()]);
-    assert_eq!(twice.unwrap_err().message(), "rows have a column \"diff\" already");
+    assert_eq!(
+        twice.unwrap_err().message(),
+        "rows have a column \"diff\" already"
+    );
 }
 
 /// One row: its key, its time, and whether it deletes.

@@ -49,7 +49,9 @@ impl RowCodec {
                 false => normal(&cast(column, data_type)?),
             }
         });
-        let rows = self.converter.convert_columns(&plain.collect::<Result<Vec<_>>>()?)?;
+        let rows = self
+            .converter
+            .convert_columns(&plain.collect::<Result<Vec<_>>>()?)?;
         Ok(rows.iter().map(|row| RowBytes::new(row.as_ref())).collect())
     }
 
@@ -62,22 +64,34 @@ impl RowCodec {
             return Ok(Vec::new());
         }
         let parser = self.converter.parser();
-        Ok(self.converter.convert_rows(rows.map(|row| parser.parse(row.bytes())))?)
+        Ok(self
+            .converter
+            .convert_rows(rows.map(|row| parser.parse(row.bytes())))?)
     }
 
     /// Rows as a batch of this schema.
     pub(super) fn batch(&self, schema: &SchemaRef, rows: &[&RowBytes]) -> Result<RecordBatch> {
         let columns = self.decode(rows.iter().copied())?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(schema),
+            columns,
+            &options,
+        )?)
     }
 
     /// The bytes of a row of nulls.
     pub(super) fn nulls(&self) -> Result<RowBytes> {
-        let nulls = self.types.iter().map(|t| arrow::array::new_null_array(t, 1));
+        let nulls = self
+            .types
+            .iter()
+            .map(|t| arrow::array::new_null_array(t, 1));
         let nulls: Vec<ArrayRef> = nulls.collect();
         let rows = self.encode(&nulls, 1)?;
-        Ok(rows.into_iter().next().unwrap_or_else(|| RowBytes::new(&[])))
+        Ok(rows
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| RowBytes::new(&[])))
     }
 
     /// Where the bytes of each column are, if that is the same in all rows.
@@ -111,7 +125,10 @@ impl Picks {
     pub(super) fn new(codec: &RowCodec, places: &[usize]) -> Option<Self> {
         let ranges = codec.ranges()?;
         Some(Self {
-            ranges: places.iter().map(|place| ranges.get(*place).cloned()).collect::<Option<_>>()?,
+            ranges: places
+                .iter()
+                .map(|place| ranges.get(*place).cloned())
+                .collect::<Option<_>>()?,
         })
     }
 
@@ -124,16 +141,22 @@ impl Picks {
     /// The picked columns of two rows as if the second stood behind the first.
     pub(super) fn of_pair(&self, first: &RowBytes, second: &RowBytes) -> RowBytes {
         let (first, second) = (first.bytes(), second.bytes());
-        RowBytes::of_parts(self.ranges.iter().map(|range| match range.start < first.len() {
-            true => &first[range.clone()],
-            false => &second[range.start - first.len()..range.end - first.len()],
-        }))
+        RowBytes::of_parts(
+            self.ranges
+                .iter()
+                .map(|range| match range.start < first.len() {
+                    true => &first[range.clone()],
+                    false => &second[range.start - first.len()..range.end - first.len()],
+                }),
+        )
     }
 
     /// True if one of the picked columns is null.
     pub(super) fn has_null(&self, row: &RowBytes) -> bool {
         let bytes = row.bytes();
-        self.ranges.iter().any(|range| bytes.get(range.start) == Some(&0))
+        self.ranges
+            .iter()
+            .any(|range| bytes.get(range.start) == Some(&0))
     }
 }
 
@@ -162,10 +185,21 @@ mod tests {
         let picks = Picks::new(&codec, &[2, 0]).unwrap();
         let picked: Vec<RowBytes> = bytes.iter().map(|row| picks.of(row)).collect();
         let two = Arc::new(schema.project(&[2, 0]).unwrap());
-        let made = RowCodec::of(&two).unwrap().batch(&two, &picked.iter().collect::<Vec<_>>());
+        let made = RowCodec::of(&two)
+            .unwrap()
+            .batch(&two, &picked.iter().collect::<Vec<_>>());
         assert_eq!(show(&made.unwrap()), "c: 0.5, 0.0\na: 1, null");
-        assert_eq!(bytes.iter().map(|row| picks.has_null(row)).collect::<Vec<_>>(), [false, true]);
-        let pair = Picks::new(&RowCodec::new([DataType::Int64, DataType::Int64]).unwrap(), &[1, 0]);
+        assert_eq!(
+            bytes
+                .iter()
+                .map(|row| picks.has_null(row))
+                .collect::<Vec<_>>(),
+            [false, true]
+        );
+        let pair = Picks::new(
+            &RowCodec::new([DataType::Int64, DataType::Int64]).unwrap(),
+            &[1, 0],
+        );
         let one = RowCodec::new([DataType::Int64]).unwrap();
         let n = one.encode(table("n: 3, 4").columns(), 2).unwrap();
         let turned = pair.unwrap().of_pair(&n[0], &n[1]);
@@ -178,6 +212,9 @@ mod tests {
         let codec = RowCodec::of(&rows.schema()).unwrap();
         assert!(codec.ranges().is_none());
         let bytes = codec.encode(rows.columns(), 1).unwrap();
-        assert_eq!(show(&codec.batch(&rows.schema(), &[&bytes[0]]).unwrap()), show(&rows));
+        assert_eq!(
+            show(&codec.batch(&rows.schema(), &[&bytes[0]]).unwrap()),
+            show(&rows)
+        );
     }
 }

@@ -81,7 +81,10 @@ fn updates(
     sent: LogicalTime,
 ) -> Result<Vec<Update>> {
     let schema = rows.schema();
-    let columns = values.fields().iter().map(|f| Ok(Arc::clone(rows.column(schema.index_of(f.name())?))));
+    let columns = values
+        .fields()
+        .iter()
+        .map(|f| Ok(Arc::clone(rows.column(schema.index_of(f.name())?))));
     let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
     let bytes = codec.encode(&columns, rows.num_rows())?;
     let times = match has_time(&schema) {
@@ -144,7 +147,11 @@ pub(super) fn to_rows<'s>(
 
 fn rows(codec: &RowCodec, compiled: &Compiled, updates: &[Update]) -> Result<Vec<RecordBatch>> {
     let all = updates.iter().flat_map(|(row, time, diff)| {
-        let one = (row, time.watermark.clamp(MIN_TIME, MAX_TIME), if *diff < 0 { -1 } else { 1 });
+        let one = (
+            row,
+            time.watermark.clamp(MIN_TIME, MAX_TIME),
+            if *diff < 0 { -1 } else { 1 },
+        );
         std::iter::repeat_n(one, diff.unsigned_abs())
     });
     let mut all: Vec<(&RowBytes, i64, i8)> = all.collect();
@@ -155,12 +162,18 @@ fn rows(codec: &RowCodec, compiled: &Compiled, updates: &[Update]) -> Result<Vec
         let mut columns = codec.decode(part.iter().map(|(row, ..)| *row))?;
         if compiled.has_time {
             let times = part.iter().map(|(_, time, _)| Some(*time));
-            columns.push(Arc::new(times.collect::<PrimitiveArray<TimestampMillisecondType>>()));
+            columns.push(Arc::new(
+                times.collect::<PrimitiveArray<TimestampMillisecondType>>(),
+            ));
         }
-        columns.push(Arc::new(Int8Array::from_iter_values(part.iter().map(|(.., diff)| *diff))));
+        columns.push(Arc::new(Int8Array::from_iter_values(
+            part.iter().map(|(.., diff)| *diff),
+        )));
         let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
         let schema = Arc::clone(&compiled.output);
-        batches.push(RecordBatch::try_new_with_options(schema, columns, &options)?);
+        batches.push(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?);
     }
     Ok(batches)
 }

@@ -23,7 +23,11 @@ pub(super) fn join_values(values: &[&RowBytes]) -> RowBytes {
     }
     let lengths: Vec<[u8; 4]> = values
         .iter()
-        .map(|value| u32::try_from(value.bytes().len()).unwrap_or(u32::MAX).to_be_bytes())
+        .map(|value| {
+            u32::try_from(value.bytes().len())
+                .unwrap_or(u32::MAX)
+                .to_be_bytes()
+        })
         .collect();
     let parts = lengths.iter().zip(values);
     RowBytes::of_parts(parts.flat_map(|(length, value)| [&length[..], value.bytes()]))
@@ -82,12 +86,16 @@ fn one<'a>(
             int64(i64::try_from(n).unwrap_or(i64::MAX))
         }
         Retraction::DistinctCount(_) => {
-            let distinct: BTreeSet<&[u8]> =
-                there.filter(|(_, times)| *times > 0).map(|(value, _)| value).collect();
+            let distinct: BTreeSet<&[u8]> = there
+                .filter(|(_, times)| *times > 0)
+                .map(|(value, _)| value)
+                .collect();
             int64(i64::try_from(distinct.len()).unwrap_or(i64::MAX))
         }
         Retraction::Extreme(end, _) => {
-            let mut values = there.filter(|(_, times)| *times > 0).map(|(value, _)| value);
+            let mut values = there
+                .filter(|(_, times)| *times > 0)
+                .map(|(value, _)| value);
             let best = match end {
                 End::Least if is_sorted => values.next(),
                 End::Least => values.min(),
@@ -131,7 +139,10 @@ fn torn() -> Error {
 }
 
 fn eight(value: &[u8]) -> Result<[u8; 8]> {
-    value.get(1..9).and_then(|bytes| bytes.try_into().ok()).ok_or_else(torn)
+    value
+        .get(1..9)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(torn)
 }
 
 fn integer(value: &[u8], data_type: &DataType) -> Result<i128> {
@@ -172,7 +183,11 @@ fn float(value: &[u8]) -> Result<f64> {
 }
 
 fn float64(value: f64) -> Vec<u8> {
-    let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
+    let value = if value.is_nan() {
+        f64::NAN
+    } else {
+        value + 0.0
+    };
     let bits = value.to_bits().cast_signed();
     let bits = bits ^ (((bits >> 63).cast_unsigned()) >> 1).cast_signed();
     int64(bits)

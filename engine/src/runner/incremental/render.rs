@@ -136,7 +136,9 @@ fn render_loop<'s>(
                     let mut parts = JoinParts::new(compiled, plan, left_rows)?;
                     for &half in parts.halves() {
                         let left = match is_inside(plan.left) {
-                            true => Side::Inside(layer.index(compiled, plan.left, &plan.left_keys)?),
+                            true => {
+                                Side::Inside(layer.index(compiled, plan.left, &plan.left_keys)?)
+                            }
                             false => {
                                 let index = outer.index(compiled, plan.left, &plan.left_keys)?;
                                 Side::Outside(index.enter(inside))
@@ -220,26 +222,46 @@ impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
         if let Some(index) = self.indices.get(&name) {
             return Ok(index.clone());
         }
-        let rows = by_key(self.rows(step)?, keying, &compiled.steps[step], &self.context)?;
+        let rows = by_key(
+            self.rows(step)?,
+            keying,
+            &compiled.steps[step],
+            &self.context,
+        )?;
         let index = rows.arrange_by_key();
         self.indices.insert(name, index.clone());
         Ok(index)
     }
 
     /// The keys that a step has rows of, each once.
-    fn key_index(&mut self, compiled: &Compiled, step: usize, keying: &Keying) -> Result<Index<'s, T>> {
+    fn key_index(
+        &mut self,
+        compiled: &Compiled,
+        step: usize,
+        keying: &Keying,
+    ) -> Result<Index<'s, T>> {
         let name = (step, keying.text.clone(), true);
         if let Some(index) = self.indices.get(&name) {
             return Ok(index.clone());
         }
-        let rows = by_key(self.rows(step)?, keying, &compiled.steps[step], &self.context)?;
+        let rows = by_key(
+            self.rows(step)?,
+            keying,
+            &compiled.steps[step],
+            &self.context,
+        )?;
         let keys = distinct(rows.map(|(key, _)| key));
         let index = keys.map(|key| (key, RowBytes::new(&[]))).arrange_by_key();
         self.indices.insert(name, index.clone());
         Ok(index)
     }
 
-    fn right_index(&mut self, compiled: &Compiled, plan: &JoinPlan, half: Half) -> Result<Index<'s, T>> {
+    fn right_index(
+        &mut self,
+        compiled: &Compiled,
+        plan: &JoinPlan,
+        half: Half,
+    ) -> Result<Index<'s, T>> {
         match half {
             Half::Pairs => self.index(compiled, plan.right, &plan.right_keys),
             Half::Matched => self.key_index(compiled, plan.right, &plan.right_keys),
@@ -330,7 +352,10 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
     ) -> Result<Rows<'s, T>> {
         let missing = || Error::bug("a join was finished before it was built");
         let unmatched = |matched: Option<Rows<'s, T>>| -> Result<Rows<'s, T>> {
-            Ok(self.left.clone().concat(matched.ok_or_else(missing)?.negate()))
+            Ok(self
+                .left
+                .clone()
+                .concat(matched.ok_or_else(missing)?.negate()))
         };
         let both = match plan.kind {
             Matches::Matched => return self.matched.ok_or_else(missing),
@@ -374,7 +399,11 @@ fn pick<'s, T: Timestamp + Lattice>(
     Ok(by_batch(rows, context, move |rows| {
         let columns = both.decode(rows.iter().copied())?;
         let columns: Vec<ArrayRef> = places.iter().map(|p| Arc::clone(&columns[*p])).collect();
-        Ok(made.encode(&columns, rows.len())?.into_iter().map(Some).collect())
+        Ok(made
+            .encode(&columns, rows.len())?
+            .into_iter()
+            .map(Some)
+            .collect())
     }))
 }
 
@@ -391,7 +420,13 @@ fn plain_step<'s, T: Timestamp + Lattice>(
             from,
             columns,
             places,
-        } => select(rows(*from)?, columns, places.as_deref(), schema_of(*from), context),
+        } => select(
+            rows(*from)?,
+            columns,
+            places.as_deref(),
+            schema_of(*from),
+            context,
+        ),
         Kind::Filter { from, predicate } => {
             filter(rows(*from)?, predicate, schema_of(*from), context)
         }
@@ -400,7 +435,10 @@ fn plain_step<'s, T: Timestamp + Lattice>(
         }
         Kind::Distinct { from } => Ok(distinct(rows(*from)?)),
         Kind::Union { from } => {
-            let mut all = from.iter().map(|part| rows(*part)).collect::<Result<Vec<_>>>()?;
+            let mut all = from
+                .iter()
+                .map(|part| rows(*part))
+                .collect::<Result<Vec<_>>>()?;
             let first = all.remove(0);
             Ok(first.concatenate(all))
         }
@@ -447,9 +485,10 @@ fn filter<'s, T: Timestamp + Lattice>(
     let (predicate, schema) = (predicate.clone(), Arc::clone(schema));
     Ok(by_batch(rows, context, move |rows| {
         let mask = predicate.evaluate_mask(&read.batch(&schema, rows)?)?;
-        let kept = rows.iter().enumerate().map(|(n, row)| {
-            (mask.is_valid(n) && mask.value(n)).then(|| (*row).clone())
-        });
+        let kept = rows
+            .iter()
+            .enumerate()
+            .map(|(n, row)| (mask.is_valid(n) && mask.value(n)).then(|| (*row).clone()));
         Ok(kept.collect())
     }))
 }
@@ -464,9 +503,7 @@ fn by_key<'s, T: Timestamp + Lattice>(
     let read = RowCodec::of(&step.schema)?;
     let places = keying.places.as_deref();
     if let Some(picks) = places.and_then(|places| Picks::new(&read, places)) {
-        return Ok(rows.flat_map(move |row| {
-            (!picks.has_null(&row)).then(|| (picks.of(&row), row))
-        }));
+        return Ok(rows.flat_map(move |row| (!picks.has_null(&row)).then(|| (picks.of(&row), row))));
     }
     let made = RowCodec::new(keying.types.iter().cloned())?;
     let (keys, schema) = (keying.keys.clone(), Arc::clone(&step.schema));
@@ -475,7 +512,11 @@ fn by_key<'s, T: Timestamp + Lattice>(
         let values = keys.iter().map(|key| key.evaluate(&batch));
         let values = values.collect::<Result<Vec<_>>>()?;
         let is_null = any_null(&values, rows.len());
-        let keys = made.encode(&values, rows.len())?.into_iter().zip(is_null).zip(rows);
+        let keys = made
+            .encode(&values, rows.len())?
+            .into_iter()
+            .zip(is_null)
+            .zip(rows);
         let keyed = keys.map(|((key, is_null), row)| (!is_null).then(|| (key, (*row).clone())));
         Ok(keyed.collect())
     }))
@@ -501,7 +542,12 @@ fn aggregate<'s, T: Timestamp + Lattice>(
             encoded.push(codec.encode(&[column], rows.len())?);
         }
         let joined = (0..rows.len()).map(|row| {
-            join_values(&encoded.iter().map(|values| &values[row]).collect::<Vec<_>>())
+            join_values(
+                &encoded
+                    .iter()
+                    .map(|values| &values[row])
+                    .collect::<Vec<_>>(),
+            )
         });
         Ok(keys.into_iter().zip(joined).map(Some).collect())
     });
@@ -539,29 +585,31 @@ fn by_batch<'s, T: Timestamp + Lattice, D: Data>(
     mut function: impl FnMut(&[&RowBytes]) -> Result<Vec<Option<D>>> + 'static,
 ) -> VecCollection<'s, T, D, isize> {
     let context = context.clone();
-    let stream = rows.inner.unary::<CapacityContainerBuilder<Vec<(D, T, isize)>>, _, _, _>(
-        Pipeline,
-        &context.id.clone(),
-        move |_, _| {
-            move |input, output| {
-                input.for_each(|capability, updates: &mut Vec<(RowBytes, T, isize)>| {
-                    if context.failure.has_failed() {
-                        return;
-                    }
-                    let rows: Vec<&RowBytes> = updates.iter().map(|(row, ..)| row).collect();
-                    match guard(&context.id, || function(&rows)) {
-                        Ok(made) => {
-                            let made = updates.drain(..).zip(made).filter_map(|((_, time, diff), made)| {
-                                Some((made?, time, diff))
-                            });
-                            let mut made: Vec<(D, T, isize)> = made.collect();
-                            output.session(&capability).give_container(&mut made);
+    let stream = rows
+        .inner
+        .unary::<CapacityContainerBuilder<Vec<(D, T, isize)>>, _, _, _>(
+            Pipeline,
+            &context.id.clone(),
+            move |_, _| {
+                move |input, output| {
+                    input.for_each(|capability, updates: &mut Vec<(RowBytes, T, isize)>| {
+                        if context.failure.has_failed() {
+                            return;
                         }
-                        Err(error) => context.failure.set(error),
-                    }
-                });
-            }
-        },
-    );
+                        let rows: Vec<&RowBytes> = updates.iter().map(|(row, ..)| row).collect();
+                        match guard(&context.id, || function(&rows)) {
+                            Ok(made) => {
+                                let made = updates.drain(..).zip(made).filter_map(
+                                    |((_, time, diff), made)| Some((made?, time, diff)),
+                                );
+                                let mut made: Vec<(D, T, isize)> = made.collect();
+                                output.session(&capability).give_container(&mut made);
+                            }
+                            Err(error) => context.failure.set(error),
+                        }
+                    });
+                }
+            },
+        );
     stream.as_collection()
 }

@@ -21,7 +21,10 @@ fn run(
     let read = |(n, rows): (usize, &arrow::record_batch::RecordBatch)| {
         // Several splits, which several workers read.
         let half = rows.num_rows() / 2;
-        let parts = vec![rows.slice(0, half), rows.slice(half, rows.num_rows() - half)];
+        let parts = vec![
+            rows.slice(0, half),
+            rows.slice(half, rows.num_rows() - half),
+        ];
         pipeline.read(&format!("rows-{n}"), from_record_batches(parts))
     };
     let inputs: Vec<Collection> = tables.iter().enumerate().map(read).collect();
@@ -76,7 +79,10 @@ fn expressions_over_text_and_aggregates_are_computed() {
         ]);
         totals.into_collection("totals")
     });
-    assert_eq!(show_rows(&made), "ratio=20 last='BOB' large=50 mean=20.0 diff=1");
+    assert_eq!(
+        show_rows(&made),
+        "ratio=20 last='BOB' large=50 mean=20.0 diff=1"
+    );
 }
 
 #[test]
@@ -115,7 +121,11 @@ fn changes_of(lives: &[Life], name: &str) -> arrow::record_batch::RecordBatch {
     };
     let text = format!(
         "k: {}; {name}: {}; event_time: {}; diff: {}",
-        column(|r| if r.0 == 3 { "null".into() } else { r.0.to_string() }),
+        column(|r| if r.0 == 3 {
+            "null".into()
+        } else {
+            r.0.to_string()
+        }),
         column(|r| r.1.to_string()),
         column(|r| r.2.to_string()),
         column(|r| r.3.to_string()),
@@ -128,7 +138,9 @@ fn there(lives: &[Life], time: i64) -> Vec<(Option<i64>, i64)> {
     let alive = lives.iter().filter(|(_, _, from, stays)| {
         *from <= time && stays.is_none_or(|stays| time < from + stays)
     });
-    alive.map(|(k, n, ..)| ((*k != 3).then_some(*k), *n)).collect()
+    alive
+        .map(|(k, n, ..)| ((*k != 3).then_some(*k), *n))
+        .collect()
 }
 
 fn text(value: Option<i64>) -> String {
@@ -153,7 +165,11 @@ fn naive_join(kind: JoinKind, left: &[(Option<i64>, i64)], right: &[(Option<i64>
     for l in left {
         let partners: Vec<_> = right.iter().filter(|r| matches(l, r)).collect();
         if inner {
-            lines.extend(partners.iter().map(|r| format!("k={} a={} b={}", text(l.0), l.1, r.1)));
+            lines.extend(
+                partners
+                    .iter()
+                    .map(|r| format!("k={} a={} b={}", text(l.0), l.1, r.1)),
+            );
         }
         if left_only && partners.is_empty() {
             lines.push(format!("k={} a={} b=null", text(l.0), l.1));
@@ -186,14 +202,20 @@ fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
         }
         seen.first().copied().unwrap_or(node)
     };
-    sorted(near.keys().map(|node| format!("node={node} least={}", least(*node))).collect())
+    sorted(
+        near.keys()
+            .map(|node| format!("node={node} least={}", least(*node)))
+            .collect(),
+    )
 }
 
 /// The connected components of a graph that changes.
 fn components(edges: &Relation) -> Relation {
     let back = edges.select([col("to").alias("from"), col("from").alias("to")]);
     let edges = edges.union([&back]);
-    let nodes = edges.select([col("from").alias("node"), col("from").alias("least")]).distinct();
+    let nodes = edges
+        .select([col("from").alias("node"), col("from").alias("least")])
+        .distinct();
     nodes.iterate(|least| {
         least
             .join(&edges, JoinKind::Inner, [(col("node"), col("from"))])

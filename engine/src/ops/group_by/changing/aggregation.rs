@@ -33,7 +33,8 @@ impl Aggregation {
         let mut fields = schema.fields().to_vec();
         fields.push(diff_field());
         let plan = ChangingPlan::new(&grouping, &Arc::new(Schema::new(fields)))?;
-        let unknown = |kind: &&Retraction| matches!(kind, Retraction::IntegerSum(DataType::Decimal128(..)));
+        let unknown =
+            |kind: &&Retraction| matches!(kind, Retraction::IntegerSum(DataType::Decimal128(..)));
         if plan.kinds.iter().any(|kind| unknown(&kind)) {
             return Err(Error::pipeline("a relation cannot sum decimals")
                 .with_hint("Cast them to Float64 or to Int64."));
@@ -75,7 +76,11 @@ impl Aggregation {
     pub(crate) fn prepare(&self, rows: &RecordBatch) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>)> {
         let inputs = self.plan.planned.evaluate(&Batch::new(rows.clone()))?;
         let fields = &self.plan.planned.key_fields;
-        let keys = inputs.keys.iter().zip(fields).map(|(key, f)| as_type(key, f.data_type()));
+        let keys = inputs
+            .keys
+            .iter()
+            .zip(fields)
+            .map(|(key, f)| as_type(key, f.data_type()));
         let keys = keys.collect::<Result<_>>()?;
         let mut values = Vec::with_capacity(self.plan.values.len());
         for ((arguments, filter), (data_type, _)) in

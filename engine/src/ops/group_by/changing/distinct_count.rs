@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
+use hashbrown::HashMap;
 
 use super::aggregate::{Changed, Retractable, column};
 use crate::error::{Error, Result};
@@ -99,8 +99,15 @@ impl Retractable for DistinctCount {
     }
 
     fn keep(&mut self, groups: &[usize]) {
-        self.values = groups.iter().map(|g| std::mem::take(&mut self.values[*g])).collect();
-        let sizes = self.values.iter().flatten().map(|(v, _)| v.len() + ENTRY_BYTES);
+        self.values = groups
+            .iter()
+            .map(|g| std::mem::take(&mut self.values[*g]))
+            .collect();
+        let sizes = self
+            .values
+            .iter()
+            .flatten()
+            .map(|(v, _)| v.len() + ENTRY_BYTES);
         self.n_bytes = sizes.sum();
     }
 

@@ -97,7 +97,9 @@ impl Bytes {
 
     fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(&0).chain(&self.ends);
-        starts.zip(&self.ends).map(|(start, end)| &self.bytes[*start..*end])
+        starts
+            .zip(&self.ends)
+            .map(|(start, end)| &self.bytes[*start..*end])
     }
 }
 
@@ -132,7 +134,10 @@ impl Retractable for Extreme {
                 counts.push(*n);
             }
         }
-        let columns = vec![self.array(&values)?, Arc::new(Int64Array::from(counts)) as _];
+        let columns = vec![
+            self.array(&values)?,
+            Arc::new(Int64Array::from(counts)) as _,
+        ];
         Ok((groups, columns))
     }
 
@@ -146,8 +151,15 @@ impl Retractable for Extreme {
     }
 
     fn keep(&mut self, groups: &[usize]) {
-        self.values = groups.iter().map(|g| std::mem::take(&mut self.values[*g])).collect();
-        let sizes = self.values.iter().flatten().map(|(v, _)| v.len() + ENTRY_BYTES);
+        self.values = groups
+            .iter()
+            .map(|g| std::mem::take(&mut self.values[*g]))
+            .collect();
+        let sizes = self
+            .values
+            .iter()
+            .flatten()
+            .map(|(v, _)| v.len() + ENTRY_BYTES);
         self.n_bytes = sizes.sum();
     }
 

@@ -17,9 +17,7 @@ use crate::error::{Error, Result};
 use crate::event_time::event_times;
 use crate::keys::{Keys, keys_of};
 use crate::ops::row_key::equal_rows;
-use crate::ops::rows_by_time::{
-    RowsByTime, Run, in_runs, lots, watermark_of, watermark_part,
-};
+use crate::ops::rows_by_time::{RowsByTime, Run, in_runs, lots, watermark_of, watermark_part};
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
@@ -58,7 +56,11 @@ impl Groups {
             keys: keys_of(&types)?,
             n_rows: Vec::new(),
             is_out: Vec::new(),
-            aggregates: plan.kinds.iter().map(|k| k.create()).collect::<Result<_>>()?,
+            aggregates: plan
+                .kinds
+                .iter()
+                .map(|k| k.create())
+                .collect::<Result<_>>()?,
             n_gone: 0,
         })
     }
@@ -125,9 +127,7 @@ impl ChangingOperator {
         let (rows, runs) = in_runs(rows, &groups, plan.has_time)?;
         let diffs = diffs(&rows)?;
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for ((values, taken), aggregate) in
-            plan.values(&rows).zip(&mut self.groups.aggregates)
-        {
+        for ((values, taken), aggregate) in plan.values(&rows).zip(&mut self.groups.aggregates) {
             let changed = Changed {
                 runs: &runs,
                 values,
@@ -143,7 +143,8 @@ impl ChangingOperator {
         let keys = self.groups.keys.columns_of(&keys)?;
         let project = |values: &[ArrayRef], mask: &BooleanArray| -> Result<RecordBatch> {
             let columns = keys.iter().chain(values).map(|c| filter(c, mask));
-            plan.planned.project(columns.collect::<Result<Vec<_>, _>>()?)
+            plan.planned
+                .project(columns.collect::<Result<Vec<_>, _>>()?)
         };
         let old = project(&before, &was)?;
         let new = project(&after, &is)?;
@@ -185,8 +186,9 @@ impl ChangingOperator {
     }
 
     fn never_added(&self, group: usize) -> Error {
-        let error = Error::data("a changelog takes back a row that it never added")
-            .with_hint("Each row with `diff` -1 must be equal to one with 1 that took effect no later.");
+        let error = Error::data("a changelog takes back a row that it never added").with_hint(
+            "Each row with `diff` -1 must be equal to one with 1 that took effect no later.",
+        );
         match self.show_group(group) {
             Some(detail) => error.with_detail(detail),
             None => error,
@@ -284,12 +286,16 @@ impl Operator for ChangingOperator {
         let mut parts = self.parts("groups", &all, vec![n_rows])?;
         for (n, aggregate) in self.groups.aggregates.iter().enumerate() {
             let (groups, columns) = aggregate.state()?;
-            let there: BooleanArray =
-                groups.iter().map(|g| Some(self.groups.is_out[*g])).collect();
+            let there: BooleanArray = groups
+                .iter()
+                .map(|g| Some(self.groups.is_out[*g]))
+                .collect();
             let columns = columns.iter().map(|c| filter(c, &there));
             let columns = columns.collect::<Result<Vec<_>, _>>()?;
-            let groups: Vec<usize> =
-                groups.into_iter().filter(|g| self.groups.is_out[*g]).collect();
+            let groups: Vec<usize> = groups
+                .into_iter()
+                .filter(|g| self.groups.is_out[*g])
+                .collect();
             parts.extend(self.parts(&format!("aggregate {n}"), &groups, columns)?);
         }
         if !self.plan.has_time {
@@ -319,7 +325,10 @@ impl Operator for ChangingOperator {
             if let Some(n) = table.strip_prefix("aggregate ") {
                 let (keys, columns) = rows.columns().split_at(n_keys);
                 let groups = self.groups.number(keys, rows.num_rows())?;
-                let aggregate = n.parse().ok().and_then(|n: usize| self.groups.aggregates.get_mut(n));
+                let aggregate = n
+                    .parse()
+                    .ok()
+                    .and_then(|n: usize| self.groups.aggregates.get_mut(n));
                 let aggregate = aggregate
                     .ok_or_else(|| Error::pipeline("the state is that of other aggregates"))?;
                 aggregate.restore(&groups, columns)?;

@@ -37,10 +37,18 @@ impl ChangingPlan {
         let planned = Planned::new(&grouping.keys, &grouping.outputs, schema)?;
         let own = own_columns(schema);
         let mut errors = Vec::new();
-        if let Some(taken) = planned.output.fields().iter().find(|f| own.contains(&f.name().as_str())) {
+        if let Some(taken) = planned
+            .output
+            .fields()
+            .iter()
+            .find(|f| own.contains(&f.name().as_str()))
+        {
             errors.push(
-                Error::pipeline(format!("column {:?} of a changelog cannot be replaced", taken.name()))
-                    .with_hint("Give the key or the aggregate another name with `.alias(\"…\")`."),
+                Error::pipeline(format!(
+                    "column {:?} of a changelog cannot be replaced",
+                    taken.name()
+                ))
+                .with_hint("Give the key or the aggregate another name with `.alias(\"…\")`."),
             );
         }
         let (mut kinds, mut values) = (Vec::new(), Vec::new());
@@ -65,9 +73,17 @@ impl ChangingPlan {
         let has_time = has_time(schema);
         let mut prepared = planned.key_fields.clone();
         for (n, (data_type, is_filtered)) in values.iter().enumerate() {
-            prepared.push(Arc::new(Field::new(format!("{n}: value"), data_type.clone(), true)));
+            prepared.push(Arc::new(Field::new(
+                format!("{n}: value"),
+                data_type.clone(),
+                true,
+            )));
             if *is_filtered {
-                prepared.push(Arc::new(Field::new(format!("{n}: counts"), DataType::Boolean, true)));
+                prepared.push(Arc::new(Field::new(
+                    format!("{n}: counts"),
+                    DataType::Boolean,
+                    true,
+                )));
             }
         }
         let own: Vec<FieldRef> = match has_time {
@@ -101,7 +117,11 @@ impl ChangingPlan {
                 columns.push(Arc::new(filter));
             }
         }
-        let own: &[&str] = if self.has_time { &[EVENT_TIME, DIFF] } else { &[DIFF] };
+        let own: &[&str] = if self.has_time {
+            &[EVENT_TIME, DIFF]
+        } else {
+            &[DIFF]
+        };
         for name in own {
             columns.extend(batch.rows().column_by_name(name).cloned());
         }
@@ -136,7 +156,9 @@ impl ChangingPlan {
     ) -> Result<RecordBatch> {
         let mut columns = rows.columns().to_vec();
         if self.has_time {
-            columns.push(Arc::new(PrimitiveArray::<TimestampMillisecondType>::from(times)));
+            columns.push(Arc::new(PrimitiveArray::<TimestampMillisecondType>::from(
+                times,
+            )));
         }
         columns.push(Arc::new(arrow::array::Int8Array::from(diffs)));
         Ok(RecordBatch::try_new(Arc::clone(&self.output), columns)?)

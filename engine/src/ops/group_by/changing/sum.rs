@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, UInt64Array,
-};
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, UInt64Array};
 use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type,
 };
@@ -122,7 +120,10 @@ impl Retractable for IntegerSum {
 
     fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
         // Halves, since 128 bits of a sum on the way are more than a decimal holds.
-        let high = self.sums.iter().map(|s| i64::try_from(s >> 64).unwrap_or(0));
+        let high = self
+            .sums
+            .iter()
+            .map(|s| i64::try_from(s >> 64).unwrap_or(0));
         let low = self.sums.iter().map(|s| low_half(*s));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_iter_values(high)),
@@ -153,7 +154,11 @@ impl Retractable for IntegerSum {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the low half")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the low half"
+)]
 fn low_half(sum: i128) -> u64 {
     sum as u64
 }

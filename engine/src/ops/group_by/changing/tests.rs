@@ -14,17 +14,29 @@ fn run(rows: &str, keys: &[&str], aggregates: Vec<Expr>) -> String {
     let pipeline = Pipeline::new("test");
     let (sink, made) = collect();
     let rows = pipeline.read("rows", from_record_batches(vec![changelog(rows)]));
-    rows.group_by(keys.iter().map(|key| col(*key))).agg(aggregates).write(sink);
+    rows.group_by(keys.iter().map(|key| col(*key)))
+        .agg(aggregates)
+        .write(sink);
     match pipeline.run(&RunOptions::new().workers(1)) {
-        Ok(_) => made.take().iter().map(show).collect::<Vec<_>>().join("\n\n"),
+        Ok(_) => made
+            .take()
+            .iter()
+            .map(show)
+            .collect::<Vec<_>>()
+            .join("\n\n"),
         Err(error) => error.to_string(),
     }
 }
 
 #[test]
 fn a_group_changes_when_its_rows_do() {
-    let rows = "k: a, a, b, a, b; n: 1, 2, 3, 1, 3; event_time: 1, 2, 2, 3, 4; diff: 1, 1, 1, -1, -1";
-    let made = run(rows, &["k"], vec![sum(col("n")).alias("sum"), count(lit(1)).alias("n")]);
+    let rows =
+        "k: a, a, b, a, b; n: 1, 2, 3, 1, 3; event_time: 1, 2, 2, 3, 4; diff: 1, 1, 1, -1, -1";
+    let made = run(
+        rows,
+        &["k"],
+        vec![sum(col("n")).alias("sum"), count(lit(1)).alias("n")],
+    );
     expect![[r#"
         k: 'a', 'a', 'a', 'b', 'a', 'a', 'b'
         sum: 1, 1, 3, 3, 3, 2, 3
@@ -49,7 +61,11 @@ fn a_group_whose_outputs_stay_the_same_does_not_leave_again() {
 #[test]
 fn without_a_key_the_one_group_stays_when_it_is_empty() {
     let rows = "n: 5, 5; event_time: 1, 2; diff: 1, -1";
-    let made = run(rows, &[], vec![sum(col("n")).alias("sum"), count(col("n")).alias("n")]);
+    let made = run(
+        rows,
+        &[],
+        vec![sum(col("n")).alias("sum"), count(col("n")).alias("n")],
+    );
     expect![[r#"
         sum: 5, 5, null
         n: 1, 1, 0
@@ -60,14 +76,19 @@ fn without_a_key_the_one_group_stays_when_it_is_empty() {
 
 #[test]
 fn nulls_filters_and_infinities_are_taken_back() {
-    let rows = "x: 1.5, inf, null, inf, nan, nan; event_time: 1, 2, 3, 4, 5, 6; diff: 1, 1, 1, -1, 1, -1";
+    let rows =
+        "x: 1.5, inf, null, inf, nan, nan; event_time: 1, 2, 3, 4, 5, 6; diff: 1, 1, 1, -1, 1, -1";
     let small = sum(col("x")).filter(col("x").lt(lit(10))).build().unwrap();
-    let made = run(rows, &[], vec![
-        sum(col("x")).alias("sum"),
-        max(col("x")).alias("max"),
-        small.alias("small"),
-        count_distinct(col("x")).alias("distinct"),
-    ]);
+    let made = run(
+        rows,
+        &[],
+        vec![
+            sum(col("x")).alias("sum"),
+            max(col("x")).alias("max"),
+            small.alias("small"),
+            count_distinct(col("x")).alias("distinct"),
+        ],
+    );
     expect![[r#"
         sum: 1.5, 1.5, inf, inf, 1.5, 1.5, NaN, NaN, 1.5
         max: 1.5, 1.5, inf, inf, 1.5, 1.5, NaN, NaN, 1.5
@@ -81,14 +102,22 @@ fn nulls_filters_and_infinities_are_taken_back() {
 #[test]
 fn what_cannot_be_taken_back_is_refused_by_name() {
     let rows = "k: a; n: 1; event_time: 1; diff: 1";
-    let refused = run(rows, &["k"], vec![array_agg(col("n")), max(col("event_time"))]);
+    let refused = run(
+        rows,
+        &["k"],
+        vec![array_agg(col("n")), max(col("event_time"))],
+    );
     expect![[r#"
         `max(event_time)` reads column "event_time" of a changelog
           in transform "group_by/partial"
           It is another when the same row is taken back, which would then be a row that was never added.
           Hint: Copy it to another name before the rows become changes, or take `changes()` first, where "diff" is a column like any other."#]]
     .assert_eq(&refused);
-    let refused = run(rows, &["k"], vec![array_agg(col("n")), sum(col("n")).alias("diff")]);
+    let refused = run(
+        rows,
+        &["k"],
+        vec![array_agg(col("n")), sum(col("n")).alias("diff")],
+    );
     expect![[r#"
         2 errors
         1. column "diff" of a changelog cannot be replaced
@@ -122,13 +151,28 @@ struct Change {
 
 /// Additions, some of which are taken back later.
 fn changes() -> impl Strategy<Value = Vec<Change>> {
-    let row = (0i64..4, prop::option::weighted(0.9, -5i64..5), 0i64..12, prop::option::of(0i64..6));
+    let row = (
+        0i64..4,
+        prop::option::weighted(0.9, -5i64..5),
+        0i64..12,
+        prop::option::of(0i64..6),
+    );
     prop::collection::vec(row, 1..30).prop_map(|rows| {
         let mut changes = Vec::new();
         for (k, n, time, back) in rows {
-            changes.push(Change { k, n, time, diff: 1 });
+            changes.push(Change {
+                k,
+                n,
+                time,
+                diff: 1,
+            });
             if let Some(after) = back {
-                changes.push(Change { k, n, time: time + after, diff: -1 });
+                changes.push(Change {
+                    k,
+                    n,
+                    time: time + after,
+                    diff: -1,
+                });
             }
         }
         changes
@@ -159,7 +203,10 @@ fn naive(changes: &[Change], time: i64) -> String {
             text(values.iter().min().map(ToString::to_string)),
             text(values.iter().max().map(ToString::to_string)),
             text(mean),
-            values.iter().collect::<std::collections::BTreeSet<_>>().len(),
+            values
+                .iter()
+                .collect::<std::collections::BTreeSet<_>>()
+                .len(),
         ));
     }
     lines.sort();
@@ -240,10 +287,19 @@ fn what_comes_late_takes_effect_at_the_watermark_under_which_it_was_sent() {
     let late = changelog("k: 2; n: 7; event_time: 3; diff: 1");
     let pipeline = Pipeline::new("test");
     let rows = pipeline.read("rows", scripted_with(early.schema()));
-    let back = rows.select([(col("k") + lit(1)).alias("k"), (lit(0) - col("n")).alias("n")]);
-    let sums = rows.union(&[back]).group_by([col("k")]).agg([sum(col("n")).alias("n")]);
+    let back = rows.select([
+        (col("k") + lit(1)).alias("k"),
+        (lit(0) - col("n")).alias("n"),
+    ]);
+    let sums = rows
+        .union(&[back])
+        .group_by([col("k")])
+        .agg([sum(col("n")).alias("n")]);
     let (sink, _) = collect();
-    let total = sums.agg([sum(col("n")).alias("total"), count(lit(1)).alias("n_groups")]);
+    let total = sums.agg([
+        sum(col("n")).alias("total"),
+        count(lit(1)).alias("n_groups"),
+    ]);
     total.named("total").write(sink);
     let script = Script::new()
         .batch("rows", 0, early)

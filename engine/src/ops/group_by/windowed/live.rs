@@ -1,0 +1,211 @@
+//! Slices of time whose windows have not fired yet, each with a table of its groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::min;
+use arrow::record_batch::RecordBatch;
+
+use super::plan::WindowedPlan;
+use super::slices::Slice;
+use crate::error::{Error, Result};
+use crate::ops::group_by::table::GroupTable;
+use crate::windowing::{TimestampCombiner, Window};
+
+/// The slices that windows to come are made of.
+pub(super) struct LiveSlices {
+    plan: Arc<WindowedPlan>,
+    slices: BTreeMap<Window, LiveSlice>,
+    /// The windows that have not fired, by end and start.
+    waiting: BTreeSet<(i64, i64)>,
+}
+
+struct LiveSlice {
+    slice: Slice,
+    groups: Groups,
+    /// The earliest event time that a result may have for the sake of these rows.
+    hold: i64,
+}
+
+/// Groups that take rows in, or that have been read and are kept as they were.
+enum Groups {
+    Open(GroupTable),
+    Read(Vec<RecordBatch>),
+}
+
+impl LiveSlices {
+    pub(super) fn new(plan: &Arc<WindowedPlan>) -> Self {
+        Self {
+            plan: Arc::clone(plan),
+            slices: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        let of = |slice: &LiveSlice| match &slice.groups {
+            Groups::Open(table) => table.n_bytes(),
+            Groups::Read(rows) => rows.iter().map(RecordBatch::get_array_memory_size).sum(),
+        };
+        self.slices.values().map(of).sum()
+    }
+
+    /// Takes keys and states of a slice in; `windows` are those over it that have not fired.
+    pub(super) fn merge(
+        &mut self,
+        slice: Slice,
+        windows: impl Iterator<Item = Window>,
+        columns: &[ArrayRef],
+        watermark: i64,
+    ) -> Result<()> {
+        let n_rows = columns.first().map_or(0, Array::len);
+        let plan = &self.plan;
+        let live = match self.slices.entry(slice.span) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                self.waiting.extend(windows.map(|w| (w.end, w.start)));
+                let hold = match plan.windowing.timestamp_combiner {
+                    // A lower bound: the latest row of each key is not before it.
+                    TimestampCombiner::Latest => slice.span.start.max(watermark),
+                    _ => i64::MAX,
+                };
+                entry.insert(LiveSlice {
+                    slice,
+                    groups: Groups::Open(GroupTable::new(&plan.planned)?),
+                    hold,
+                })
+            }
+        };
+        if plan.windowing.timestamp_combiner == TimestampCombiner::Earliest
+            && let Some(times) = plan.times(&columns[plan.n_keys..])
+        {
+            live.hold = live.hold.min(min(times).unwrap_or(i64::MAX));
+        }
+        live.table(plan)?.merge_columns(columns, n_rows)
+    }
+
+    /// As [`LiveSlices::merge`], where some of the windows may be known and others not.
+    pub(super) fn restore(
+        &mut self,
+        slice: Slice,
+        windows: &[Window],
+        columns: &[ArrayRef],
+        watermark: i64,
+    ) -> Result<()> {
+        let ahead = windows.iter().filter(|window| window.end > watermark);
+        self.waiting.extend(ahead.map(|w| (w.end, w.start)));
+        self.merge(slice, std::iter::empty(), columns, watermark)
+    }
+
+    /// The next window to fire at `watermark`, in the order of their ends.
+    pub(super) fn next_window(&mut self, watermark: i64) -> Option<Window> {
+        let &(end, start) = self.waiting.first().filter(|(end, _)| *end <= watermark)?;
+        self.waiting.pop_first();
+        Some(Window { start, end })
+    }
+
+    /// The groups of a window that fires; windows must come in the order of their ends.
+    pub(super) fn take(&mut self, window: Window) -> Result<GroupTable> {
+        let mut all = None;
+        for span in self.spans_of(window) {
+            let Some(live) = self.slices.get_mut(&span) else {
+                continue;
+            };
+            if live.slice.last_end > window.end {
+                let rows = live.read()?;
+                merge_all(or_new(&mut all, &self.plan)?, rows)?;
+                continue;
+            }
+            let removed = self.slices.remove(&span).map(|live| live.groups);
+            match removed {
+                Some(Groups::Open(table)) if all.is_none() => all = Some(table),
+                Some(Groups::Open(mut table)) => {
+                    let rows = table.take_states()?;
+                    merge_all(or_new(&mut all, &self.plan)?, &rows)?;
+                }
+                Some(Groups::Read(rows)) => merge_all(or_new(&mut all, &self.plan)?, &rows)?,
+                None => {}
+            }
+        }
+        match all {
+            Some(table) => Ok(table),
+            None => GroupTable::new(&self.plan.planned),
+        }
+    }
+
+    fn spans_of(&self, window: Window) -> Vec<Window> {
+        if !self.plan.has_panes {
+            return vec![window];
+        }
+        let from = Window {
+            start: window.start,
+            end: i64::MIN,
+        };
+        let spans = self.slices.range(from..).map(|(span, _)| *span);
+        spans.take_while(|span| span.start < window.end).collect()
+    }
+
+    /// The earliest event time that a result to come may have; `i64::MAX` where the window says it.
+    pub(super) fn hold(&self) -> i64 {
+        let holds = self.slices.values().map(|slice| slice.hold);
+        match self.plan.windowing.timestamp_combiner {
+            TimestampCombiner::EndOfWindow => i64::MAX,
+            _ => holds.min().unwrap_or(i64::MAX),
+        }
+    }
+
+    /// The keys and states of each slice; nothing changes by it.
+    pub(super) fn snapshot(&mut self) -> Result<Vec<(Window, RecordBatch)>> {
+        let mut parts = Vec::new();
+        for (span, live) in &mut self.slices {
+            let rows = match &mut live.groups {
+                Groups::Read(rows) => rows.clone(),
+                Groups::Open(table) => {
+                    let rows = table.take_states()?;
+                    merge_all(table, &rows)?;
+                    rows
+                }
+            };
+            parts.extend(rows.into_iter().map(|rows| (*span, rows)));
+        }
+        Ok(parts)
+    }
+}
+
+impl LiveSlice {
+    /// The keys and states, which are kept as they are.
+    fn read(&mut self) -> Result<&[RecordBatch]> {
+        if let Groups::Open(table) = &mut self.groups {
+            self.groups = Groups::Read(table.take_states()?);
+        }
+        match &self.groups {
+            Groups::Read(rows) => Ok(rows),
+            Groups::Open(_) => Err(Error::bug("a slice was read and is still open")),
+        }
+    }
+
+    /// The table, which takes rows in again if it has been read.
+    fn table(&mut self, plan: &WindowedPlan) -> Result<&mut GroupTable> {
+        if let Groups::Read(rows) = &self.groups {
+            let mut table = GroupTable::new(&plan.planned)?;
+            merge_all(&mut table, rows)?;
+            self.groups = Groups::Open(table);
+        }
+        match &mut self.groups {
+            Groups::Open(table) => Ok(table),
+            Groups::Read(_) => Err(Error::bug("a slice was opened and is not open")),
+        }
+    }
+}
+
+fn or_new<'a>(slot: &'a mut Option<GroupTable>, plan: &WindowedPlan) -> Result<&'a mut GroupTable> {
+    Ok(match slot {
+        Some(table) => table,
+        None => slot.insert(GroupTable::new(&plan.planned)?),
+    })
+}
+
+fn merge_all(table: &mut GroupTable, rows: &[RecordBatch]) -> Result<()> {
+    rows.iter().try_for_each(|rows| table.merge(rows))
+}

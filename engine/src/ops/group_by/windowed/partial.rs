@@ -1,0 +1,553 @@
+//! Aggregates what it can, slice by slice, before rows are dealt to workers.
+//!
+//! Rows of slices that no window has been fired of are kept in a table a slice, until the watermark passes
+//! the end of the first window over it. All others go on at once, aggregated within their batch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{SchemaRef, UInt32Type};
+use arrow::record_batch::RecordBatch;
+use datafusion_expr::{Expr, GroupsAccumulator};
+use serde_json::json;
+
+use super::plan::{WindowedGrouping, WindowedPlan};
+use super::results::{push_together, times_column, times_of};
+use super::settled::windows_of;
+use super::slices::{Slice, Sliced, Slicer};
+use super::{earliest_watermark, watermark_part};
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::event_time::{EVENT_TIME, event_times};
+use crate::expression::with_columns_of;
+use crate::keys::keys_of;
+use crate::ops::group_by::planned::{Arguments, Inputs};
+use crate::ops::group_by::table::{GroupTable, converters, states_of_rows};
+use crate::output::Output;
+use crate::state::StatePart;
+use crate::transform::{Description, Operator, Properties, Transform, Watermark};
+use crate::windowing::{TimestampCombiner, Window};
+
+/// Tables with more groups than this are sent on, so that they fit the caches and the memory stays bounded.
+const MAX_GROUPS: usize = 1 << 17;
+/// Tables of more bytes than this are sent on, whatever the number of their groups.
+const MAX_BYTES: usize = 64 << 20;
+/// After so many rows it is known whether aggregating pays.
+const PROBE_ROWS: usize = 1 << 16;
+/// It does not if there are more groups than this for 100 rows.
+const MAX_GROUPS_PER_100_ROWS: usize = 75;
+/// How many rows pass by before it is tried again.
+const ROWS_BETWEEN_PROBES: usize = 1 << 22;
+/// A slice is worth a table of its own if a batch has as many rows of it, on average.
+const ROWS_PER_SLICE: usize = 64;
+/// And if no more than these are open.
+const MAX_SLICES: usize = 1 << 10;
+
+/// The first half of an aggregation in windows: rows to keys and states by slice.
+///
+/// Rows that are too late for all of their windows are left out and counted.
+#[derive(Clone, Debug)]
+pub struct WindowedPartialAggregate {
+    grouping: Arc<WindowedGrouping>,
+}
+
+impl WindowedPartialAggregate {
+    pub(in crate::ops::group_by) fn new(grouping: &Arc<WindowedGrouping>) -> Self {
+        Self {
+            grouping: Arc::clone(grouping),
+        }
+    }
+}
+
+impl Transform for WindowedPartialAggregate {
+    fn describe(&self) -> Description {
+        let keys: Vec<String> = self.grouping.keys.iter().map(ToString::to_string).collect();
+        let window = self.grouping.windowing.window_fn.describe();
+        Description::new(
+            "partial_aggregate",
+            json!({ "keys": keys, "window": window.kind, "window_config": window.config }),
+        )
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Ok(Arc::clone(&self.grouping.plan(&inputs[0])?.travels))
+    }
+
+    fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(PartialOperator {
+            slicer: Slicer::new(&self.grouping.windowing.window_fn),
+            grouping: Arc::clone(&self.grouping),
+            watermark: Watermark::START.0,
+            open: None,
+        }))
+    }
+
+    fn properties(&self) -> Properties {
+        Properties {
+            stateful: true,
+            ..Properties::default()
+        }
+    }
+
+    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let WindowedGrouping { keys, outputs, .. } = &*self.grouping;
+        let time = [EVENT_TIME.to_owned()];
+        let columns = with_columns_of(Some(&time), keys.iter().chain(outputs))?;
+        let planned = self.grouping.planned().ok();
+        Some(match planned {
+            // Of the outputs only what stands inside of aggregates is a column of the input.
+            Some(planned) => columns
+                .into_iter()
+                .filter(|c| planned.input.index_of(c).is_ok())
+                .collect(),
+            None => columns,
+        })
+    }
+
+    fn takes_encoded(&self) -> Vec<String> {
+        match self.grouping.keys.as_slice() {
+            [Expr::Column(key)] => {
+                let mut outputs = self.grouping.outputs.iter();
+                let is_read = outputs.any(|e| e.column_refs().iter().any(|c| c.name == key.name));
+                match is_read {
+                    true => Vec::new(),
+                    false => vec![key.name.clone()],
+                }
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+struct PartialOperator {
+    grouping: Arc<WindowedGrouping>,
+    slicer: Slicer,
+    watermark: i64,
+    open: Option<Open>,
+}
+
+/// What is there once the schema of the rows is known.
+struct Open {
+    plan: Arc<WindowedPlan>,
+    /// The schema of the rows as they come in.
+    schema: SchemaRef,
+    live: BTreeMap<Window, LiveTable>,
+    /// Rows taken into tables since all were last sent on.
+    n_rows: usize,
+    /// Rows still to pass by before tables are tried again.
+    n_passing: usize,
+    converters: Vec<Box<dyn GroupsAccumulator>>,
+    may_pass: bool,
+    keeps: bool,
+}
+
+struct LiveTable {
+    table: GroupTable,
+    slice: Slice,
+    /// The earliest event time that a result may have for the sake of these rows.
+    hold: i64,
+}
+
+impl Open {
+    fn new(plan: Arc<WindowedPlan>, schema: &SchemaRef) -> Result<Self> {
+        let aggregates = &plan.planned.aggregates;
+        Ok(Self {
+            schema: Arc::clone(schema),
+            live: BTreeMap::new(),
+            n_rows: 0,
+            n_passing: 0,
+            converters: converters(&plan.planned)?,
+            may_pass: plan.n_keys > 0 && aggregates.iter().all(|a| a.kind.converts_rows()),
+            keeps: plan.waits_for_watermark(),
+            plan,
+        })
+    }
+
+    fn on_batch(
+        &mut self,
+        slicer: &mut Slicer,
+        batch: Batch,
+        watermark: i64,
+        out: &mut Output,
+    ) -> Result<()> {
+        let mut sliced = slicer.slice(event_times(batch.rows())?);
+        let batch = self.without_late(slicer, batch, &mut sliced, watermark, out)?;
+        if batch.n_rows() == 0 {
+            return Ok(());
+        }
+        let rows = self.plan.with_held(batch.rows(), watermark)?;
+        let batch = batch.with_columns(rows);
+        let inputs = self.plan.planned.evaluate(&batch)?;
+        if self.plan.windowing.window_fn.is_merging() {
+            self.merge_windows(&inputs, batch.n_rows(), &mut sliced)?;
+        }
+        if self.n_passing > 0 {
+            self.n_passing = self.n_passing.saturating_sub(batch.n_rows());
+            out.push(batch.derive(self.as_states(inputs, &sliced)?));
+            return Ok(());
+        }
+        let few = batch.n_rows() < ROWS_PER_SLICE * sliced.slices.len();
+        if !self.keeps || (few && sliced.slices.len() > 1) || self.live.len() > MAX_SLICES {
+            let rows = self.aggregated(inputs, &sliced, batch.n_rows())?;
+            return push_derived(&batch, rows, out);
+        }
+        self.take_in(&batch, &inputs, sliced, watermark, out)?;
+        self.send_on_what_is_much(&batch, out)
+    }
+
+    /// The batch and its slices without the rows that no window takes any more.
+    fn without_late(
+        &self,
+        slicer: &mut Slicer,
+        batch: Batch,
+        sliced: &mut Sliced,
+        watermark: i64,
+        out: &mut Output,
+    ) -> Result<Batch> {
+        let lateness = self.plan.lateness;
+        let n_rows = batch.n_rows();
+        let Some(fates) = sliced.fates(n_rows, lateness, watermark) else {
+            return Ok(batch);
+        };
+        let n_late = fates.late.iter().filter(|late| **late).count();
+        let n_taken = fates.taken.iter().filter(|taken| **taken).count();
+        out.late(n_late as u64);
+        // What is left is in no window at all.
+        out.filtered(n_rows - n_taken - n_late);
+        let batch = match n_taken == n_rows {
+            true => batch,
+            false => {
+                let batch = batch.filter(&BooleanArray::from(fates.taken))?;
+                *sliced = slicer.slice(event_times(batch.rows())?);
+                batch
+            }
+        };
+        sliced.retain(batch.n_rows(), |slice| lateness.takes(slice, watermark));
+        Ok(batch)
+    }
+
+    /// Merges the windows of each key within the batch, so that fewer travel.
+    fn merge_windows(&self, inputs: &Inputs, n_rows: usize, sliced: &mut Sliced) -> Result<()> {
+        let fields = self.plan.planned.key_fields.iter();
+        let types: Vec<_> = fields.map(|f| f.data_type().clone()).collect();
+        let mut numbers = Vec::new();
+        keys_of(&types)?.number(&inputs.keys, n_rows, &mut numbers)?;
+        sliced.merge(&*self.plan.windowing.window_fn, |row| numbers[row], n_rows);
+        Ok(())
+    }
+
+    /// Rows into the tables of their slices; what belongs to slices that have fired goes on.
+    fn take_in(
+        &mut self,
+        batch: &Batch,
+        inputs: &Inputs,
+        mut sliced: Sliced,
+        watermark: i64,
+        out: &mut Output,
+    ) -> Result<()> {
+        if sliced.rows.is_none() && sliced.of.is_empty() {
+            let slice = sliced.slices[0];
+            if slice.first_end > watermark {
+                return self.take_in_slice(slice, inputs, batch.n_rows(), watermark);
+            }
+        }
+        let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); sliced.slices.len()];
+        for n in 0..sliced.n_entries(batch.n_rows()) {
+            let row = u32::try_from(sliced.row_of(n)).unwrap_or(u32::MAX);
+            rows_of[sliced.slice_of(n)].push(row);
+        }
+        for (slice, rows) in sliced.slices.iter().zip(rows_of) {
+            if slice.first_end > watermark && !rows.is_empty() {
+                let rows = UInt32Array::from(rows);
+                let part = picked(inputs, &rows)?;
+                self.take_in_slice(*slice, &part, rows.len(), watermark)?;
+            }
+        }
+        if sliced.slices.iter().any(|s| s.first_end <= watermark) {
+            sliced.retain(batch.n_rows(), |slice| slice.first_end <= watermark);
+            let inputs = Inputs {
+                keys: inputs.keys.clone(),
+                arguments: inputs.arguments.clone(),
+            };
+            let rows = self.aggregated(inputs, &sliced, batch.n_rows())?;
+            push_derived(batch, rows, out)?;
+        }
+        Ok(())
+    }
+
+    fn take_in_slice(
+        &mut self,
+        slice: Slice,
+        inputs: &Inputs,
+        n_rows: usize,
+        watermark: i64,
+    ) -> Result<()> {
+        self.n_rows += n_rows;
+        self.table(slice, watermark)?.table.update(inputs, n_rows)
+    }
+
+    fn table(&mut self, slice: Slice, watermark: i64) -> Result<&mut LiveTable> {
+        use std::collections::btree_map::Entry;
+        Ok(match self.live.entry(slice.span) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(LiveTable {
+                table: GroupTable::new(&self.plan.planned)?,
+                slice,
+                // No earlier time counts for the event time of a result.
+                hold: slice.span.start.max(watermark),
+            }),
+        })
+    }
+
+    fn send_on_what_is_much(&mut self, batch: &Batch, out: &mut Output) -> Result<()> {
+        let n_groups: usize = self.live.values().map(|live| live.table.n_groups()).sum();
+        let is_probed =
+            self.n_rows >= PROBE_ROWS && self.n_rows.saturating_sub(batch.n_rows()) < PROBE_ROWS;
+        if n_groups < MAX_GROUPS && !is_probed && self.n_bytes() < MAX_BYTES {
+            return Ok(());
+        }
+        let pays =
+            n_groups.saturating_mul(100) <= self.n_rows.saturating_mul(MAX_GROUPS_PER_100_ROWS);
+        if is_probed && pays && n_groups < MAX_GROUPS {
+            return Ok(());
+        }
+        if self.may_pass && !pays {
+            self.n_passing = ROWS_BETWEEN_PROBES;
+        }
+        let rows = self.take_until(i64::MAX)?;
+        push_derived(batch, rows, out)
+    }
+
+    /// The states of all slices of which a window ends at this time or before.
+    fn take_until(&mut self, time: i64) -> Result<Vec<RecordBatch>> {
+        let due = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.slice.first_end <= time);
+        let due: Vec<Window> = due.map(|(span, _)| *span).collect();
+        let mut made = Vec::new();
+        for span in due {
+            let Some(mut live) = self.live.remove(&span) else {
+                continue;
+            };
+            for rows in live.table.take_states()? {
+                made.push(self.in_slice(&rows, span)?);
+            }
+        }
+        if self.live.is_empty() {
+            self.n_rows = 0;
+        }
+        Ok(made)
+    }
+
+    /// Keys and states with the slice that all are of.
+    fn in_slice(&self, rows: &RecordBatch, span: Window) -> Result<RecordBatch> {
+        let n_rows = rows.num_rows();
+        let mut columns = vec![times_of(span.start, n_rows), times_of(span.end, n_rows)];
+        columns.extend(rows.columns().iter().cloned());
+        Ok(RecordBatch::try_new(
+            Arc::clone(&self.plan.travels),
+            columns,
+        )?)
+    }
+
+    /// States of groups within the batch.
+    fn aggregated(
+        &self,
+        inputs: Inputs,
+        sliced: &Sliced,
+        n_rows: usize,
+    ) -> Result<Vec<RecordBatch>> {
+        let mut inputs = match &sliced.rows {
+            Some(rows) => picked(&inputs, &UInt32Array::from(rows.clone()))?,
+            None => inputs,
+        };
+        let n_entries = sliced.n_entries(n_rows);
+        if n_entries == 0 {
+            return Ok(Vec::new());
+        }
+        let slices = (0..n_entries).map(|n| u32::try_from(sliced.slice_of(n)).unwrap_or(u32::MAX));
+        inputs
+            .keys
+            .insert(0, Arc::new(UInt32Array::from_iter_values(slices)));
+        let mut table = GroupTable::new(&self.plan.by_slice)?;
+        table.update(&inputs, n_entries)?;
+        let all = table.take_states()?.into_iter().map(|rows| {
+            let of = rows.column(0).as_primitive::<UInt32Type>().values();
+            let slices = of.iter().map(|slice| sliced.slices[*slice as usize].span);
+            let mut columns = vec![
+                times_column(slices.clone().map(|span| span.start)),
+                times_column(slices.map(|span| span.end)),
+            ];
+            columns.extend(rows.columns()[1..].iter().cloned());
+            Ok(RecordBatch::try_new(
+                Arc::clone(&self.plan.travels),
+                columns,
+            )?)
+        });
+        all.collect()
+    }
+
+    /// A state for each row.
+    fn as_states(&self, inputs: Inputs, sliced: &Sliced) -> Result<RecordBatch> {
+        let inputs = match &sliced.rows {
+            Some(rows) => picked(&inputs, &UInt32Array::from(rows.clone()))?,
+            None => inputs,
+        };
+        let states = states_of_rows(&self.plan.planned, &self.converters, inputs)?;
+        let spans = (0..states.num_rows()).map(|n| sliced.slices[sliced.slice_of(n)].span);
+        let mut columns = vec![
+            times_column(spans.clone().map(|span| span.start)),
+            times_column(spans.map(|span| span.end)),
+        ];
+        columns.extend(states.columns().iter().cloned());
+        Ok(RecordBatch::try_new(
+            Arc::clone(&self.plan.travels),
+            columns,
+        )?)
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.live.values().map(|live| live.table.n_bytes()).sum()
+    }
+}
+
+/// These rows of the inputs.
+fn picked(inputs: &Inputs, rows: &UInt32Array) -> Result<Inputs> {
+    let pick = |column: &ArrayRef| take(column, rows, None);
+    let keys = inputs.keys.iter().map(pick).collect::<Result<_, _>>()?;
+    let arguments = inputs.arguments.iter().map(|(values, filter)| {
+        let values = values.iter().map(pick).collect::<Result<_, _>>()?;
+        let filter = filter.as_ref().map(|filter| {
+            let kept = take(filter, rows, None)?;
+            Ok::<_, crate::Error>(kept.as_boolean().clone())
+        });
+        Ok((values, filter.transpose()?))
+    });
+    Ok(Inputs {
+        keys,
+        arguments: arguments.collect::<Result<Vec<Arguments>>>()?,
+    })
+}
+
+fn push_derived(batch: &Batch, rows: Vec<RecordBatch>, out: &mut Output) -> Result<()> {
+    for rows in rows {
+        out.push(batch.derive(rows));
+    }
+    Ok(())
+}
+
+impl PartialOperator {
+    fn open(&mut self, schema: &SchemaRef) -> Result<&mut Open> {
+        // The columns that arrive may be fewer than those that were checked.
+        match &mut self.open {
+            Some(open) => {
+                if open.schema != *schema {
+                    open.plan = self.grouping.planned_for(schema)?;
+                    open.schema = Arc::clone(schema);
+                }
+                Ok(open)
+            }
+            slot => {
+                let plan = self.grouping.planned_for(schema)?;
+                Ok(slot.insert(Open::new(plan, schema)?))
+            }
+        }
+    }
+}
+
+impl Operator for PartialOperator {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let watermark = self.watermark;
+        self.open(&batch.rows().schema())?;
+        match &mut self.open {
+            Some(open) if batch.n_rows() > 0 => {
+                open.on_batch(&mut self.slicer, batch, watermark, out)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        self.watermark = self.watermark.max(watermark.0);
+        match &mut self.open {
+            Some(open) => push_together(open.take_until(self.watermark)?, out),
+            None => Ok(()),
+        }
+    }
+
+    fn output_watermark(&self, input: Watermark) -> Watermark {
+        let combiner = self.grouping.windowing.timestamp_combiner;
+        match &self.open {
+            Some(open) if combiner != TimestampCombiner::EndOfWindow => {
+                let holds = open.live.values().map(|live| live.hold);
+                Watermark(holds.min().unwrap_or(i64::MAX).min(input.0))
+            }
+            _ => input,
+        }
+    }
+
+    fn state_bytes(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.n_bytes() as u64)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        let mut parts = vec![watermark_part(self.watermark)?];
+        let Some(open) = &mut self.open else {
+            return Ok(parts);
+        };
+        let keys = self.grouping.key_names();
+        let mut all = Vec::new();
+        for (span, live) in &mut open.live {
+            for rows in live.table.take_states()? {
+                live.table.merge(&rows)?;
+                all.push((*span, rows));
+            }
+        }
+        for (span, rows) in all {
+            let rows = open.in_slice(&rows, span)?;
+            parts.extend(StatePart::by_key(SLICES, &rows, &keys)?);
+        }
+        Ok(parts)
+    }
+
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        self.watermark = earliest_watermark(state);
+        for part in state.iter().filter(|part| part.table == SLICES) {
+            let open = match &mut self.open {
+                Some(open) => open,
+                slot => {
+                    let plan = self.grouping.planned()?;
+                    let schema = Arc::clone(&plan.given);
+                    slot.insert(Open::new(plan, &schema)?)
+                }
+            };
+            for (span, rows) in by_span(&part.rows)? {
+                let slice = self.slicer.slice_at(span);
+                open.n_rows += rows.num_rows();
+                let live = open.table(slice, self.watermark)?;
+                live.table
+                    .merge_columns(&rows.columns()[2..], rows.num_rows())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of the table of slices in a snapshot.
+pub(super) const SLICES: &str = "slices";
+
+/// Runs of rows of the same slice.
+pub(super) fn by_span(rows: &RecordBatch) -> Result<Vec<(Window, RecordBatch)>> {
+    let spans = windows_of(rows)?;
+    let mut from = 0;
+    let mut runs = Vec::new();
+    for run in spans.chunk_by(|a, b| a == b) {
+        runs.push((run[0], rows.slice(from, run.len())));
+        from += run.len();
+    }
+    Ok(runs)
+}

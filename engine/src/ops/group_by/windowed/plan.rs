@@ -1,0 +1,289 @@
+//! What both halves of an aggregation in windows share: keys, aggregates and columns, checked against a schema.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
+use arrow::record_batch::RecordBatch;
+use datafusion_expr::Expr;
+
+use super::pane::pane_field;
+use super::slices::{Lateness, has_panes};
+use crate::aggregates::{count, max, min};
+use crate::error::{Error, Result};
+use crate::event_time::{
+    DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, event_times, time_field,
+    time_type,
+};
+use crate::expression::{col, lit};
+use crate::ops::group_by::planned::{Planned, name_of};
+use crate::windowing::{Accumulation, Closing, TimestampCombiner, Trigger, Windowing};
+
+/// The column in which rows have their event time where it counts for the event time of results.
+///
+/// Users' columns may be called anything; what begins with a space is ours.
+const HELD: &str = " held";
+
+/// An aggregation in windows, as the user asks for it.
+#[derive(Debug)]
+pub(in crate::ops::group_by) struct WindowedGrouping {
+    pub(super) keys: Vec<Expr>,
+    pub(super) outputs: Vec<Expr>,
+    pub(super) windowing: Windowing,
+    planned: Mutex<Option<Arc<WindowedPlan>>>,
+}
+
+impl WindowedGrouping {
+    pub(in crate::ops::group_by) fn new(
+        keys: Vec<Expr>,
+        outputs: Vec<Expr>,
+        windowing: &Windowing,
+    ) -> Self {
+        Self {
+            keys,
+            outputs,
+            windowing: windowing.clone(),
+            planned: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn key_names(&self) -> Vec<String> {
+        self.keys.iter().map(name_of).collect()
+    }
+
+    /// Checks everything against the schema of the rows, and keeps what it makes for the second half.
+    pub(super) fn plan(&self, schema: &SchemaRef) -> Result<Arc<WindowedPlan>> {
+        let planned = Arc::new(WindowedPlan::new(self, schema)?);
+        let mut slot = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(Arc::clone(&planned));
+        Ok(planned)
+    }
+
+    /// The plan for rows with these columns, which may be fewer than those that were checked.
+    pub(super) fn planned_for(&self, schema: &SchemaRef) -> Result<Arc<WindowedPlan>> {
+        let planned = self.planned()?;
+        match planned.given == *schema {
+            true => Ok(planned),
+            false => Ok(Arc::new(WindowedPlan::new(self, schema)?)),
+        }
+    }
+
+    pub(super) fn planned(&self) -> Result<Arc<WindowedPlan>> {
+        let slot = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.clone()
+            .ok_or_else(|| Error::bug("a final aggregation was checked before its partial one"))
+    }
+}
+
+/// An aggregation in windows that fits a schema.
+#[derive(Debug)]
+pub(super) struct WindowedPlan {
+    pub(super) windowing: Windowing,
+    /// The columns that come in.
+    pub(super) given: SchemaRef,
+    /// And as they are aggregated.
+    pub(super) input: SchemaRef,
+    /// By the keys alone; after the outputs of the user come ours.
+    pub(super) planned: Arc<Planned>,
+    /// By the number of a slice and the keys.
+    pub(super) by_slice: Arc<Planned>,
+    /// The columns that travel: the slice, keys, states.
+    pub(super) travels: SchemaRef,
+    /// The columns that leave.
+    pub(super) output: SchemaRef,
+    pub(super) n_keys: usize,
+    /// How many of the columns that the plan makes leave; after them come those that are ours.
+    pub(super) n_leaving: usize,
+    /// Of the columns of states the one that counts rows, where they are counted.
+    count: Option<usize>,
+    /// Of the columns of states the one with the event time of the result, where it is not that of the window.
+    time: Option<usize>,
+    pub(super) has_panes: bool,
+    pub(super) lateness: Lateness,
+}
+
+impl WindowedPlan {
+    fn new(grouping: &WindowedGrouping, schema: &SchemaRef) -> Result<Self> {
+        let windowing = &grouping.windowing;
+        windowing.check()?;
+        check_event_time(schema)?;
+        check_changelog(schema)?;
+        let mut input = schema.fields().to_vec();
+        let mut outputs = grouping.outputs.clone();
+        let combined = match windowing.timestamp_combiner {
+            TimestampCombiner::EndOfWindow => None,
+            TimestampCombiner::Earliest => Some(min(col(HELD))),
+            TimestampCombiner::Latest => Some(max(col(HELD))),
+        };
+        if let Some(time) = &combined {
+            input.push(Arc::new(Field::new(HELD, time_type(), true)));
+            outputs.push(time.clone().alias(" time"));
+        }
+        let counted = (!fires_once(windowing)).then(|| count(lit(1)));
+        outputs.extend(counted.clone().map(|count| count.alias(" count")));
+        let input = Arc::new(Schema::new(input));
+        let planned = Planned::new(&grouping.keys, &outputs, &input)?;
+        let n_keys = grouping.keys.len();
+        let n_leaving = n_keys + grouping.outputs.len();
+        let state_of = |expr: Option<&Expr>| expr.and_then(|e| place_of_state(&planned, e));
+        let slice = Field::new(" slice", DataType::UInt32, false);
+        let by_slice = planned.divided_by(slice);
+        let mut travels = vec![time_field(WINDOW_START), time_field(WINDOW_END)];
+        travels.extend(planned.states.fields().iter().cloned());
+        let mut output = planned.output.fields()[..n_leaving].to_vec();
+        let added = added_fields(windowing);
+        check_added(&output, &added)?;
+        output.extend(added);
+        Ok(Self {
+            windowing: windowing.clone(),
+            count: state_of(counted.as_ref()),
+            time: state_of(combined.as_ref()),
+            by_slice: Arc::new(by_slice),
+            planned: Arc::new(planned),
+            travels: Arc::new(Schema::new(travels)),
+            output: Arc::new(Schema::new(output)),
+            given: Arc::clone(schema),
+            input,
+            n_keys,
+            n_leaving,
+            has_panes: has_panes(&*windowing.window_fn),
+            lateness: Lateness::of(windowing),
+        })
+    }
+
+    /// The rows as they are aggregated: with the column of times that count, those of `watermark` and later.
+    pub(super) fn with_held(&self, rows: &RecordBatch, watermark: i64) -> Result<RecordBatch> {
+        if self.time.is_none() {
+            return Ok(rows.clone());
+        }
+        let times = event_times(rows)?.iter();
+        let held: PrimitiveArray<TimestampMillisecondType> = times
+            .map(|time| (*time >= watermark).then_some(*time))
+            .collect();
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(held));
+        Ok(RecordBatch::try_new(Arc::clone(&self.input), columns)?)
+    }
+
+    /// How many rows each state is of, where rows are counted.
+    pub(super) fn counts<'a>(&self, states: &'a [ArrayRef]) -> Option<&'a [i64]> {
+        let column = &states[self.count?];
+        column
+            .as_primitive_opt::<arrow::datatypes::Int64Type>()
+            .map(|counts| &**counts.values())
+    }
+
+    /// The event time of each state's result, where it is not that of the window.
+    pub(super) fn times<'a>(
+        &self,
+        states: &'a [ArrayRef],
+    ) -> Option<&'a PrimitiveArray<TimestampMillisecondType>> {
+        states[self.time?].as_primitive_opt()
+    }
+
+    /// As [`WindowedPlan::times`] of a result, of all columns that the plan makes.
+    pub(super) fn time_of_results<'a>(
+        &self,
+        results: &'a RecordBatch,
+    ) -> Option<&'a PrimitiveArray<TimestampMillisecondType>> {
+        self.time?;
+        results.column(self.n_leaving).as_primitive_opt()
+    }
+
+    /// True if a window may fire more than once, so that results tell which firing they are.
+    pub(super) fn has_pane(&self) -> bool {
+        has_pane(&self.windowing)
+    }
+
+    pub(super) fn retracts(&self) -> bool {
+        self.windowing.accumulation == Accumulation::AccumulatingAndRetracting
+    }
+
+    pub(super) fn fires_once(&self) -> bool {
+        fires_once(&self.windowing)
+    }
+
+    /// True if a window closes without a word where nothing has come since it last fired.
+    pub(super) fn closes_silently(&self) -> bool {
+        self.windowing.closing == Closing::FireIfNonEmpty
+    }
+
+    /// When a window takes no more rows and is forgotten.
+    pub(super) fn expiry(&self, end: i64) -> i64 {
+        self.lateness.expiry(end)
+    }
+
+    /// True if no window fires before the watermark has passed its end, and all do then.
+    pub(super) fn waits_for_watermark(&self) -> bool {
+        !self.windowing.window_fn.is_merging() && waits_for_watermark(&self.windowing.trigger)
+    }
+}
+
+fn waits_for_watermark(trigger: &Trigger) -> bool {
+    match trigger {
+        Trigger::Default | Trigger::AfterWatermark { early: None, .. } => true,
+        Trigger::Repeatedly(inner) => waits_for_watermark(inner),
+        _ => false,
+    }
+}
+
+/// True if each window fires at its end and is over then, and no windows merge.
+fn fires_once(windowing: &Windowing) -> bool {
+    windowing.allowed_lateness_ms == 0
+        && !windowing.window_fn.is_merging()
+        && waits_for_watermark(&windowing.trigger)
+}
+
+fn has_pane(windowing: &Windowing) -> bool {
+    windowing.trigger != Trigger::Default || windowing.allowed_lateness_ms > 0
+}
+
+/// The columns that a window gives its results.
+fn added_fields(windowing: &Windowing) -> Vec<Arc<Field>> {
+    let mut fields = [WINDOW_START, WINDOW_END, EVENT_TIME]
+        .map(time_field)
+        .to_vec();
+    if has_pane(windowing) {
+        fields.push(pane_field());
+    }
+    if windowing.accumulation == Accumulation::AccumulatingAndRetracting {
+        fields.push(Arc::new(Field::new(DIFF, DataType::Int8, false)));
+    }
+    fields
+}
+
+fn check_added(leaving: &[Arc<Field>], added: &[Arc<Field>]) -> Result<()> {
+    let names = [WINDOW_START, WINDOW_END, EVENT_TIME, PANE, DIFF];
+    let is_taken = |name: &str| added.iter().any(|field| field.name() == name);
+    let travels = [WINDOW_START, WINDOW_END];
+    let taken = leaving.iter().map(|field| field.name().as_str());
+    let mut taken =
+        taken.filter(|name| names.contains(name) && (is_taken(name) || travels.contains(name)));
+    match taken.next() {
+        Some(name) => Err(Error::pipeline(format!(
+            "a column of the result is called {name:?}, as one that its window gives it"
+        ))
+        .with_hint("Give it another name with `.alias(\"…\")`.")),
+        None => Ok(()),
+    }
+}
+
+fn check_changelog(schema: &Schema) -> Result<()> {
+    match schema.field_with_name(DIFF) {
+        Ok(field) if *field.data_type() == DataType::Int8 => Err(Error::pipeline(
+            "the rows are a changelog, which is not aggregated in windows",
+        )
+        .with_detail("A row that is taken back would have to find the window it was counted in.")
+        .with_hint(
+            "Aggregate before the changes, or in the global window with the default trigger.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The first column, among those of states, of this aggregate.
+fn place_of_state(planned: &Planned, aggregate: &Expr) -> Option<usize> {
+    let text = aggregate.to_string();
+    let n = planned.aggregates.iter().position(|a| a.text == text)?;
+    Some(planned.aggregates[..n].iter().map(|a| a.states.len()).sum())
+}

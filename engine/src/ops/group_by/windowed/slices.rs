@@ -1,0 +1,308 @@
+//! Event times to slices: the stretches of time that windows are put together from.
+//!
+//! ```text
+//! sliding windows   |-------- w1 --------|
+//!                             |-------- w2 --------|
+//! slices            |--- a ---|--- b ----|--- c ---|      w1 = a + b, w2 = b + c
+//! ```
+//!
+//! A row is aggregated once, in its slice, and a window is the sum of its slices. Where a window function
+//! knows no such stretches, or merges windows, each of a row's windows is a slice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::windowing::{Window, WindowFn, Windowing};
+
+/// A stretch of time, and the windows over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slice {
+    pub(super) span: Window,
+    /// The end of the first of its windows to end; `i64::MAX` where no window is over it.
+    pub(super) first_end: i64,
+    /// The end of the last of them; `i64::MIN` where no window is over it.
+    pub(super) last_end: i64,
+}
+
+impl Slice {
+    pub(super) fn has_windows(self) -> bool {
+        self.first_end <= self.last_end
+    }
+}
+
+/// How long windows take rows in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lateness {
+    allowed_ms: i64,
+}
+
+impl Lateness {
+    pub(super) fn of(windowing: &Windowing) -> Self {
+        Self {
+            allowed_ms: windowing.allowed_lateness_ms,
+        }
+    }
+
+    /// When a window with this end takes no more rows and is forgotten.
+    pub(super) fn expiry(self, end: i64) -> i64 {
+        end.saturating_add(self.allowed_ms)
+    }
+
+    /// True if some window over the slice still takes rows.
+    pub(super) fn takes(self, slice: &Slice, watermark: i64) -> bool {
+        slice.has_windows() && self.expiry(slice.last_end) > watermark
+    }
+}
+
+/// What becomes of the rows of a batch.
+#[derive(Debug)]
+pub(super) struct Fates {
+    /// Some window still takes the row.
+    pub(super) taken: Vec<bool>,
+    /// The row is too late for all of its windows.
+    pub(super) late: Vec<bool>,
+}
+
+/// The rows of a batch by slice.
+#[derive(Debug, Default)]
+pub(super) struct Sliced {
+    /// In the order of first sight.
+    pub(super) slices: Vec<Slice>,
+    /// The slice of each row, as a place in `slices`; empty where all rows are in the first.
+    pub(super) of: Vec<u32>,
+    /// Which rows these are; `None` for all, each once and in order.
+    pub(super) rows: Option<Vec<u32>>,
+}
+
+impl Sliced {
+    /// The rows and their slices where `is_wanted` is true of the slice.
+    pub(super) fn retain(&mut self, n_rows: usize, is_wanted: impl Fn(&Slice) -> bool) {
+        if self.slices.iter().all(&is_wanted) {
+            return;
+        }
+        let wanted: Vec<bool> = self.slices.iter().map(is_wanted).collect();
+        let all = (0u32..).take(n_rows);
+        let rows = self.rows.take().unwrap_or_else(|| all.collect());
+        if self.of.is_empty() {
+            self.of = vec![0; rows.len()];
+        }
+        let (rows, of) = rows
+            .into_iter()
+            .zip(&self.of)
+            .filter(|(_, slice)| wanted[**slice as usize])
+            .unzip();
+        self.rows = Some(rows);
+        self.of = of;
+    }
+
+    /// Puts the windows that `window_fn` makes one, among those of the same key, in place of what they were.
+    pub(super) fn merge(
+        &mut self,
+        window_fn: &dyn WindowFn,
+        key_of: impl Fn(usize) -> usize,
+        n_rows: usize,
+    ) {
+        let entries = 0..self.n_entries(n_rows);
+        let entry = |n: usize| {
+            (
+                key_of(self.row_of(n)),
+                self.slices[self.slice_of(n)].span,
+                n,
+            )
+        };
+        let mut entries: Vec<(usize, Window, usize)> = entries.map(entry).collect();
+        entries.sort_unstable();
+        let mut places: HashMap<Window, u32> = HashMap::new();
+        let mut slices: Vec<Slice> = Vec::new();
+        let mut of = vec![0; entries.len()];
+        let mut windows = Vec::new();
+        for of_key in entries.chunk_by(|a, b| a.0 == b.0) {
+            windows.clear();
+            windows.extend(of_key.iter().map(|(_, window, _)| *window));
+            windows.dedup();
+            let merged = match windows.len() {
+                1 => Vec::new(),
+                _ => window_fn.merge(&windows),
+            };
+            let mut became: HashMap<Window, Window> = HashMap::new();
+            for (from, into) in merged {
+                became.extend(from.into_iter().map(|from| (from, into)));
+            }
+            for (_, window, n) in of_key {
+                let span = *became.get(window).unwrap_or(window);
+                of[*n] = *places.entry(span).or_insert_with(|| {
+                    slices.push(Slice {
+                        span,
+                        first_end: span.end,
+                        last_end: span.end,
+                    });
+                    u32::try_from(slices.len() - 1).unwrap_or(u32::MAX)
+                });
+            }
+        }
+        self.slices = slices;
+        self.of = of;
+    }
+
+    /// How many entries there are, of a batch of so many rows.
+    pub(super) fn n_entries(&self, n_rows: usize) -> usize {
+        self.rows.as_ref().map_or(n_rows, Vec::len)
+    }
+
+    /// The row of the entry `n`.
+    pub(super) fn row_of(&self, n: usize) -> usize {
+        self.rows.as_ref().map_or(n, |rows| rows[n] as usize)
+    }
+
+    /// What becomes of each row; `None` where some window takes each.
+    pub(super) fn fates(&self, n_rows: usize, lateness: Lateness, watermark: i64) -> Option<Fates> {
+        let takes = |slice: &Slice| lateness.takes(slice, watermark);
+        if self.rows.is_none() && self.slices.iter().all(takes) {
+            return None;
+        }
+        let mut taken = vec![false; n_rows];
+        let mut late = vec![false; n_rows];
+        for n in 0..self.n_entries(n_rows) {
+            let (row, slice) = (self.row_of(n), &self.slices[self.slice_of(n)]);
+            taken[row] |= takes(slice);
+            late[row] |= slice.has_windows();
+        }
+        for (late, taken) in late.iter_mut().zip(&taken) {
+            *late &= !taken;
+        }
+        Some(Fates { taken, late })
+    }
+
+    /// The slice of the entry `n`.
+    pub(super) fn slice_of(&self, n: usize) -> usize {
+        self.of.get(n).map_or(0, |slice| *slice as usize)
+    }
+}
+
+/// Finds the slices of rows, and the windows of slices.
+#[derive(Debug)]
+pub(super) struct Slicer {
+    window_fn: Arc<dyn WindowFn>,
+    has_panes: bool,
+    windows: Vec<Window>,
+}
+
+impl Slicer {
+    pub(super) fn new(window_fn: &Arc<dyn WindowFn>) -> Self {
+        Self {
+            window_fn: Arc::clone(window_fn),
+            has_panes: has_panes(&**window_fn),
+            windows: Vec::new(),
+        }
+    }
+
+    /// The slices of rows at these times.
+    pub(super) fn slice(&mut self, times: &[i64]) -> Sliced {
+        match self.has_panes {
+            true => self.by_pane(times),
+            false => self.by_window(times),
+        }
+    }
+
+    /// The windows over a slice, in their order.
+    pub(super) fn windows(&mut self, span: Window) -> &[Window] {
+        self.windows.clear();
+        match self.has_panes {
+            true => self.window_fn.assign(span.start, &mut self.windows),
+            false => self.windows.push(span),
+        }
+        &self.windows
+    }
+
+    /// The slice with this span.
+    pub(super) fn slice_at(&mut self, span: Window) -> Slice {
+        let ends = self.windows(span).iter().map(|window| window.end);
+        Slice {
+            span,
+            first_end: ends.clone().min().unwrap_or(i64::MAX),
+            last_end: ends.max().unwrap_or(i64::MIN),
+        }
+    }
+
+    fn pane_at(&mut self, time: i64) -> Slice {
+        // A pane of another window function than that which was asked first: it stands alone.
+        let alone = Window {
+            start: time,
+            end: time + 1,
+        };
+        let span = self.window_fn.pane_of(time).unwrap_or(alone);
+        self.slice_at(span)
+    }
+
+    fn by_pane(&mut self, times: &[i64]) -> Sliced {
+        let mut sliced = Sliced::default();
+        let (Some(&first), Some(&last)) = (times.iter().min(), times.iter().max()) else {
+            return sliced;
+        };
+        let slice = self.pane_at(first);
+        sliced.slices.push(slice);
+        if last < slice.span.end {
+            return sliced;
+        }
+        sliced.of.reserve(times.len());
+        let mut places: BTreeMap<i64, u32> = BTreeMap::from([(slice.span.start, 0)]);
+        let (mut at, mut span) = (0u32, slice.span);
+        for &time in times {
+            if time < span.start || time >= span.end {
+                at = self.place_of(time, &mut places, &mut sliced.slices);
+                span = sliced.slices[at as usize].span;
+            }
+            sliced.of.push(at);
+        }
+        sliced
+    }
+
+    fn place_of(
+        &mut self,
+        time: i64,
+        places: &mut BTreeMap<i64, u32>,
+        slices: &mut Vec<Slice>,
+    ) -> u32 {
+        if let Some((_, &at)) = places.range(..=time).next_back()
+            && time < slices[at as usize].span.end
+        {
+            return at;
+        }
+        let slice = self.pane_at(time);
+        // A batch has far fewer rows than a number has values.
+        let at = u32::try_from(slices.len()).unwrap_or(u32::MAX);
+        places.insert(slice.span.start, at);
+        slices.push(slice);
+        at
+    }
+
+    fn by_window(&mut self, times: &[i64]) -> Sliced {
+        let mut sliced = Sliced::default();
+        let mut rows = Vec::with_capacity(times.len());
+        let mut places: HashMap<Window, u32> = HashMap::new();
+        for (row, &time) in (0u32..).zip(times) {
+            self.windows.clear();
+            self.window_fn.assign(time, &mut self.windows);
+            for &span in &self.windows {
+                let slices = &mut sliced.slices;
+                let at = *places.entry(span).or_insert_with(|| {
+                    slices.push(Slice {
+                        span,
+                        first_end: span.end,
+                        last_end: span.end,
+                    });
+                    u32::try_from(slices.len() - 1).unwrap_or(u32::MAX)
+                });
+                rows.push(row);
+                sliced.of.push(at);
+            }
+        }
+        sliced.rows = Some(rows);
+        sliced
+    }
+}
+
+/// True if rows are aggregated once for all windows they are in.
+pub(super) fn has_panes(window_fn: &dyn WindowFn) -> bool {
+    !window_fn.is_merging() && window_fn.pane_of(0).is_some()
+}

@@ -1,0 +1,296 @@
+//! Both halves of an aggregation in windows on several workers, without an engine.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, TimestampMillisecondArray};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion_expr::Expr;
+
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::event_time::{EVENT_TIME, PANE, WINDOW_END, WINDOW_START, time_field};
+use crate::expression::col;
+use crate::ops::group_by::windowed::{
+    WindowedFinalAggregate, WindowedGrouping, WindowedPartialAggregate,
+};
+use crate::output::{OnBadRow, Output};
+use crate::state::{StatePart, worker_of};
+use crate::testing::table;
+use crate::transform::{Operator, Transform, Watermark};
+use crate::windowing::Windowing;
+
+/// Rows as [`table`] reads them, whose column `event_time` holds times.
+pub(super) fn timed(text: &str) -> RecordBatch {
+    let rows = table(text);
+    let mut columns = rows.columns().to_vec();
+    let mut fields = rows.schema().fields().to_vec();
+    let at = rows.schema().index_of(EVENT_TIME).unwrap();
+    let times = columns[at].as_primitive::<Int64Type>().values();
+    columns[at] = Arc::new(TimestampMillisecondArray::from(times.to_vec()));
+    fields[at] = time_field(EVENT_TIME);
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+struct Halves {
+    partial: Box<dyn Operator>,
+    finish: Box<dyn Operator>,
+}
+
+/// Workers with both halves each, and an exchange between them.
+pub(super) struct Driver {
+    partial: WindowedPartialAggregate,
+    finish: WindowedFinalAggregate,
+    keys: Vec<String>,
+    workers: Vec<Halves>,
+    out: Output,
+    watermark: i64,
+    late: u64,
+    made: Vec<String>,
+    /// The watermark behind the aggregation.
+    pub(super) behind: i64,
+}
+
+impl Driver {
+    pub(super) fn planned(
+        windowing: &Windowing,
+        keys: &[Expr],
+        aggregates: Vec<Expr>,
+        schema: &SchemaRef,
+    ) -> Result<(WindowedPartialAggregate, WindowedFinalAggregate)> {
+        let grouping = WindowedGrouping::new(keys.to_vec(), aggregates, windowing);
+        let grouping = Arc::new(grouping);
+        let partial = WindowedPartialAggregate::new(&grouping);
+        let finish = WindowedFinalAggregate::new(&grouping);
+        let states = partial.output_schema(&[Arc::clone(schema)])?;
+        finish.output_schema(&[states])?;
+        Ok((partial, finish))
+    }
+
+    pub(super) fn new(
+        windowing: &Windowing,
+        n_workers: usize,
+        keys: &[&str],
+        aggregates: Vec<Expr>,
+    ) -> Result<Self> {
+        let schema = timed("event_time: 1; k: a; x: 1").schema();
+        let exprs: Vec<Expr> = keys.iter().map(|key| col(*key)).collect();
+        let (partial, finish) = Self::planned(windowing, &exprs, aggregates, &schema)?;
+        let mut driver = Self {
+            partial,
+            finish,
+            keys: keys.iter().map(ToString::to_string).collect(),
+            workers: Vec::new(),
+            out: Output::new(OnBadRow::Fail),
+            watermark: i64::MIN,
+            late: 0,
+            made: Vec::new(),
+            behind: i64::MIN,
+        };
+        driver.build(n_workers)?;
+        Ok(driver)
+    }
+
+    fn build(&mut self, n_workers: usize) -> Result<()> {
+        let artifacts = Artifacts::none();
+        let halves = (0..n_workers).map(|_| {
+            Ok(Halves {
+                partial: self.partial.build(&artifacts)?,
+                finish: self.finish.build(&artifacts)?,
+            })
+        });
+        self.workers = halves.collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// Rows that come to the worker `at`, or to the one that `at` is when it is counted round.
+    pub(super) fn rows(&mut self, at: usize, rows: &RecordBatch) -> Vec<String> {
+        let at = at % self.workers.len();
+        let batch = Batch::new(rows.clone());
+        self.workers[at]
+            .partial
+            .on_batch(0, batch, &mut self.out)
+            .unwrap();
+        self.exchange();
+        self.take_made()
+    }
+
+    pub(super) fn watermark(&mut self, time: i64) -> Vec<String> {
+        self.watermark = time;
+        for at in 0..self.workers.len() {
+            let partial = &mut self.workers[at].partial;
+            partial
+                .on_watermark(Watermark(time), &mut self.out)
+                .unwrap();
+            self.exchange();
+        }
+        let between = self
+            .workers
+            .iter()
+            .map(|w| w.partial.output_watermark(Watermark(time)));
+        let between = between.min().unwrap();
+        let mut behind = Watermark::END;
+        for at in 0..self.workers.len() {
+            let finish = &mut self.workers[at].finish;
+            finish.on_watermark(between, &mut self.out).unwrap();
+            behind = behind.min(finish.output_watermark(between));
+            self.keep_made();
+        }
+        assert!(behind.0 >= self.behind, "the watermark behind went back");
+        self.behind = behind.0;
+        self.take_made()
+    }
+
+    /// The end of input.
+    pub(super) fn end(&mut self) -> Vec<String> {
+        let made = self.watermark(i64::MAX);
+        assert_eq!(self.behind, i64::MAX, "nothing holds the end back");
+        let bytes = self.workers.iter().map(|w| w.finish.state_bytes());
+        assert!(bytes.sum::<u64>() < 1 << 20);
+        made
+    }
+
+    /// The clock moves; operators that want to hear of it do.
+    pub(super) fn clock(&mut self, now: i64) -> Vec<String> {
+        self.out.set_processing_time(now);
+        for at in 0..self.workers.len() {
+            let finish = &mut self.workers[at].finish;
+            if finish.wakes_at().is_some_and(|time| time <= now) {
+                finish.on_processing_time(&mut self.out).unwrap();
+            }
+            assert!(
+                finish.wakes_at().is_none_or(|time| time > now),
+                "woken, and wants to be woken again"
+            );
+            self.keep_made();
+        }
+        self.take_made()
+    }
+
+    pub(super) fn take_late(&mut self) -> u64 {
+        std::mem::take(&mut self.late)
+    }
+
+    /// Takes a snapshot and goes on with it on so many new workers.
+    pub(super) fn restore(&mut self, n_workers: usize) {
+        let mut parts = [Vec::new(), Vec::new()];
+        for Halves { partial, finish } in &mut self.workers {
+            for (parts, operator) in parts.iter_mut().zip([partial, finish]) {
+                let part = operator.snapshot().unwrap();
+                let again = operator.snapshot().unwrap();
+                assert_eq!(shown(&part), shown(&again), "a snapshot changes nothing");
+                parts.extend(part);
+            }
+        }
+        self.build(n_workers).unwrap();
+        let [partial, finish] = parts;
+        let dealt = StatePart::deal(&partial, n_workers).into_iter();
+        let dealt = dealt.zip(StatePart::deal(&finish, n_workers));
+        for (halves, (partial, finish)) in self.workers.iter_mut().zip(dealt) {
+            halves.partial.restore(&partial).unwrap();
+            halves.finish.restore(&finish).unwrap();
+        }
+    }
+
+    /// Deals what partial halves have made to the final ones.
+    fn exchange(&mut self) {
+        self.late += self.out.take_late();
+        for (_, batch) in self.out.take() {
+            let parts = StatePart::by_key("rows", batch.rows(), &self.keys).unwrap();
+            let n_workers = self.workers.len();
+            for at in 0..n_workers {
+                let mine = parts
+                    .iter()
+                    .filter(|part| worker_of(part.key_group.unwrap(), n_workers) == at);
+                let mine: Vec<RecordBatch> = mine.map(|part| part.rows.clone()).collect();
+                if mine.is_empty() {
+                    continue;
+                }
+                let rows = arrow::compute::concat_batches(&batch.rows().schema(), &mine).unwrap();
+                let finish = &mut self.workers[at].finish;
+                finish.on_batch(0, Batch::new(rows), &mut self.out).unwrap();
+                self.keep_made();
+            }
+        }
+    }
+
+    fn keep_made(&mut self) {
+        self.late += self.out.take_late();
+        let schema = self.finish.output_schema(&[]).unwrap();
+        for (_, batch) in self.out.take() {
+            assert_eq!(batch.rows().schema().fields(), schema.fields());
+            self.made.extend(lines(batch.rows()));
+        }
+    }
+
+    fn take_made(&mut self) -> Vec<String> {
+        let mut made = std::mem::take(&mut self.made);
+        made.sort();
+        made
+    }
+}
+
+fn shown(parts: &[StatePart]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for part in parts {
+        let rows = (0..part.rows.num_rows()).map(|row| {
+            let columns = part.rows.columns().iter();
+            let values: Vec<String> = columns.map(|column| shown_value(column, row)).collect();
+            format!("{} {:?} {}", part.table, part.key_group, values.join(" "))
+        });
+        lines.extend(rows);
+    }
+    lines.sort();
+    lines
+}
+
+fn shown_value(column: &ArrayRef, row: usize) -> String {
+    let options = FormatOptions::default().with_null("null");
+    let formatter = ArrayFormatter::try_new(column.as_ref(), &options).unwrap();
+    formatter.value(row).to_string()
+}
+
+/// Results, each as one line.
+fn lines(rows: &RecordBatch) -> Vec<String> {
+    let time = |name: &str, row: usize| {
+        let column = rows.column_by_name(name).unwrap();
+        column
+            .as_primitive::<arrow::datatypes::TimestampMillisecondType>()
+            .value(row)
+    };
+    let schema = rows.schema();
+    let line = |row: usize| {
+        let mut parts = Vec::new();
+        for (field, column) in schema.fields().iter().zip(rows.columns()) {
+            match field.name().as_str() {
+                WINDOW_START => {
+                    let (start, end) = (time(WINDOW_START, row), time(WINDOW_END, row));
+                    parts.push(match (crate::windowing::Window { start, end }) {
+                        crate::windowing::Window::GLOBAL => "global".to_owned(),
+                        _ => format!("[{start}, {end})"),
+                    });
+                }
+                WINDOW_END => {}
+                EVENT_TIME => parts.push(match time(EVENT_TIME, row) {
+                    crate::event_time::MAX_TIME => "at the end".to_owned(),
+                    time => format!("at {time}"),
+                }),
+                PANE => {
+                    let pane = column.as_struct();
+                    let of = |n: usize| shown_value(pane.column(n), row);
+                    let flag = |n: usize, name: &str| match of(n).as_str() {
+                        "true" => name.to_owned(),
+                        _ => String::new(),
+                    };
+                    let (first, last) = (flag(3, " first"), flag(4, " last"));
+                    parts.push(format!("{} {}/{}{first}{last}", of(0), of(1), of(2)));
+                }
+                _ => parts.push(shown_value(column, row)),
+            }
+        }
+        parts.join(" ")
+    };
+    (0..rows.num_rows()).map(line).collect()
+}

@@ -1,0 +1,154 @@
+//! Random rows, watermarks and clocks, compared with the plain implementation.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+use proptest::prelude::*;
+
+use super::driver::Driver;
+use super::reference::{Reference, Row};
+use super::{aggregates, fixed, ms, sessions};
+use crate::event_time::{EVENT_TIME, time_field};
+use crate::windowing::{
+    Accumulation, Closing, GlobalWindow, SlidingWindows, TimestampCombiner, Trigger, Windowing,
+};
+
+#[derive(Clone, Debug)]
+enum Event {
+    Rows(Vec<Row>),
+    /// By how much the watermark moves.
+    Watermark(i64),
+    Clock(i64),
+    /// A snapshot that so many workers go on with.
+    Restore(usize),
+}
+
+fn rows_of(rows: &[Row]) -> RecordBatch {
+    let keys = rows.iter().map(|(key, _, _)| key.clone());
+    let times = rows.iter().map(|(_, time, _)| *time);
+    let values = rows.iter().map(|(_, _, x)| *x);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampMillisecondArray::from_iter_values(times)),
+        Arc::new(keys.collect::<StringArray>()),
+        Arc::new(values.collect::<Int64Array>()),
+    ];
+    let schema = Schema::new(vec![
+        time_field(EVENT_TIME).as_ref().clone(),
+        Field::new("k", DataType::Utf8, true),
+        Field::new("x", DataType::Int64, true),
+    ]);
+    RecordBatch::try_new(Arc::new(schema), columns).unwrap()
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let key = prop_oneof![
+        Just(Some("a".to_owned())),
+        Just(Some("b".to_owned())),
+        Just(Some("c".to_owned())),
+        Just(None)
+    ];
+    let row = (key, 0i64..100, prop::option::of(0i64..9));
+    prop_oneof![
+        6 => prop::collection::vec(row, 1..12).prop_map(Event::Rows),
+        3 => (1i64..25).prop_map(Event::Watermark),
+        1 => (1i64..8).prop_map(Event::Clock),
+        2 => (1usize..4).prop_map(Event::Restore),
+    ]
+}
+
+fn trigger() -> impl Strategy<Value = Trigger> {
+    let leaf = prop_oneof![
+        4 => Just(Trigger::Default),
+        2 => Just(Trigger::after_watermark()),
+        1 => Just(Trigger::Never),
+        2 => (1u64..5).prop_map(Trigger::after_count),
+        1 => (1u64..9).prop_map(|delay| Trigger::after_processing_time(ms(delay))),
+    ];
+    leaf.prop_recursive(2, 6, 3, |inner| {
+        let several = prop::collection::vec(inner.clone(), 1..3);
+        prop_oneof![
+            3 => inner.clone().prop_map(Trigger::repeatedly),
+            1 => several.clone().prop_map(Trigger::AfterAny),
+            1 => several.clone().prop_map(Trigger::AfterAll),
+            1 => several.prop_map(Trigger::AfterEach),
+            1 => (inner.clone(), inner.clone()).prop_map(|(a, b)| a.or_finally(b)),
+            2 => inner.clone().prop_map(|early| Trigger::after_watermark().early(early)),
+            3 => inner.clone().prop_map(|late| Trigger::after_watermark().late(late)),
+            2 => (inner.clone(), inner)
+                .prop_map(|(early, late)| Trigger::after_watermark().early(early).late(late)),
+        ]
+    })
+}
+
+fn windowing() -> impl Strategy<Value = Windowing> {
+    let windows = prop_oneof![
+        3 => (1u64..30).prop_map(fixed),
+        3 => (1u64..30, 1u64..20).prop_map(|(size, period)| {
+            Windowing::of(SlidingWindows::of(ms(size)).every(ms(period)))
+        }),
+        3 => (1u64..20).prop_map(sessions),
+        1 => Just(Windowing::of(GlobalWindow)),
+    ];
+    let accumulation = prop_oneof![
+        Just(Accumulation::Discarding),
+        Just(Accumulation::Accumulating),
+        Just(Accumulation::AccumulatingAndRetracting)
+    ];
+    let combiner = prop_oneof![
+        2 => Just(TimestampCombiner::EndOfWindow),
+        1 => Just(TimestampCombiner::Earliest),
+        1 => Just(TimestampCombiner::Latest)
+    ];
+    let closing = prop_oneof![Just(Closing::FireIfNonEmpty), Just(Closing::FireAlways)];
+    let lateness = prop_oneof![Just(0), 1u64..60];
+    let trigger = prop_oneof![1 => Just(Trigger::Default), 2 => trigger()];
+    (windows, trigger, accumulation, combiner, closing, lateness).prop_map(
+        |(windows, trigger, accumulation, combiner, closing, lateness)| {
+            windows
+                .trigger(trigger)
+                .accumulation(accumulation)
+                .timestamp_combiner(combiner)
+                .closing(closing)
+                .allowed_lateness(ms(lateness))
+                .allow_data_loss(true)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn results_are_those_of_the_plain_implementation(
+        windowing in windowing(),
+        n_workers in 1usize..4,
+        events in prop::collection::vec(event(), 1..30),
+    ) {
+        prop_assume!(windowing.check().is_ok());
+        let mut driver = Driver::new(&windowing, n_workers, &["k"], aggregates()).unwrap();
+        let mut reference = Reference::new(&windowing);
+        let (mut watermark, mut clock) = (0, 0);
+        for (n, event) in events.iter().enumerate() {
+            let (made, expected) = match event {
+                Event::Rows(rows) => (driver.rows(n, &rows_of(rows)), reference.rows(rows)),
+                Event::Watermark(by) => {
+                    watermark += by;
+                    (driver.watermark(watermark), reference.watermark(watermark))
+                }
+                Event::Clock(by) => {
+                    clock += by;
+                    (driver.clock(clock), reference.clock(clock))
+                }
+                Event::Restore(n_workers) => {
+                    driver.restore(*n_workers);
+                    continue;
+                }
+            };
+            prop_assert_eq!(made, expected, "event {}: {:?}", n, event);
+        }
+        prop_assert_eq!(driver.end(), reference.watermark(i64::MAX));
+        prop_assert_eq!(driver.take_late(), reference.late);
+    }
+}
