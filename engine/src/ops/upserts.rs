@@ -304,6 +304,8 @@ impl UpsertsOperator {
         }
         if !self.due.is_empty() {
             out.more_follows();
+        } else if Watermark(self.watermark).is_end() {
+            self.open = None;
         }
         Ok(())
     }

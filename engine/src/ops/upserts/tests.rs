@@ -10,7 +10,7 @@ use super::Upserts;
 use crate::connectors::collect;
 use crate::output::OnBadRow;
 use crate::testing::{
-    Script, changelog, contents_at, refuse_transform, run_transform, scripted_with, show,
+    Laws, Script, check_operator, changelog, contents_at, refuse_transform, run_transform, scripted_with, show,
     show_rows, simulate, table, times_of,
 };
 use crate::transform::Transform;
@@ -108,6 +108,14 @@ fn what_does_not_fit_is_refused() {
         twice.unwrap_err().message(),
         "rows have a column \"diff\" already"
     );
+}
+
+#[test]
+fn the_laws_of_stateful_operators_are_kept() {
+    let upserts = Upserts::new(["id"])
+        .deletes(col("n").eq(lit(0)))
+        .allowed_lateness(Duration::from_millis(20));
+    check_operator(upserts, &["id: 1, 2, 3; n: 0, 1, 2, 3; event_time: 0"], &Laws::new());
 }
 
 /// One row: its key, its time, and whether it deletes.
