@@ -72,7 +72,9 @@ fn mix(hashes: &mut [u64], column: &ArrayRef) -> Result<(), Box<dyn Error>> {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _) => {
             let texts = cast(column, &DataType::Utf8)?;
             let texts = texts.as_string::<i32>().iter();
-            texts.map(|text| of_text(text.unwrap_or_default())).collect()
+            texts
+                .map(|text| of_text(text.unwrap_or_default()))
+                .collect()
         }
         _ => {
             let numbers = cast(column, &DataType::Int64)?;
@@ -81,7 +83,11 @@ fn mix(hashes: &mut [u64], column: &ArrayRef) -> Result<(), Box<dyn Error>> {
         }
     };
     for (row, hash) in hashes.iter_mut().enumerate() {
-        let value = if column.is_null(row) { OF_NULL } else { values[row] };
+        let value = if column.is_null(row) {
+            OF_NULL
+        } else {
+            values[row]
+        };
         let mixed = (*hash ^ value).wrapping_mul(FACTOR);
         *hash = mixed ^ (mixed >> 32);
     }

@@ -170,7 +170,8 @@ fn auction(event: u64, draw: &mut Draw, columns: &mut Columns) {
     to.reserve.push(initial + draw.price());
     to.expires.push(time_of(event) as u64 + lasts);
     to.seller.push(FIRST_ID + seller);
-    to.category.push(FIRST_CATEGORY + draw.within(0..N_CATEGORIES));
+    to.category
+        .push(FIRST_CATEGORY + draw.within(0..N_CATEGORIES));
     to.extra.push(draw.fill(n_bytes, AUCTION_BYTES));
 }
 

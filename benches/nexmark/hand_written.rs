@@ -85,11 +85,12 @@ impl Events {
         let mask = ProjectionMask::columns(self.metadata.parquet_schema(), columns.iter().copied());
         let group = |group| {
             let file = File::open(&self.file)?;
-            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-                .with_projection(mask.clone())
-                .with_row_groups(vec![group])
-                .with_batch_size(BATCH_ROWS)
-                .build()?;
+            let reader =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                    .with_projection(mask.clone())
+                    .with_row_groups(vec![group])
+                    .with_batch_size(BATCH_ROWS)
+                    .build()?;
             work(&mut reader.map(|rows| Ok(rows?)))
         };
         (0..n_groups).into_par_iter().map(group).collect()
@@ -109,7 +110,10 @@ impl Events {
             fields[2] = Arc::new(Field::new("price", prices.data_type().clone(), true));
             let mut columns = rows.columns().to_vec();
             columns[2] = Arc::new(prices);
-            Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+            Ok(RecordBatch::try_new(
+                Arc::new(Schema::new(fields)),
+                columns,
+            )?)
         })
     }
 
@@ -119,7 +123,14 @@ impl Events {
         hashed: bool,
         map: impl Fn(RecordBatch) -> Result<RecordBatch, Failure> + Sync,
     ) -> Result<Digest, Failure> {
-        let columns = ["kind", "date_time", "b_auction", "b_bidder", "b_price", "b_extra"];
+        let columns = [
+            "kind",
+            "date_time",
+            "b_auction",
+            "b_bidder",
+            "b_price",
+            "b_extra",
+        ];
         let digests = self.each_group(&columns, |batches| {
             let mut digest = Digest::default();
             for rows in batches {

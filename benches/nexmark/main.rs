@@ -243,9 +243,7 @@ fn contest(
             let expected = *expected.get_or_insert(answered.digest);
             if answered.digest != expected {
                 let found = answered.digest;
-                return Err(
-                    format!("{by} answers {query} by {found:?}, not {expected:?}").into(),
-                );
+                return Err(format!("{by} answers {query} by {found:?}, not {expected:?}").into());
             }
             runs.push(answered.run);
         }
@@ -308,7 +306,12 @@ fn lines_of(query: Query, contenders: &[Contender], figures: &[Figures]) -> Vec<
             over(figures[0].cpu_seconds / f.cpu_seconds),
         ]
     };
-    contenders.iter().zip(figures).enumerate().map(line).collect()
+    contenders
+        .iter()
+        .zip(figures)
+        .enumerate()
+        .map(line)
+        .collect()
 }
 
 fn json_of(

@@ -112,7 +112,8 @@ impl Query {
     ) -> Result<Digest> {
         let pipeline = Pipeline::new(self.name());
         let tally = Tally::new(hashed);
-        self.rows(&Events::read(&pipeline, data, format))?.write(tally.clone());
+        self.rows(&Events::read(&pipeline, data, format))?
+            .write(tally.clone());
         pipeline.run(&RunOptions::new().workers(workers))?;
         Ok(tally.digest())
     }

@@ -80,7 +80,10 @@ fn digest_of<'a>(
     let columns: [(&str, ArrayRef); 3] = [
         ("auction", Arc::new(Int64Array::from(hot))),
         ("n_bids", Arc::new(Int64Array::from(vec![most; n_rows]))),
-        ("window_start", Arc::new(Int64Array::from(vec![start; n_rows]))),
+        (
+            "window_start",
+            Arc::new(Int64Array::from(vec![start; n_rows])),
+        ),
     ];
     let mut digest = Digest::default();
     let rows = RecordBatch::try_from_iter(columns)?;

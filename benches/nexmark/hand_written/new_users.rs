@@ -61,9 +61,18 @@ fn digest_of(start: i64, parts: &[Window], hashed: bool) -> Result<Digest, Failu
     people.sort_unstable();
     people.dedup();
     let columns: [(&str, ArrayRef); 3] = [
-        ("id", Arc::new(Int64Array::from_iter_values(people.iter().map(|p| p.0)))),
-        ("name", Arc::new(StringArray::from_iter_values(people.iter().map(|p| &p.1)))),
-        ("window_start", Arc::new(Int64Array::from(vec![start; people.len()]))),
+        (
+            "id",
+            Arc::new(Int64Array::from_iter_values(people.iter().map(|p| p.0))),
+        ),
+        (
+            "name",
+            Arc::new(StringArray::from_iter_values(people.iter().map(|p| &p.1))),
+        ),
+        (
+            "window_start",
+            Arc::new(Int64Array::from(vec![start; people.len()])),
+        ),
     ];
     let mut digest = Digest::default();
     let rows = RecordBatch::try_from_iter(columns)?;

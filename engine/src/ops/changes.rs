@@ -112,7 +112,9 @@ mod tests {
     /// What planning says where a changelog with the column `a` goes into what `end` adds.
     fn planned(end: impl FnOnce(Collection)) -> String {
         let pipeline = Pipeline::new("test");
-        end(pipeline.read("rows", from_record_batches(vec![table("a: 1")])).as_changelog());
+        end(pipeline
+            .read("rows", from_record_batches(vec![table("a: 1")]))
+            .as_changelog());
         match pipeline.plan() {
             Ok(_) => "accepted".to_owned(),
             Err(error) => error.to_string(),
@@ -150,7 +152,9 @@ mod tests {
               in transform "map_rows"
               Without it a row that is taken back would count as a row.
               Hint: Keep the column as it is, or take `changes()` first."#]]
-        .assert_eq(&planned(|rows| rows.map_rows(|row: Row| row).write(collect().0)));
+        .assert_eq(&planned(|rows| {
+            rows.map_rows(|row: Row| row).write(collect().0)
+        }));
         expect![[r#"
             `diff = Int32(1)` reads column "diff" of a changelog
               in transform "filter"

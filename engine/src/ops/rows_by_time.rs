@@ -60,7 +60,11 @@ impl RowsByTime {
             n_rows += self.runs[start].num_rows();
         }
         let last: Vec<RecordBatch> = self.runs.drain(start..).collect();
-        self.n_bytes = self.runs.iter().map(RecordBatch::get_array_memory_size).sum();
+        self.n_bytes = self
+            .runs
+            .iter()
+            .map(RecordBatch::get_array_memory_size)
+            .sum();
         if let Some(first) = last.first() {
             let all = concat_batches(&first.schema(), &last)?;
             self.push(sorted(all)?);

@@ -243,13 +243,16 @@ impl Workshop<'_> {
     fn relation_part(&self, kit: &Kit, index: NodeIndex) -> Result<RelationPart> {
         let node = &self.graph.nodes[index];
         let edges = self.phase.inputs(self.graph, index);
-        let inputs = edges.iter().map(|e| schema_at(self.phase, (e.from, e.port)));
+        let inputs = edges
+            .iter()
+            .map(|e| schema_at(self.phase, (e.from, e.port)));
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
         let relation = match &node.stage {
             Stage::Transform(transform) => transform.incremental(),
             _ => None,
         };
-        let relation = relation.ok_or_else(|| Error::bug("a relation is none").at_node(&node.id))?;
+        let relation =
+            relation.ok_or_else(|| Error::bug("a relation is none").at_node(&node.id))?;
         let compiled = guard(&node.id, || relation.compile(&inputs))?;
         let metrics = Arc::clone(&kit.metrics[&index]);
         let accounts = edges

@@ -10,8 +10,8 @@ use super::Upserts;
 use crate::connectors::collect;
 use crate::output::OnBadRow;
 use crate::testing::{
-    Laws, Script, check_operator, changelog, contents_at, refuse_transform, run_transform, scripted_with, show,
-    show_rows, simulate, table, times_of,
+    Laws, Script, changelog, check_operator, contents_at, refuse_transform, run_transform,
+    scripted_with, show, show_rows, simulate, table, times_of,
 };
 use crate::transform::Transform;
 use crate::{Pipeline, col, lit};
@@ -115,7 +115,11 @@ fn the_laws_of_stateful_operators_are_kept() {
     let upserts = Upserts::new(["id"])
         .deletes(col("n").eq(lit(0)))
         .allowed_lateness(Duration::from_millis(20));
-    check_operator(upserts, &["id: 1, 2, 3; n: 0, 1, 2, 3; event_time: 0"], &Laws::new());
+    check_operator(
+        upserts,
+        &["id: 1, 2, 3; n: 0, 1, 2, 3; event_time: 0"],
+        &Laws::new(),
+    );
 }
 
 /// One row: its key, its time, and whether it deletes.
