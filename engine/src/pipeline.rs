@@ -170,6 +170,8 @@ pub struct Collection {
     pipeline: Pipeline,
     node: NodeIndex,
     port: Port,
+    /// The node whose bad rows are meant: the first half of a transform that is two nodes.
+    rejects: NodeIndex,
     next_name: Option<String>,
     windowing: Windowing,
 }
@@ -180,6 +182,7 @@ impl Collection {
             pipeline,
             node,
             port,
+            rejects: node,
             next_name: None,
             windowing: Windowing::default(),
         }
@@ -241,6 +244,12 @@ impl Collection {
             windowing: windowing.clone(),
             ..self.clone()
         }
+    }
+
+    /// The same rows, where the bad rows are those of another node: for a transform that is several nodes.
+    pub(crate) fn rejecting_at(self, part: &Collection) -> Collection {
+        let rejects = part.node;
+        Self { rejects, ..self }
     }
 
     fn edge(&self) -> Edge {
@@ -361,7 +370,7 @@ impl Collection {
     /// Chooses what happens to rows that the last transform, or the source, cannot take.
     #[must_use]
     pub fn on_bad_row(&self, policy: OnBadRow) -> Collection {
-        self.pipeline.lock().nodes[self.node].on_bad_row = policy;
+        self.pipeline.lock().nodes[self.rejects].on_bad_row = policy;
         self.clone()
     }
 
@@ -371,8 +380,8 @@ impl Collection {
     /// The columns are `node`, `split`, `row`, `reason` and `data`; see [`dead_letter_schema`](crate::dead_letter_schema).
     #[must_use]
     pub fn dead_letters(&self) -> Collection {
-        self.pipeline.lock().nodes[self.node].on_bad_row = OnBadRow::DeadLetter;
-        Collection::new(self.pipeline.clone(), self.node, Port::DeadLetters)
+        self.pipeline.lock().nodes[self.rejects].on_bad_row = OnBadRow::DeadLetter;
+        Collection::new(self.pipeline.clone(), self.rejects, Port::DeadLetters)
     }
 
     /// Writes the [`Collection::dead_letters`] to a sink, as the node `…/dead_letters`, and gives the rows
@@ -392,7 +401,7 @@ impl Collection {
     /// ```
     #[must_use]
     pub fn dead_letters_to(&self, sink: impl Sink + 'static) -> Collection {
-        let of = Arc::clone(&self.pipeline.lock().nodes[self.node].id);
+        let of = Arc::clone(&self.pipeline.lock().nodes[self.rejects].id);
         let letters = self.dead_letters();
         letters.named(format!("{of}/dead_letters")).write(sink);
         self.clone()

@@ -37,7 +37,9 @@ fn components(edges: &Collection) -> Collection {
     let edges = edges.incremental();
     let back = edges.select([col("to").alias("from"), col("from").alias("to")]);
     let both = edges.select([col("from"), col("to")]).union([&back]);
-    let nodes = both.select([col("from").alias("node"), col("from").alias("least")]).distinct();
+    let nodes = both
+        .select([col("from").alias("node"), col("from").alias("least")])
+        .distinct();
     let least = nodes.iterate(|least| {
         least
             .join(&both, JoinKind::Inner, [(col("node"), col("from"))])
@@ -62,7 +64,9 @@ fn run(rounds: Vec<RecordBatch>, n_workers: usize) -> ([BTreeMap<i64, i64>; 2], 
     let mut n_changed = 0;
     for rows in made.take() {
         let int = |name: &str| rows[name].as_primitive::<Int64Type>().values();
-        let times = rows["event_time"].as_primitive::<TimestampMillisecondType>().values();
+        let times = rows["event_time"]
+            .as_primitive::<TimestampMillisecondType>()
+            .values();
         let diffs = rows["diff"].as_primitive::<Int8Type>().values();
         for row in 0..rows.num_rows() {
             n_changed += usize::from(times[row] == 1);
@@ -76,14 +80,20 @@ fn run(rounds: Vec<RecordBatch>, n_workers: usize) -> ([BTreeMap<i64, i64>; 2], 
     }
     let contents = there.map(|there| {
         assert!(there.values().all(|n| (0..=1).contains(n)));
-        there.into_iter().filter(|(_, n)| *n > 0).map(|(row, _)| row).collect()
+        there
+            .into_iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(row, _)| row)
+            .collect()
     });
     (contents, n_changed)
 }
 
 /// By hand: the least node spreads until nothing changes.
 fn by_hand(edges: &[Edge]) -> BTreeMap<i64, i64> {
-    let nodes = edges.iter().flat_map(|(from, to)| [(*from, *from), (*to, *to)]);
+    let nodes = edges
+        .iter()
+        .flat_map(|(from, to)| [(*from, *from), (*to, *to)]);
     let mut least: BTreeMap<i64, i64> = nodes.collect();
     loop {
         let before = least.clone();
@@ -111,6 +121,9 @@ fn components_of_a_graph_follow_edges_that_are_taken_back() {
         assert_eq!(after, by_hand(left));
         let ([fresh, _], _) = run(vec![changes(left, 0, 1)], n_workers);
         assert_eq!(after, fresh);
-        assert!((1..fresh.len() / 10).contains(&n_changed), "{n_changed} rows changed");
+        assert!(
+            (1..fresh.len() / 10).contains(&n_changed),
+            "{n_changed} rows changed"
+        );
     }
 }

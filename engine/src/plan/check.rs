@@ -230,11 +230,8 @@ fn named_once(schema: SchemaRef) -> Result<SchemaRef> {
 /// A relation gives what has taken effect once event time has passed it: without one, when the input ends.
 fn check_relation_moves(graph: &Graph, node: &Node, schema: &SchemaRef) -> Result<()> {
     let is_relation = matches!(&node.stage, Stage::Transform(t) if t.incremental().is_some());
-    let source = node
-        .inputs
-        .iter()
-        .find_map(|e| streaming::never_ends(graph, e.from));
-    match source {
+    let mut inputs = node.inputs.iter();
+    match inputs.find_map(|e| streaming::never_ends(graph, e.from)) {
         Some(source) if is_relation && !has_time(schema) => Err(Error::pipeline(format!(
             "a relation without an event time waits for the end, but source {source:?} never ends"
         ))

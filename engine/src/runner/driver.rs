@@ -8,6 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use tempfile::TempDir;
 
 use super::RunOptions;
+use super::allocator;
 use super::cancel::{CancelToken, CtrlC};
 use super::chain::Exit;
 use super::dataflow::{self, Part, Shared};
@@ -42,6 +43,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
         stops.push(token.clone());
         CtrlC::cancels(token)
     });
+    allocator::accustom();
     let memory = Memory::new(&plan.graph, options.budget());
     for phase in &plan.phases {
         Credits::share(options, memory.budget(), phase.n_feeds(&plan.graph))?;

@@ -1,5 +1,6 @@
 //! Runs a plan: phase by phase, each a dataflow on timely workers.
 
+mod allocator;
 mod analysis;
 mod cancel;
 mod chain;

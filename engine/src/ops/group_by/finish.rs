@@ -129,9 +129,17 @@ impl Operator for FinalOperator {
         // Without keys all workers have a group, and the states meet on one of them.
         if watermark.is_end() && self.n_merged > 0 {
             self.take_in_small()?;
-            for rows in self.table.take_results()? {
-                out.push(Batch::new(rows).inexact());
-            }
+            self.table.make_results()?;
+            self.resume(out)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the next batch of results, and says whether more follow.
+    fn resume(&mut self, out: &mut Output) -> Result<()> {
+        if let Some(rows) = self.table.next_results()? {
+            out.push(Batch::new(rows).inexact());
+            out.more_follows();
         }
         Ok(())
     }

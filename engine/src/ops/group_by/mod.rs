@@ -88,7 +88,11 @@ impl GroupedRows {
     /// too late for their windows are left out and counted; see [`GroupedRows::agg_with_late`].
     ///
     /// An output may be computed from aggregates and keys, as `sum(col("a")) / sum(col("b"))`. The order
-    /// of the rows is not promised. On an error in an argument of an aggregate the run ends.
+    /// of the rows is not promised. A row on which a key or an argument of an aggregate fails, such as a cast
+    /// that overflows, is a bad row of the node `NAME/partial`, for which
+    /// [`on_bad_row`](Collection::on_bad_row) and [`dead_letters`](Collection::dead_letters) of the result
+    /// speak; in windows it ends the run. Where an aggregate itself fails, such as a sum that overflows, the
+    /// run ends too.
     #[must_use]
     pub fn agg(&self, aggregates: impl IntoIterator<Item = Expr>) -> Collection {
         let outputs: Vec<Expr> = aggregates.into_iter().collect();
@@ -106,11 +110,12 @@ impl GroupedRows {
             outputs,
             planned: Mutex::new(None),
         });
-        self.rows
-            .named(format!("{name}/partial"))
-            .apply(PartialAggregate::new(&grouping))
+        let partial = self.rows.named(format!("{name}/partial"));
+        let partial = partial.apply(PartialAggregate::new(&grouping));
+        partial
             .named(name)
             .apply(FinalAggregate::new(&grouping))
+            .rejecting_at(&partial)
     }
 
     /// As [`GroupedRows::agg`], and the rows that came too late for all of their windows, as they came in.

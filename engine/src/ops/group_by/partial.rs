@@ -145,8 +145,8 @@ impl Open {
         })
     }
 
-    fn on_batch(&mut self, batch: &Batch, out: &mut Output) -> Result<()> {
-        let inputs = self.planned.evaluate(batch)?;
+    fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
+        let (batch, inputs) = self.planned.evaluate_good(batch, out)?;
         if self.n_passing > 0 {
             self.n_passing = self.n_passing.saturating_sub(batch.n_rows());
             let rows = states_of_rows(&self.planned, &self.converters, inputs)?;
@@ -197,7 +197,7 @@ impl PartialOperator {
 
 impl Operator for PartialOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        self.open(&batch.rows().schema())?.on_batch(&batch, out)
+        self.open(&batch.rows().schema())?.on_batch(batch, out)
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {

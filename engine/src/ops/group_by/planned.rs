@@ -26,9 +26,10 @@ use datafusion_physical_expr::expressions::Column;
 use super::accumulators::AggregateKind;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::expression::{Expression, check_columns, col};
+use crate::expression::{Expression, check_columns, col, on_good_rows};
 use crate::keys::{normal, plain_type};
 use crate::ops::row_key::{check_key, located};
+use crate::output::Output;
 
 /// One aggregate, with what it reads of a row.
 #[derive(Clone, Debug)]
@@ -161,6 +162,11 @@ impl Planned {
             states: Arc::new(Schema::new(with(self.states.fields()))),
             ..self.clone()
         }
+    }
+
+    /// What these rows give to a group table, without those on which an expression fails, which are rejected.
+    pub(super) fn evaluate_good(&self, batch: Batch, out: &mut Output) -> Result<(Batch, Inputs)> {
+        on_good_rows(batch, out, |rows| self.evaluate_rows(rows))
     }
 
     /// What these rows give to a group table.

@@ -145,8 +145,9 @@ impl Side {
 /// held whole before the other: see [relations](crate::incremental). A plain side is rows that are added. Full
 /// joins of changes are refused, and so is a filter unless the join is inner.
 ///
-/// A key or a filter that has no value for a row, such as a division by zero, ends the run: compute what
-/// can fail with `with_column` before, where [`OnBadRow`](crate::OnBadRow) can be chosen.
+/// A row that is read past the table and whose key has no value, such as a division by zero, is a bad row of
+/// the join. A key of the side that is held, or a filter, that has no value ends the run: compute what can fail
+/// with `with_column` before, where [`OnBadRow`](crate::OnBadRow) can be chosen.
 #[derive(Clone, Debug)]
 pub struct Join {
     kind: JoinKind,
