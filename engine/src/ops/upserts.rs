@@ -133,6 +133,10 @@ impl Transform for Upserts {
         Ok(Plan::new(self, &inputs[0])?.output)
     }
 
+    fn keeps(&self) -> Option<String> {
+        Some("the newest row of each key, and rows until the watermark passes them".into())
+    }
+
     fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
         match port {
             0 => self.output_schema(inputs),
@@ -154,6 +158,7 @@ impl Transform for Upserts {
     fn properties(&self) -> Properties {
         Properties {
             stateful: true,
+            ignores_windows: true,
             distribution: Distribution::ByKey(self.keys.clone()),
             ports: vec!["out".into(), "late".into()],
             ..Properties::default()

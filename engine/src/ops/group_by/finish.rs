@@ -54,6 +54,15 @@ impl Transform for FinalAggregate {
         Ok(Arc::clone(self.grouping.plans()?.output()))
     }
 
+    fn keeps(&self) -> Option<String> {
+        match self.grouping.plans() {
+            Ok(Plans::Changes(_)) => Some(
+                "groups while they have rows, and changes until the watermark passes them".into(),
+            ),
+            _ => None,
+        }
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
         let planned = match self.grouping.plans()? {
