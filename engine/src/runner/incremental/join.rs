@@ -11,39 +11,78 @@ use super::codec::{Picks, RowCodec};
 use super::row::RowBytes;
 use super::steps::{Context, Rows, by_batch, filter};
 use crate::error::{Error, Result};
-use crate::incremental::{Compiled, JoinPlan, Matches};
+use crate::incremental::{Compiled, JoinPlan, Keying, Matches};
 
-/// What a join is put together from.
+/// What a join is put together from: rows of two indices whose keys are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Half {
-    /// Left and right rows of one key.
+    /// Left and right rows.
     Pairs,
     /// Left rows whose key the right side has.
-    Matched,
+    MatchedLeft,
+    /// Right rows whose key the left side has.
+    MatchedRight,
 }
 
 pub(super) fn halves(kind: Matches) -> &'static [Half] {
     match kind {
         Matches::Pairs => &[Half::Pairs],
-        Matches::PairsAndUnmatched => &[Half::Pairs, Half::Matched],
-        Matches::Matched | Matches::Unmatched => &[Half::Matched],
+        Matches::PairsAndUnmatched => &[Half::Pairs, Half::MatchedLeft],
+        Matches::All => &[Half::Pairs, Half::MatchedLeft, Half::MatchedRight],
+        Matches::Matched | Matches::Unmatched => &[Half::MatchedLeft],
     }
 }
 
-/// Makes one row of a left and a right row.
+/// An index that a join reads.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<'p> {
+    pub(super) step: usize,
+    pub(super) keying: &'p Keying,
+    /// Which keys there are is all that is asked.
+    pub(super) keys_only: bool,
+}
+
+impl Half {
+    /// The indices whose keys must be equal.
+    pub(super) fn operands(self, plan: &JoinPlan) -> [Operand<'_>; 2] {
+        let left = |keys_only| Operand {
+            step: plan.left,
+            keying: &plan.left_keys,
+            keys_only,
+        };
+        let right = |keys_only| Operand {
+            step: plan.right,
+            keying: &plan.right_keys,
+            keys_only,
+        };
+        match self {
+            Self::Pairs => [left(false), right(false)],
+            Self::MatchedLeft => [left(false), right(true)],
+            Self::MatchedRight => [right(false), left(true)],
+        }
+    }
+}
+
+/// Makes one row of the rows of two indices.
 #[derive(Clone)]
 pub(super) enum Pair {
-    Left,
+    First,
     Both,
     Picks(Picks),
 }
 
 impl Pair {
-    pub(super) fn of(&self, left: &RowBytes, right: &RowBytes) -> Option<RowBytes> {
+    /// The columns at these places of a left row with a right row behind it; both rows, where columns are not
+    /// at fixed places.
+    fn new(both: &RowCodec, places: &[usize]) -> Self {
+        Picks::new(both, places).map_or(Self::Both, Self::Picks)
+    }
+
+    pub(super) fn of(&self, first: &RowBytes, second: &RowBytes) -> Option<RowBytes> {
         Some(match self {
-            Self::Left => left.clone(),
-            Self::Both => RowBytes::of_parts([left.bytes(), right.bytes()].into_iter()),
-            Self::Picks(picks) => picks.of_pair(left, right),
+            Self::First => first.clone(),
+            Self::Both => RowBytes::of_parts([first.bytes(), second.bytes()].into_iter()),
+            Self::Picks(picks) => picks.of_pair(first, second),
         })
     }
 }
@@ -51,21 +90,25 @@ impl Pair {
 /// A join that is being built.
 pub(super) struct JoinParts<'s, T: Timestamp + Lattice> {
     left: Rows<'s, T>,
+    right: Rows<'s, T>,
     kind: Matches,
     pair: Pair,
-    pairs: Option<Rows<'s, T>>,
-    matched: Option<Rows<'s, T>>,
+    made: Vec<(Half, Rows<'s, T>)>,
 }
 
 impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
-    pub(super) fn new(compiled: &Compiled, plan: &JoinPlan, left: Rows<'s, T>) -> Result<Self> {
-        let pair = Picks::new(&both_sides(compiled, plan)?, &plan.places);
+    pub(super) fn new(
+        compiled: &Compiled,
+        plan: &JoinPlan,
+        left: Rows<'s, T>,
+        right: Rows<'s, T>,
+    ) -> Result<Self> {
         Ok(Self {
             left,
+            right,
             kind: plan.kind,
-            pair: pair.map_or(Pair::Both, Pair::Picks),
-            pairs: None,
-            matched: None,
+            pair: Pair::new(&both_sides(compiled, plan)?, &plan.places),
+            made: Vec::new(),
         })
     }
 
@@ -76,15 +119,24 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
     pub(super) fn pair(&self, half: Half) -> Pair {
         match half {
             Half::Pairs => self.pair.clone(),
-            Half::Matched => Pair::Left,
+            Half::MatchedLeft | Half::MatchedRight => Pair::First,
         }
     }
 
     pub(super) fn add(&mut self, half: Half, rows: Rows<'s, T>) {
-        match half {
-            Half::Pairs => self.pairs = Some(rows),
-            Half::Matched => self.matched = Some(rows),
-        }
+        self.made.push((half, rows));
+    }
+
+    fn made(&self, half: Half) -> Result<Rows<'s, T>> {
+        let made = self.made.iter().find(|(of, _)| *of == half);
+        made.map(|(_, rows)| rows.clone())
+            .ok_or_else(|| Error::bug("a join was finished before it was built"))
+    }
+
+    /// Left rows that match none.
+    fn left_alone(&self) -> Result<Rows<'s, T>> {
+        let matched = self.made(Half::MatchedLeft)?;
+        Ok(self.left.clone().concat(matched.negate()))
     }
 
     pub(super) fn finish(
@@ -94,31 +146,34 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
         schema: &SchemaRef,
         context: &Context,
     ) -> Result<Rows<'s, T>> {
-        let missing = || Error::bug("a join was finished before it was built");
-        let unmatched = |matched: Option<Rows<'s, T>>| -> Result<Rows<'s, T>> {
-            Ok(self
-                .left
-                .clone()
-                .concat(matched.ok_or_else(missing)?.negate()))
+        let both = both_sides(compiled, plan)?;
+        let nulls = |step: usize| RowCodec::of(&compiled.steps[step].schema)?.nulls();
+        let columns = |rows, pair: &Pair, places: &[usize]| match pair {
+            Pair::Both => pick(rows, &both, places, schema, context),
+            Pair::First | Pair::Picks(_) => Ok(rows),
         };
-        let both = match plan.kind {
-            Matches::Matched => return self.matched.ok_or_else(missing),
-            Matches::Unmatched => return unmatched(self.matched),
-            Matches::Pairs => self.pairs.ok_or_else(missing)?,
-            Matches::PairsAndUnmatched => {
-                let nulls = RowCodec::of(&compiled.steps[plan.right].schema)?.nulls()?;
-                let pair = self.pair.clone();
-                let alone = unmatched(self.matched)?.flat_map(move |left| pair.of(&left, &nulls));
-                self.pairs.ok_or_else(missing)?.concat(alone)
-            }
+        let mut rows = match self.kind {
+            Matches::Matched => return self.made(Half::MatchedLeft),
+            Matches::Unmatched => return self.left_alone(),
+            Matches::Pairs | Matches::PairsAndUnmatched | Matches::All => self.made(Half::Pairs)?,
         };
-        let picked = match &self.pair {
-            Pair::Both => pick(both, &both_sides(compiled, plan)?, plan, schema, context)?,
-            _ => both,
-        };
+        if self.kind != Matches::Pairs {
+            let (nulls, pair) = (nulls(plan.right)?, self.pair.clone());
+            let alone = self.left_alone()?;
+            rows = rows.concat(alone.flat_map(move |left| pair.of(&left, &nulls)));
+        }
+        rows = columns(rows, &self.pair, &plan.places)?;
+        if self.kind == Matches::All {
+            let matched = self.made(Half::MatchedRight)?;
+            let alone = self.right.clone().concat(matched.negate());
+            let (nulls, pair) = (nulls(plan.left)?, Pair::new(&both, &plan.right_places));
+            let made = pair.clone();
+            let alone = alone.flat_map(move |right| made.of(&nulls, &right));
+            rows = rows.concat(columns(alone, &pair, &plan.right_places)?);
+        }
         match &plan.filter {
-            None => Ok(picked),
-            Some(predicate) => filter(picked, predicate, schema, context),
+            None => Ok(rows),
+            Some(predicate) => filter(rows, predicate, schema, context),
         }
     }
 }
@@ -134,12 +189,12 @@ fn both_sides(compiled: &Compiled, plan: &JoinPlan) -> Result<RowCodec> {
 fn pick<'s, T: Timestamp + Lattice>(
     rows: Rows<'s, T>,
     both: &RowCodec,
-    plan: &JoinPlan,
+    places: &[usize],
     schema: &SchemaRef,
     context: &Context,
 ) -> Result<Rows<'s, T>> {
     let both = both.again()?;
-    let (places, made) = (plan.places.clone(), RowCodec::of(schema)?);
+    let (places, made) = (places.to_vec(), RowCodec::of(schema)?);
     Ok(by_batch(rows, context, move |rows| {
         let columns = both.decode(rows.iter().copied())?;
         let columns: Vec<ArrayRef> = places.iter().map(|p| Arc::clone(&columns[*p])).collect();

@@ -14,11 +14,11 @@ use timely::dataflow::Scope;
 use timely::order::Product;
 use timely::progress::Timestamp;
 
-use super::join::{Half, JoinParts, Pair, halves};
+use super::join::{JoinParts, Operand, Pair, halves};
 use super::row::RowBytes;
 use super::steps::{Context, Rows, by_key, distinct, plain_step};
 use crate::error::{Error, Result};
-use crate::incremental::{Compiled, JoinPlan, Keying, Kind};
+use crate::incremental::{Compiled, Kind};
 use crate::runner::time::LogicalTime;
 
 type Trace<T> = TraceAgent<ValSpine<RowBytes, RowBytes, T, isize>>;
@@ -47,12 +47,14 @@ pub(super) fn render<'s>(
                 .cloned()
                 .ok_or_else(|| Error::bug("an input is not there"))?,
             Kind::Join(plan) => {
-                let mut parts = JoinParts::new(compiled, plan, layer.rows(plan.left)?)?;
+                let (left, right) = (layer.rows(plan.left)?, layer.rows(plan.right)?);
+                let mut parts = JoinParts::new(compiled, plan, left, right)?;
                 for &half in parts.halves() {
-                    let left = layer.index(compiled, plan.left, &plan.left_keys)?;
-                    let right = layer.right_index(compiled, plan, half)?;
+                    let [first, second] = half.operands(plan);
+                    let first = layer.index(compiled, first)?;
+                    let second = layer.index(compiled, second)?;
                     let pair = parts.pair(half);
-                    parts.add(half, left.join_core(right, move |_, l, r| pair.of(l, r)));
+                    parts.add(half, first.join_core(second, move |_, a, b| pair.of(a, b)));
                 }
                 parts.finish(compiled, plan, &step.schema, context)?
             }
@@ -83,13 +85,11 @@ fn render_loop<'s>(
     // What is indexed outside is built before the loop is opened.
     for step in compiled.steps.iter().filter(|s| s.in_loop == Some(number)) {
         if let Kind::Join(plan) = &step.kind {
-            for half in halves(plan.kind) {
-                if !is_inside(plan.left) {
-                    outer.index(compiled, plan.left, &plan.left_keys)?;
-                }
-                if !is_inside(plan.right) {
-                    outer.right_index(compiled, plan, *half)?;
-                }
+            let operands = halves(plan.kind)
+                .iter()
+                .flat_map(|half| half.operands(plan));
+            for operand in operands.filter(|operand| !is_inside(operand.step)) {
+                outer.index(compiled, operand)?;
             }
         }
     }
@@ -105,30 +105,24 @@ fn render_loop<'s>(
             }
             let rows = match &step.kind {
                 Kind::Join(plan) => {
-                    let left_rows = match is_inside(plan.left) {
-                        true => layer.rows(plan.left)?,
-                        false => outer.rows(plan.left)?.enter(inside),
+                    let rows_of = |step: usize| match is_inside(step) {
+                        true => layer.rows(step),
+                        false => Ok(outer.rows(step)?.enter(inside)),
                     };
-                    let mut parts = JoinParts::new(compiled, plan, left_rows)?;
+                    let (left, right) = (rows_of(plan.left)?, rows_of(plan.right)?);
+                    let mut parts = JoinParts::new(compiled, plan, left, right)?;
                     for &half in parts.halves() {
-                        let left = match is_inside(plan.left) {
-                            true => {
-                                Side::Inside(layer.index(compiled, plan.left, &plan.left_keys)?)
-                            }
-                            false => {
-                                let index = outer.index(compiled, plan.left, &plan.left_keys)?;
-                                Side::Outside(index.enter(inside))
-                            }
+                        let mut side = |operand: Operand<'_>| -> Result<Side<'_>> {
+                            Ok(match is_inside(operand.step) {
+                                true => Side::Inside(layer.index(compiled, operand)?),
+                                false => {
+                                    Side::Outside(outer.index(compiled, operand)?.enter(inside))
+                                }
+                            })
                         };
-                        let right = match is_inside(plan.right) {
-                            true => Side::Inside(layer.right_index(compiled, plan, half)?),
-                            false => {
-                                let index = outer.right_index(compiled, plan, half)?;
-                                Side::Outside(index.enter(inside))
-                            }
-                        };
-                        let pair = parts.pair(half);
-                        parts.add(half, left.join(right, pair));
+                        let [first, second] = half.operands(plan);
+                        let (first, second) = (side(first)?, side(second)?);
+                        parts.add(half, first.join(second, parts.pair(half)));
                     }
                     parts.finish(compiled, plan, &step.schema, &context)?
                 }
@@ -192,9 +186,14 @@ impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
         rows.ok_or_else(|| Error::bug("a step of a relation was read before it was built"))
     }
 
-    /// The rows of a step by these keys; those with a null among them are left out.
-    fn index(&mut self, compiled: &Compiled, step: usize, keying: &Keying) -> Result<Index<'s, T>> {
-        let name = (step, keying.text.clone(), false);
+    /// The rows of a step by their keys, or the keys alone, each once; rows with a null key are left out.
+    fn index(&mut self, compiled: &Compiled, operand: Operand<'_>) -> Result<Index<'s, T>> {
+        let Operand {
+            step,
+            keying,
+            keys_only,
+        } = operand;
+        let name = (step, keying.text.clone(), keys_only);
         if let Some(index) = self.indices.get(&name) {
             return Ok(index.clone());
         }
@@ -204,43 +203,14 @@ impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
             &compiled.steps[step],
             &self.context,
         )?;
-        let index = rows.arrange_by_key();
+        let index = match keys_only {
+            false => rows.arrange_by_key(),
+            true => {
+                let keys = distinct(rows.map(|(key, _)| key));
+                keys.map(|key| (key, RowBytes::new(&[]))).arrange_by_key()
+            }
+        };
         self.indices.insert(name, index.clone());
         Ok(index)
-    }
-
-    /// The keys that a step has rows of, each once.
-    fn key_index(
-        &mut self,
-        compiled: &Compiled,
-        step: usize,
-        keying: &Keying,
-    ) -> Result<Index<'s, T>> {
-        let name = (step, keying.text.clone(), true);
-        if let Some(index) = self.indices.get(&name) {
-            return Ok(index.clone());
-        }
-        let rows = by_key(
-            self.rows(step)?,
-            keying,
-            &compiled.steps[step],
-            &self.context,
-        )?;
-        let keys = distinct(rows.map(|(key, _)| key));
-        let index = keys.map(|key| (key, RowBytes::new(&[]))).arrange_by_key();
-        self.indices.insert(name, index.clone());
-        Ok(index)
-    }
-
-    fn right_index(
-        &mut self,
-        compiled: &Compiled,
-        plan: &JoinPlan,
-        half: Half,
-    ) -> Result<Index<'s, T>> {
-        match half {
-            Half::Pairs => self.index(compiled, plan.right, &plan.right_keys),
-            Half::Matched => self.key_index(compiled, plan.right, &plan.right_keys),
-        }
     }
 }
