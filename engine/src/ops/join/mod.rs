@@ -103,7 +103,7 @@ pub enum Side {
 }
 
 impl Side {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Left => "left",
             Self::Right => "right",
