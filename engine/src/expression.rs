@@ -150,7 +150,8 @@ impl Expression {
         };
         let schema = rows.schema();
         let columns = self.columns.iter();
-        let places: Vec<usize> = columns.filter_map(|c| schema.index_of(c).ok()).collect();
+        let mut places: Vec<usize> = columns.filter_map(|c| schema.index_of(c).ok()).collect();
+        places.sort_unstable();
         let values = match rows.project(&places) {
             Ok(read) if rows.num_rows() == 1 && !places.is_empty() => {
                 format!(" on {}", shown_row(&read, 0))
