@@ -40,7 +40,7 @@ use crate::artifact::{ArtifactRef, Artifacts};
 use crate::error::{Error, Result};
 use crate::pipeline::Collection;
 use crate::plan::{Learned, Lowered, Place};
-use crate::transform::{Description, Distribution, OnChangelog, Operator, Properties, Transform};
+use crate::transform::{Description, Distribution, Operator, Properties, Transform};
 use crate::windowing::Windowing;
 
 /// What a row sees of a side input, for [`Collection::with_side_input`].
