@@ -172,7 +172,8 @@ enum From {
 #[derive(Debug, Default)]
 pub(super) struct Made {
     pub(super) event_times: Vec<i64>,
-    pub(super) window: Option<Window>,
+    /// The window of each row; none where there are no windows.
+    pub(super) windows: Vec<Window>,
 }
 
 impl TimeLayout {
@@ -322,20 +323,15 @@ impl TimeLayout {
         let times: ArrayRef = Arc::new(PrimitiveArray::<TimestampMillisecondType>::from(
             made.event_times,
         ));
-        let edge = |of: fn(Window) -> i64| -> Result<ArrayRef> {
-            let window = made
-                .window
-                .ok_or_else(|| Error::bug("a result without a window"))?;
-            let edges = std::iter::repeat_n(of(window), n_rows);
-            Ok(Arc::new(
-                PrimitiveArray::<TimestampMillisecondType>::from_iter_values(edges),
-            ))
+        let edge = |of: fn(&Window) -> i64| -> ArrayRef {
+            let edges = made.windows.iter().map(of);
+            Arc::new(PrimitiveArray::<TimestampMillisecondType>::from_iter_values(edges))
         };
         let arrays = self.columns.iter().zip(self.schema.fields());
         let arrays = arrays.map(|(from, field)| match from {
             From::EventTime => Ok(ArrayRef::clone(&times)),
-            From::WindowStart => edge(|w| w.start),
-            From::WindowEnd => edge(|w| w.end),
+            From::WindowStart => Ok(edge(|w| w.start)),
+            From::WindowEnd => Ok(edge(|w| w.end)),
             other => other.value(left, right, has_left, field.data_type()),
         });
         record_batch(&self.schema, arrays.collect::<Result<_>>()?, n_rows)
