@@ -79,7 +79,7 @@ impl Left {
 /// One operator.
 pub(super) struct Driver {
     operator: Box<dyn Operator>,
-    /// By port.
+    /// Of each port.
     schemas: Vec<SchemaRef>,
     makes_watermarks: bool,
     out: Output,
@@ -92,13 +92,13 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(transform: &Arc<dyn Transform>, inputs: &[SchemaRef]) -> Result<Self> {
-        let first = transform.output_schema(inputs)?;
-        let n_ports = transform.properties().ports.len();
-        let later = (1..n_ports).map(|port| transform.port_schema(port, inputs));
-        let schemas = std::iter::once(Ok(first)).chain(later);
+        let mut schemas = vec![transform.output_schema(inputs)?];
+        for port in 1..transform.properties().ports.len() {
+            schemas.push(transform.port_schema(port, inputs)?);
+        }
         Ok(Self {
             operator: transform.build(&Artifacts::none())?,
-            schemas: schemas.collect::<Result<_>>()?,
+            schemas,
             makes_watermarks: transform.properties().makes_watermarks,
             out: Output::new(OnBadRow::DeadLetter),
             n_rows: vec![0; inputs.len()],
