@@ -21,7 +21,8 @@ enum Value {
 
 /// The windows that a transcript names.
 pub(crate) fn windows(text: &str) -> Result<Windowing, String> {
-    let call = Call::new(&parse(text)?)?;
+    let value = parse(text)?;
+    let call = Call::new(&value)?;
     Ok(match call.name {
         "GlobalWindows" => Windowing::global(),
         // The second is Beam's, whose times of results are those of rows where a combiner asks for them.
