@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::runner::credit::{Credit, Permit};
 use crate::source::{Lines, line_in};
-use crate::transform::SplitEvent;
+use crate::transform::{SplitEvent, Watermark};
 
 /// Rows per batch that sources aim at.
 pub const BATCH_ROWS: usize = 8_192;
@@ -93,6 +93,7 @@ pub struct Batch {
     permit: Option<Permit>,
     /// What has become of a split, in place of rows.
     event: Option<Arc<SplitEvent>>,
+    watermark: Watermark,
 }
 
 impl Batch {
@@ -114,6 +115,7 @@ impl Batch {
             exact: true,
             permit: None,
             event: None,
+            watermark: Watermark::START,
         }
     }
 
@@ -158,6 +160,19 @@ impl Batch {
         self.key
     }
 
+    /// The watermark under which the rows were sent: those with an earlier event time are late, for whoever
+    /// takes them in, whatever watermark he has heard of himself.
+    pub fn watermark(&self) -> Watermark {
+        self.watermark
+    }
+
+    /// The same rows, sent under this watermark: the engine says so, and so does a test.
+    #[must_use]
+    pub fn under(mut self, watermark: Watermark) -> Self {
+        self.watermark = watermark;
+        self
+    }
+
     /// The same rows with other columns; positions are kept.
     #[must_use]
     pub fn with_columns(self, rows: RecordBatch) -> Self {
@@ -179,6 +194,7 @@ impl Batch {
             permit: self.permit.clone(),
             key: self.key,
             event: None,
+            watermark: self.watermark,
         }
     }
 

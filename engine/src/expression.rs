@@ -4,8 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_empty_array};
-use arrow::compute::concat;
+use arrow::array::Array;
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::{DFSchema, DataFusionError};
@@ -38,6 +39,8 @@ pub struct Expression {
     data_type: DataType,
     nullable: bool,
     text: String,
+    /// What it reads.
+    columns: Vec<String>,
 }
 
 impl Expression {
@@ -50,6 +53,7 @@ impl Expression {
     pub fn compile(expr: &Expr, schema: &SchemaRef) -> Result<Self> {
         check_columns(expr, schema)?;
         let text = expr.to_string();
+        let columns = with_columns_of(Some(&[]), [expr]).unwrap_or_default();
         let refused = |error: DataFusionError| {
             Error::pipeline(format!("expression `{text}` does not fit the rows"))
                 .with_detail(format!("{}.", error.strip_backtrace()))
@@ -78,6 +82,7 @@ impl Expression {
             data_type,
             nullable,
             text,
+            columns,
         })
     }
 
@@ -112,10 +117,10 @@ impl Expression {
     /// # Errors
     /// A data error where a row has no value, such as an overflow or a division of integers by zero.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef> {
-        let value = self.physical.evaluate(rows).map_err(|e| self.failed(e))?;
-        value
-            .into_array(rows.num_rows())
-            .map_err(|e| self.failed(e))
+        self.physical
+            .evaluate(rows)
+            .and_then(|value| value.into_array(rows.num_rows()))
+            .map_err(|e| self.failed(rows, e))
     }
 
     /// The value of a predicate for each row.
@@ -138,12 +143,22 @@ impl Expression {
         &self.physical
     }
 
-    fn failed(&self, error: DataFusionError) -> Error {
+    /// Of one row it also says on which values of the columns that are read.
+    fn failed(&self, rows: &RecordBatch, error: DataFusionError) -> Error {
         let detail = match &error {
             DataFusionError::ArrowError(cause, _) => cause.to_string(),
             other => other.strip_backtrace(),
         };
-        Error::data(format!("expression `{}` failed", self.text))
+        let schema = rows.schema();
+        let columns = self.columns.iter();
+        let places: Vec<usize> = columns.filter_map(|c| schema.index_of(c).ok()).collect();
+        let values = match rows.project(&places) {
+            Ok(read) if rows.num_rows() == 1 && !places.is_empty() => {
+                format!(" on {}", shown_row(&read, 0))
+            }
+            _ => String::new(),
+        };
+        Error::data(format!("expression `{}` failed{values}", self.text))
             .with_detail(format!("{detail}."))
             .with_source(error)
     }
@@ -152,6 +167,14 @@ impl Expression {
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} : {}", self.text, self.data_type)
+    }
+}
+
+/// The mask with false for null.
+pub(crate) fn null_as_false(mask: &BooleanArray) -> BooleanArray {
+    match mask.null_count() {
+        0 => mask.clone(),
+        _ => prep_null_mask_filter(mask),
     }
 }
 
@@ -235,91 +258,64 @@ impl Evaluator {
             Some(compiled) => &*compiled,
             slot => slot.insert(Expression::compile(&self.expr, &batch.rows().schema())?),
         };
-        match compiled.evaluate(batch.rows()) {
-            Ok(values) => Ok((batch, values)),
-            Err(_) => {
-                let mut parts = GoodParts::new(compiled, &self.expr, &batch);
-                parts.find(0..batch.n_rows(), out)?;
-                parts.finish()
-            }
-        }
+        on_good_rows(batch, out, |rows| compiled.evaluate(rows))
     }
 }
 
-/// The rows of a batch on which an expression does not fail, found by halving the batch.
+/// What `evaluate` gives for the rows of a batch, without those on which it fails, which are rejected.
 ///
-/// A kernel says that some row failed, not which; with few bad rows this takes few calls.
-struct GoodParts<'a> {
-    compiled: &'a Expression,
-    expr: &'a Expr,
-    batch: &'a Batch,
-    values: Vec<ArrayRef>,
-    good: Vec<bool>,
+/// The rows are looked at again by halves where it fails: a kernel says that some row failed, not which; with
+/// few bad rows this takes few calls.
+pub(crate) fn on_good_rows<T>(
+    batch: Batch,
+    out: &mut Output,
+    evaluate: impl Fn(&RecordBatch) -> Result<T>,
+) -> Result<(Batch, T)> {
+    match evaluate(batch.rows()) {
+        Ok(value) => Ok((batch, value)),
+        Err(error) if batch.n_rows() == 0 => Err(error),
+        Err(_) => {
+            let mut good = vec![false; batch.n_rows()];
+            find_good(&batch, 0..batch.n_rows(), &mut good, out, &evaluate)?;
+            let kept = batch.filter(&BooleanArray::from(good))?;
+            let value = evaluate(kept.rows())?;
+            Ok((kept, value))
+        }
+    }
 }
 
-impl<'a> GoodParts<'a> {
-    fn new(compiled: &'a Expression, expr: &'a Expr, batch: &'a Batch) -> Self {
-        Self {
-            compiled,
-            expr,
-            batch,
-            values: Vec::new(),
-            good: vec![false; batch.n_rows()],
+/// Looks at these rows, the first half before the second, and rejects those that fail.
+fn find_good<T>(
+    batch: &Batch,
+    rows: Range<usize>,
+    good: &mut [bool],
+    out: &mut Output,
+    evaluate: &impl Fn(&RecordBatch) -> Result<T>,
+) -> Result<()> {
+    match evaluate(&batch.rows().slice(rows.start, rows.len())) {
+        Ok(_) => {
+            good[rows].fill(true);
+            Ok(())
+        }
+        Err(error) if !error.is_data() => Err(error),
+        Err(error) if rows.len() < 2 => out.reject(batch, rows.start, reason(&error)),
+        Err(_) => {
+            let middle = rows.start + rows.len() / 2;
+            find_good(batch, rows.start..middle, good, out, evaluate)?;
+            find_good(batch, middle..rows.end, good, out, evaluate)
         }
     }
+}
 
-    /// Looks at these rows, the first half before the second, and rejects those that fail.
-    fn find(&mut self, rows: Range<usize>, out: &mut Output) -> Result<()> {
-        let part = self.batch.rows().slice(rows.start, rows.len());
-        match self.compiled.evaluate(&part) {
-            Ok(values) => {
-                self.values.push(values);
-                self.good[rows].fill(true);
-                Ok(())
-            }
-            Err(error) if rows.len() < 2 => {
-                let reason = self.reason(rows.start, &error);
-                out.reject(self.batch, rows.start, reason)
-            }
-            Err(_) => {
-                let middle = rows.start + rows.len() / 2;
-                self.find(rows.start..middle, out)?;
-                self.find(middle..rows.end, out)
-            }
-        }
-    }
-
-    /// What failed, on which values of the columns that the expression reads, and why.
-    fn reason(&self, row: usize, error: &Error) -> String {
-        let schema = self.batch.rows().schema();
-        let mut places: Vec<usize> = self
-            .expr
-            .column_refs()
-            .iter()
-            .filter_map(|c| schema.index_of(&c.name).ok())
-            .collect();
-        places.sort_unstable();
-        let read = self.batch.rows().project(&places);
-        let values = match &read {
-            Ok(rows) if !places.is_empty() => format!(" on {}", shown_row(rows, row)),
-            _ => String::new(),
-        };
-        let why = error.details().join(" ");
-        // Libraries draw what they refuse over several lines; a reason is one.
-        let words = why
-            .split_whitespace()
-            .filter(|w| w.chars().any(|c| c != '~'));
-        let why = words.collect::<Vec<_>>().join(" ");
-        format!("{}{values}: {}", error.message(), why.trim_end_matches('.'))
-    }
-
-    fn finish(self) -> Result<(Batch, ArrayRef)> {
-        let kept = self.batch.filter(&BooleanArray::from(self.good))?;
-        let values: Vec<&dyn Array> = self.values.iter().map(AsRef::as_ref).collect();
-        let values = match values.as_slice() {
-            [] => new_empty_array(self.compiled.data_type()),
-            parts => concat(parts)?,
-        };
-        Ok((kept, values))
+/// Why a row is rejected, in one line: libraries draw what they refuse over several.
+fn reason(error: &Error) -> String {
+    let why = error.details().join(" ");
+    let words = why
+        .split_whitespace()
+        .filter(|w| w.chars().any(|c| c != '~'));
+    let why = words.collect::<Vec<_>>().join(" ");
+    match why.trim_end_matches('.') {
+        "" => error.message().to_owned(),
+        why => format!("{}: {why}", error.message()),
     }
 }

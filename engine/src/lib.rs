@@ -20,11 +20,13 @@ pub mod aggregates;
 pub mod analyzer;
 pub mod artifact;
 pub mod batch;
+pub mod changelog;
 pub mod connectors;
 mod error;
 pub mod event_time;
 pub mod expression;
 pub mod graph;
+pub mod incremental;
 mod keys;
 pub mod ops;
 mod output;
@@ -48,20 +50,22 @@ pub use analyzer::{Analysis, Analyzer};
 pub use artifact::{Artifact, ArtifactId, ArtifactRef, Artifacts};
 pub use batch::{BATCH_ROWS, Batch, RowPosition, RowUnit, SplitKey};
 pub use error::{Error, Result};
+pub use incremental::{GroupedRelation, Relation};
 pub use output::{DeadLetter, OnBadRow, Output, dead_letter_schema};
 pub use pipeline::{Collection, Pipeline};
 pub use plan::{Learned, Lowered, Place, Plan, Size};
 pub use report::{
     Machine, NodeInput, NodeReport, PhaseReport, PublishedFile, Role, RunReport, Series, TimeLine,
+    WatermarkReport,
 };
 pub use runner::{CancelToken, Clock, Progress, RunOptions};
 pub use running::Running;
 pub use sink::{Publication, Published, Sink, SinkWriter};
-pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, SplitReader};
+pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, SplitReader, Wake};
 pub use state::StatePart;
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{
-    Description, Distribution, Operator, Properties, SplitEvent, Transform, Watermark,
+    Description, Distribution, OnChangelog, Operator, Properties, SplitEvent, Transform, Watermark,
 };
 pub use windowing::{Accumulation, Trigger, Window, WindowFn, Windowing};
 

@@ -170,6 +170,8 @@ pub struct Collection {
     pipeline: Pipeline,
     node: NodeIndex,
     port: Port,
+    /// The node whose bad rows are meant: the first half of a transform that is two nodes.
+    rejects: NodeIndex,
     next_name: Option<String>,
     windowing: Windowing,
 }
@@ -180,9 +182,16 @@ impl Collection {
             pipeline,
             node,
             port,
+            rejects: node,
             next_name: None,
             windowing: Windowing::default(),
         }
+    }
+
+    /// True if it is the same place in the same graph.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pipeline.graph, &other.pipeline.graph)
+            && (self.node, self.port) == (other.node, other.port)
     }
 
     /// The pipeline it belongs to.
@@ -225,11 +234,22 @@ impl Collection {
         &self.windowing
     }
 
+    /// The node that the rows come from.
+    pub(crate) fn node_id(&self) -> Arc<str> {
+        Arc::clone(&self.pipeline.lock().nodes[self.node].id)
+    }
+
     fn with_windowing(&self, windowing: &Windowing) -> Collection {
         Self {
             windowing: windowing.clone(),
             ..self.clone()
         }
+    }
+
+    /// The same rows, where the bad rows are those of another node: for a transform that is several nodes.
+    pub(crate) fn rejecting_at(self, part: &Collection) -> Collection {
+        let rejects = part.node;
+        Self { rejects, ..self }
     }
 
     fn edge(&self) -> Edge {
@@ -288,6 +308,48 @@ impl Collection {
             .collect()
     }
 
+    /// The rows that came too late for the last transform, which are not among its results.
+    ///
+    /// Only where the transform has such rows: what it gives out of its port `late`, in the same columns.
+    #[must_use]
+    pub fn late(&self) -> Collection {
+        let mut graph = self.pipeline.lock();
+        let node = &graph.nodes[self.node];
+        let ports = node.properties().ports;
+        let place = ports.iter().position(|port| port == "late");
+        if place.is_none() {
+            let kind = node.stage.describe().kind;
+            let mistake = Error::pipeline(format!("no row is late for a {kind}"))
+                .with_hint("Ask for the late rows of what divides rows by event time.")
+                .at_node(&node.id);
+            graph.mistakes.push(mistake);
+        }
+        drop(graph);
+        let port = Port::Out(place.unwrap_or_default());
+        Collection::new(self.pipeline.clone(), self.node, port).with_windowing(&self.windowing)
+    }
+
+    /// The rows that leave the last transform by the port of this name, such as `late`.
+    #[must_use]
+    pub fn port(&self, name: &str) -> Collection {
+        let port = {
+            let mut graph = self.pipeline.lock();
+            let ports = graph.nodes[self.node].properties().ports;
+            match ports.iter().position(|port| port == name) {
+                Some(port) => port,
+                None => {
+                    let id = &graph.nodes[self.node].id;
+                    let mistake = Error::pipeline(format!("{id:?} has no port {name:?}"))
+                        .with_detail(format!("Its ports are {ports:?}."));
+                    graph.mistakes.push(mistake);
+                    0
+                }
+            }
+        };
+        Collection::new(self.pipeline.clone(), self.node, Port::Out(port))
+            .with_windowing(&self.windowing)
+    }
+
     /// Learns a `T` by one pass over the rows.
     pub fn analyze<T: Artifact>(&self, analysis: impl Analysis + 'static) -> ArtifactRef<T> {
         let (_, id) = self.add(Stage::Analysis(Arc::new(analysis)), &[]);
@@ -308,7 +370,7 @@ impl Collection {
     /// Chooses what happens to rows that the last transform, or the source, cannot take.
     #[must_use]
     pub fn on_bad_row(&self, policy: OnBadRow) -> Collection {
-        self.pipeline.lock().nodes[self.node].on_bad_row = policy;
+        self.pipeline.lock().nodes[self.rejects].on_bad_row = policy;
         self.clone()
     }
 
@@ -318,8 +380,8 @@ impl Collection {
     /// The columns are `node`, `split`, `row`, `reason` and `data`; see [`dead_letter_schema`](crate::dead_letter_schema).
     #[must_use]
     pub fn dead_letters(&self) -> Collection {
-        self.pipeline.lock().nodes[self.node].on_bad_row = OnBadRow::DeadLetter;
-        Collection::new(self.pipeline.clone(), self.node, Port::DeadLetters)
+        self.pipeline.lock().nodes[self.rejects].on_bad_row = OnBadRow::DeadLetter;
+        Collection::new(self.pipeline.clone(), self.rejects, Port::DeadLetters)
     }
 
     /// Writes the [`Collection::dead_letters`] to a sink, as the node `…/dead_letters`, and gives the rows
@@ -339,7 +401,7 @@ impl Collection {
     /// ```
     #[must_use]
     pub fn dead_letters_to(&self, sink: impl Sink + 'static) -> Collection {
-        let of = Arc::clone(&self.pipeline.lock().nodes[self.node].id);
+        let of = Arc::clone(&self.pipeline.lock().nodes[self.rejects].id);
         let letters = self.dead_letters();
         letters.named(format!("{of}/dead_letters")).write(sink);
         self.clone()

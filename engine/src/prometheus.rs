@@ -11,6 +11,7 @@
 //! | `mainstem_node_rows_filtered_total` | counter: rows left out on purpose | " |
 //! | `mainstem_node_rows_rejected_total` | counter: rows refused | " |
 //! | `mainstem_node_rows_late_total` | counter: rows behind the allowed lateness | " |
+//! | `mainstem_node_rows_behind_total` | counter: rows behind the watermark where it is made | " |
 //! | `mainstem_node_rows_pruned_total` | counter: rows that a source need not read | " |
 //! | `mainstem_node_in_bytes_total` | counter: memory that the rows taken in fill | " |
 //! | `mainstem_node_storage_read_bytes_total` | counter: storage that a source has read | " |
@@ -18,6 +19,9 @@
 //! | `mainstem_node_busy_seconds` | gauge that only grows, as the facade's counters are whole numbers: time spent in the node, over all workers | " |
 //! | `mainstem_node_state_bytes` | gauge: kept between calls | " |
 //! | `mainstem_node_credit_bytes` | gauge: rows of a source in flight | " |
+//! | `mainstem_node_watermark_seconds` | gauge: the watermark behind the node, as seconds since 1970 | " |
+//! | `mainstem_node_watermark_lag_seconds` | gauge: how far it is behind the clock | " |
+//! | `mainstem_node_watermark_held_back` | gauge: 1 for whoever holds it back, 0 for who did | ", and `by` |
 //! | `mainstem_runs_total` | counter: runs that are over | `pipeline`, `outcome` (`finished` or `failed`) |
 //! | `mainstem_last_run_seconds` | gauge: how long the last run took | `pipeline` |
 //!
@@ -48,7 +52,7 @@ use metrics::{Counter, Gauge, Label, Unit, counter, describe_counter, describe_g
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::error::{Error, Result};
-use crate::report::{NodeReport, RunReport};
+use crate::report::{NodeReport, RunReport, WatermarkReport};
 use crate::runner::metrics::Counts;
 
 /// The recorder of this process, once [`install`] has made it.
@@ -124,7 +128,13 @@ const COUNTS: &[Count] = &[
         "mainstem_node_rows_late_total",
         Unit::Count,
         "Rows behind the allowed lateness.",
-        |_| 0,
+        |c| c.late,
+    ),
+    (
+        "mainstem_node_rows_behind_total",
+        Unit::Count,
+        "Rows behind the watermark where it is made.",
+        |c| c.behind,
     ),
     (
         "mainstem_node_rows_pruned_total",
@@ -155,6 +165,9 @@ const COUNTS: &[Count] = &[
 const BUSY: &str = "mainstem_node_busy_seconds";
 const STATE: &str = "mainstem_node_state_bytes";
 const CREDIT: &str = "mainstem_node_credit_bytes";
+const WATERMARK: &str = "mainstem_node_watermark_seconds";
+const LAG: &str = "mainstem_node_watermark_lag_seconds";
+const HELD_BACK: &str = "mainstem_node_watermark_held_back";
 const RUNS: &str = "mainstem_runs_total";
 const LAST_RUN: &str = "mainstem_last_run_seconds";
 
@@ -169,6 +182,21 @@ fn describe() {
     );
     describe_gauge!(STATE, Unit::Bytes, "What the node keeps between calls.");
     describe_gauge!(CREDIT, Unit::Bytes, "Rows of a source that are in flight.");
+    describe_gauge!(
+        WATERMARK,
+        Unit::Seconds,
+        "The watermark behind the node, as seconds since 1970."
+    );
+    describe_gauge!(
+        LAG,
+        Unit::Seconds,
+        "How far the watermark is behind the clock."
+    );
+    describe_gauge!(
+        HELD_BACK,
+        Unit::Count,
+        "1 for whoever holds the watermark back, 0 for who did."
+    );
     describe_counter!(RUNS, Unit::Count, "Runs that are over.");
     describe_gauge!(LAST_RUN, Unit::Seconds, "How long the last run took.");
 }
@@ -186,6 +214,9 @@ struct Published {
     state: Gauge,
     credit: Gauge,
     last: Counts,
+    labels: Vec<Label>,
+    /// Who held the watermark back at last.
+    held_back_by: Option<String>,
 }
 
 impl Publisher {
@@ -197,13 +228,20 @@ impl Publisher {
     }
 
     /// Publishes the counts of a node, which has counted from 0 in this phase.
-    pub(crate) fn node(&mut self, phase: usize, about: &NodeReport, now: &Counts) {
+    pub(crate) fn node(
+        &mut self,
+        phase: usize,
+        about: &NodeReport,
+        now: &Counts,
+        watermark: Option<&WatermarkReport>,
+    ) {
         let pipeline = &self.pipeline;
         let published = self
             .nodes
             .entry((phase, about.node.clone()))
             .or_insert_with(|| Published::new(pipeline, about));
         published.publish(now);
+        published.publish_watermark(watermark);
     }
 
     pub(crate) fn run_over(&self, report: &RunReport) {
@@ -236,6 +274,32 @@ impl Published {
             state: gauge!(STATE, labels()),
             credit: gauge!(CREDIT, labels()),
             last: Counts::default(),
+            labels: labels(),
+            held_back_by: None,
+        }
+    }
+
+    /// Gauges of time are there only where there is an event time.
+    fn publish_watermark(&mut self, watermark: Option<&WatermarkReport>) {
+        let by = watermark.map(|w| w.held_back_by.clone());
+        if by != self.held_back_by {
+            for (who, value) in [(&self.held_back_by, 0.0), (&by, 1.0)] {
+                if let Some(who) = who {
+                    let mut labels = self.labels.clone();
+                    labels.push(Label::new("by", who.clone()));
+                    gauge!(HELD_BACK, labels).set(value);
+                }
+            }
+            self.held_back_by = by;
+        }
+        if let Some(WatermarkReport {
+            at_ms: Some(at_ms),
+            lag: Some(lag),
+            ..
+        }) = watermark
+        {
+            gauge!(WATERMARK, self.labels.clone()).set(*at_ms as f64 / 1e3);
+            gauge!(LAG, self.labels.clone()).set(lag.as_secs_f64());
         }
     }
 

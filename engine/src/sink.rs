@@ -37,6 +37,17 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// A pipeline error that names the column it cannot write.
     fn accepts(&self, schema: &SchemaRef) -> Result<()>;
 
+    /// Nothing of it can be seen before the run ends, so that it is refused where the rows never do.
+    fn publishes_at_end(&self) -> bool {
+        false
+    }
+
+    /// True if it takes a changelog as it is, with the column `diff`; one that does not take rows back is
+    /// refused such rows while planning. False by default.
+    fn takes_changes(&self) -> bool {
+        false
+    }
+
     /// Starts one publication, before the first row is read.
     ///
     /// # Errors

@@ -158,6 +158,9 @@ pub struct RowsRead {
     pub mask: Option<BooleanArray>,
 }
 
+/// What a reader calls when rows may have come.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
 /// An open split.
 pub trait SplitReader: Send {
     /// The next rows, at most [`BATCH_ROWS`](crate::BATCH_ROWS) or so; `None` at the end.
@@ -170,6 +173,15 @@ pub trait SplitReader: Send {
     /// # Errors
     /// With the file and the line or row, wherever known.
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<RecordBatch>>;
+
+    /// Takes what to call when rows may have come, after [`SplitReader::next_batch`] has given a batch without
+    /// rows; true if it will be called, and then nobody asks before. Called again than needed does no harm.
+    ///
+    /// False, the default, for a reader that has to be asked again and again: it should wait a little itself
+    /// before it says that there are none yet, but not for long, since others need the thread.
+    fn wake_by(&mut self, _wake: Wake) -> bool {
+        false
+    }
 
     /// The lines in which the rows of the last batch begin, where the split is a part of a text file.
     ///

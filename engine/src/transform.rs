@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::artifact::{ArtifactId, Artifacts};
 use crate::batch::{Batch, SplitKey};
 use crate::error::Result;
+use crate::incremental::Incremental;
 use crate::output::Output;
 use crate::plan::{Lowered, Place};
 use crate::state::StatePart;
@@ -50,6 +51,18 @@ pub enum Distribution {
     Broadcast,
 }
 
+/// What a transform makes of a changelog, whose rows are [changes](crate::changelog).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnChangelog {
+    /// It is refused: a row that is taken back would count as a row.
+    #[default]
+    Refuse,
+    /// Each change is treated as its row would be, and leaves as a change.
+    Carry,
+    /// It knows what changes are.
+    Understand,
+}
+
 /// What the planner wants to know of a transform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Properties {
@@ -78,6 +91,13 @@ pub struct Properties {
     pub makes_watermarks: bool,
     /// It gives nothing before its input ends, and so is refused where the input never does.
     pub waits_for_end: bool,
+    /// It takes all rows together, whatever windows they are in, and so is refused behind
+    /// [`Collection::window`](crate::Collection::window).
+    pub ignores_windows: bool,
+    /// Its inputs must be divided by event time in the same way.
+    pub same_windows: bool,
+    /// What it makes of a changelog.
+    pub on_changelog: OnChangelog,
     /// How many inputs it takes; `None` for any number of at least one.
     pub n_inputs: Option<usize>,
     /// The names of its output ports.
@@ -98,6 +118,9 @@ impl Default for Properties {
             other_distributions: Vec::new(),
             makes_watermarks: false,
             waits_for_end: false,
+            ignores_windows: false,
+            same_windows: false,
+            on_changelog: OnChangelog::Refuse,
             n_inputs: Some(1),
             ports: vec!["out".into()],
         }
@@ -110,6 +133,7 @@ impl Properties {
         Self {
             row_wise: true,
             immediate: true,
+            on_changelog: OnChangelog::Carry,
             ..Self::default()
         }
     }
@@ -139,6 +163,13 @@ impl Properties {
     #[must_use]
     pub fn concurrency(mut self, n_batches: usize) -> Self {
         self.concurrency = n_batches.max(1);
+        self
+    }
+
+    /// Sets what it makes of a changelog.
+    #[must_use]
+    pub fn on_changelog(mut self, on_changelog: OnChangelog) -> Self {
+        self.on_changelog = on_changelog;
         self
     }
 
@@ -183,11 +214,21 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// What it is, for `explain()` and for the graph as data.
     fn describe(&self) -> Description;
 
-    /// The schema of all output ports, given that of each input; checks whatever a schema can tell.
+    /// The schema of all output ports, given that of each input, but for those for which
+    /// [`Transform::port_schema`] says otherwise; checks whatever a schema can tell.
     ///
     /// # Errors
     /// A pipeline error that names the column, what was expected and what was found.
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef>;
+
+    /// The schema of one output port, by number, where not all ports give rows with the same columns; asked
+    /// for ports after the first, once [`Transform::output_schema`] has accepted the inputs.
+    ///
+    /// # Errors
+    /// As [`Transform::output_schema`].
+    fn port_schema(&self, _port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        self.output_schema(inputs)
+    }
 
     /// The operator of one worker.
     ///
@@ -229,6 +270,20 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// As [`Transform::output_schema`].
     fn lower(&self, _place: &Place<'_>) -> Result<Option<Lowered>> {
         Ok(None)
+    }
+
+    /// What it keeps between batches and what releases that, as `explain()` says after "keeps"; by default
+    /// what follows from the windows of its input.
+    ///
+    /// Only asked of a transform that is [`Properties::stateful`].
+    fn keeps(&self) -> Option<String> {
+        None
+    }
+
+    /// The relation that it keeps up to date, where the runner builds a dataflow of several operators in its
+    /// place, as for [`incremental`](crate::incremental); `None`, the default, for all others.
+    fn incremental(&self) -> Option<&Incremental> {
+        None
     }
 
     /// What is true of all input rows that matter, where only the output rows matter for which
@@ -291,6 +346,20 @@ pub trait Operator: Send {
     /// # Errors
     /// Ends the run. A row that is wrong goes to [`Output::reject`] instead, which applies the user's policy.
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()>;
+
+    /// Called when event time has passed `watermark` on input `port` alone, before [`Operator::on_watermark`]
+    /// says so of all inputs; only where a transform has several.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn on_input_watermark(
+        &mut self,
+        _port: usize,
+        _watermark: Watermark,
+        _out: &mut Output,
+    ) -> Result<()> {
+        Ok(())
+    }
 
     /// Called when event time has passed `watermark` on all inputs, at last with [`Watermark::END`].
     ///

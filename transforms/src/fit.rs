@@ -204,6 +204,10 @@ impl Analyzer for PhaseAnalyzer {
             .sum()
     }
 
+    fn artifact_bytes(&self, phase: &PhaseLearned) -> u64 {
+        phase.learned.n_bytes()
+    }
+
     fn save(&self, seen: &PhaseSeen) -> Result<RecordBatch> {
         let states = self
             .learns
@@ -299,5 +303,29 @@ impl Step for Finish {
         let schema = schema.ok_or_else(|| Error::bug("fitting has no phases"))?;
         let fitted = FittedPreprocess::new((*self.preprocess).clone(), schema, learned)?;
         Ok(Arc::new(fitted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{VocabularyOptions, feature};
+    use mainstem_engine::col;
+    use mainstem_engine::testing::table;
+
+    #[test]
+    fn a_phase_tells_how_much_memory_takes_what_it_has_learned() {
+        let words: Vec<String> = (0..1_000).map(|i| format!("word-{i:04}")).collect();
+        let rows = table(&format!("word: {}", words.join(", ")));
+        let vocabulary =
+            feature(col("word")).compute_and_apply_vocabulary(VocabularyOptions::new());
+        let preprocess = Preprocess::new().feature("word", vocabulary);
+        let (_, phase) = AnalyzePhase::all(&preprocess, "fit").remove(0);
+        let analyzer = phase.build(&Artifacts::none()).unwrap();
+        let mut seen = analyzer.create();
+        analyzer.add_rows(&mut seen, &rows).unwrap();
+        let learned = analyzer.finish_any(seen, 1).unwrap();
+        let n_bytes = analyzer.bytes_of_artifact(&learned);
+        assert!((9_000..200_000).contains(&n_bytes), "{n_bytes} bytes");
     }
 }

@@ -193,6 +193,12 @@ impl Learned {
         self.entries.extend_from_slice(&others.entries);
     }
 
+    /// How many bytes of memory it keeps, about. It walks through all of it.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        let outputs = self.entries.iter().map(|e| value_bytes(&e.output));
+        outputs.sum::<u64>() + (self.entries.capacity() * size_of::<Entry>()) as u64
+    }
+
     /// What `learn` has given.
     ///
     /// # Errors
@@ -208,6 +214,34 @@ impl Learned {
             "{:?} is used before it is learned",
             learn.analyzer
         )))
+    }
+}
+
+/// What a value keeps beyond its own fields, about.
+fn value_bytes(value: &Value) -> u64 {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text_bytes(text.capacity()),
+        Value::Array(values) => {
+            let held = (values.capacity() * size_of::<Value>()) as u64;
+            held + values.iter().map(value_bytes).sum::<u64>()
+        }
+        Value::Object(values) => {
+            let entry = (size_of::<String>() + size_of::<Value>()) as u64;
+            let entries = values.iter();
+            entries
+                .map(|(name, value)| entry + text_bytes(name.capacity()) + value_bytes(value))
+                .sum()
+        }
+    }
+}
+
+/// What a text on the heap takes, with what an allocation takes besides.
+pub(crate) fn text_bytes(capacity: usize) -> u64 {
+    const ALLOCATION: u64 = 16;
+    match capacity {
+        0 => 0,
+        n => n as u64 + ALLOCATION,
     }
 }
 

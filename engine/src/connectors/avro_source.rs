@@ -1,9 +1,8 @@
 //! Reads Avro files, many at a time by a folder or a pattern.
 
-use std::fmt;
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -12,13 +11,13 @@ use arrow_avro::reader::{Reader, ReaderBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::agreement::agree_on_columns;
 use super::avro_blocks::AvroBlocks;
 use super::compression::{Progress, read_failed};
+use super::file_source::{Described, Once, file_of_split, file_source};
 use super::files::Files;
-use super::hive::{HiveColumns, HiveOptions, hive_options};
+use super::hive::{HiveOptions, hive_options};
 use super::selection::Selection;
-use super::storage::{Storage, StoredFile, has_changed};
+use super::storage::StoredFile;
 use super::unharmed::unharmed;
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
@@ -33,7 +32,7 @@ const SPLIT_BYTES: u64 = 16 << 20;
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 /// Rows of Avro files (object container files): of one file, of all `*.avro` of a folder, or of those that
-/// match a pattern, at a path or a URL (see [`Storage`]).
+/// match a pattern, at a path or a URL (see [`Storage`](super::Storage)).
 ///
 /// Of a file, the blocks that begin in 16 MiB are a split. Blocks may be compressed by deflate, snappy or
 /// zstandard. All files must have the same columns, in any order; columns that nobody wants are not
@@ -56,7 +55,7 @@ pub struct AvroSource {
     hive: HiveOptions,
     split_bytes: u64,
     /// Headers are read once, by the first who needs them.
-    loaded: OnceLock<Loaded>,
+    loaded: Once<Loaded>,
 }
 
 /// The rows of Avro files: see [`AvroSource`].
@@ -65,7 +64,7 @@ pub fn avro(place: impl AsRef<Path>) -> AvroSource {
         files: Files::new(place, &["avro"]),
         hive: HiveOptions::default(),
         split_bytes: SPLIT_BYTES,
-        loaded: OnceLock::new(),
+        loaded: Once::default(),
     }
 }
 
@@ -75,72 +74,21 @@ impl AvroSource {
     pub fn split_bytes(self, n_bytes: u64) -> Self {
         Self {
             split_bytes: n_bytes.max(1),
-            loaded: OnceLock::new(),
-            ..self
+            ..self.afresh()
         }
-    }
-
-    /// How an object store is reached, where the place is a URL: by default as the environment says.
-    #[must_use]
-    pub fn storage(self, storage: Storage) -> Self {
-        Self {
-            files: self.files.storage(storage),
-            loaded: OnceLock::new(),
-            ..self
-        }
-    }
-
-    fn afresh(self) -> Self {
-        Self {
-            loaded: OnceLock::new(),
-            ..self
-        }
-    }
-
-    fn loaded(&self) -> Result<&Loaded> {
-        if let Some(loaded) = self.loaded.get() {
-            return Ok(loaded);
-        }
-        let loaded = self.load()?;
-        Ok(self.loaded.get_or_init(|| loaded))
     }
 
     fn load(&self) -> Result<Loaded> {
-        let files = self
-            .files
-            .each(|stored| AvroFile::open(&stored).map(Arc::new))?;
-        let schemas: Vec<(String, SchemaRef)> = files
-            .iter()
-            .map(|f| (f.stored.name(), Arc::clone(&f.schema)))
-            .collect();
-        let schema = agree_on_columns(&schemas)?;
-        let stored = files.iter().map(|f| &f.stored);
-        let hive = self.hive.columns(&self.files.place(), stored)?;
-        Ok(Loaded {
-            schema: hive.schema(&schema),
-            file_schema: schema,
-            hive,
-            files,
-        })
+        let tells = |file: &AvroFile| (file.stored.clone(), Arc::clone(&file.schema));
+        Described::load(&self.files, &self.hive, AvroFile::open, tells)
     }
 }
 
 hive_options!(AvroSource, afresh);
 
-impl fmt::Debug for AvroSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "avro({:?})", self.files.place())
-    }
-}
+file_source!(AvroSource, "avro");
 
-#[derive(Clone)]
-struct Loaded {
-    /// The columns of the files, then those of their folders.
-    schema: SchemaRef,
-    file_schema: SchemaRef,
-    hive: HiveColumns,
-    files: Vec<Arc<AvroFile>>,
-}
+type Loaded = Described<AvroFile>;
 
 /// What a file tells of itself before its rows are read.
 struct AvroFile {
@@ -278,13 +226,7 @@ impl Source for AvroSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let Locator { file, from, to } = serde_json::from_value(split.locator.clone())?;
-        let (number, file) = loaded
-            .files
-            .iter()
-            .enumerate()
-            .find(|(_, f)| f.stored.location() == file)
-            .ok_or_else(|| has_changed(&file))?;
-        file.stored.check()?;
+        let (number, file) = file_of_split(&loaded.files, &file, |f| &f.stored)?;
         let selection = loaded.hive.of_file(&loaded.file_schema, columns)?;
         let mut wanted: Vec<usize> = selection
             .fields()

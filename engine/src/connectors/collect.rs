@@ -70,6 +70,10 @@ impl Sink for CollectSink {
         Ok(())
     }
 
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
         Ok(Box::new(CollectPublication {
             schema: Arc::clone(schema),

@@ -1,4 +1,4 @@
-//! Undoes the compression of whole files, as the end of their names tells it.
+//! The compression of whole files, as the end of their names tells it, and how it is undone.
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -9,24 +9,51 @@ use flate2::bufread::MultiGzDecoder;
 use super::storage::StoredFile;
 use crate::error::{Error, Result};
 
-/// How the bytes of a file are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
+/// How the bytes of a whole file are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileCompression {
+    /// Not at all.
+    #[default]
     None,
+    /// By gzip, read everywhere: the name ends in `.gz`.
     Gzip,
+    /// By zstd, several times as fast as gzip and smaller: the name ends in `.zst`.
     Zstd,
 }
 
-impl Compression {
+impl FileCompression {
     /// By the end of the file's name: `.gz`, `.zst`, or none.
     pub(crate) fn of(file: &StoredFile) -> Self {
-        let name = file.location().to_ascii_lowercase();
+        Self::of_name(file.location())
+    }
+
+    pub(crate) fn of_name(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
         if name.ends_with(".gz") {
             Self::Gzip
         } else if name.ends_with(".zst") {
             Self::Zstd
         } else {
             Self::None
+        }
+    }
+
+    /// As messages name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "not compressed",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The one of these extensions that goes with it: plain, gzip, zstd.
+    pub(crate) fn extension_of(self, extensions: [&'static str; 3]) -> &'static str {
+        let [plain, gzip, zstd] = extensions;
+        match self {
+            Self::None => plain,
+            Self::Gzip => gzip,
+            Self::Zstd => zstd,
         }
     }
 }
@@ -37,7 +64,7 @@ impl Compression {
 pub(crate) struct PlainBytes {
     inner: Box<dyn Read + Send>,
     file: StoredFile,
-    compression: Compression,
+    compression: FileCompression,
     progress: Progress,
 }
 
@@ -68,18 +95,18 @@ impl Progress {
 
 impl PlainBytes {
     pub(crate) fn open(file: &StoredFile) -> Result<Self> {
-        let compression = Compression::of(file);
+        let compression = FileCompression::of(file);
         let progress = Progress::default();
         let stored = progress.count(file.open(0)?);
         let inner: Box<dyn Read + Send> = match compression {
-            Compression::None => Box::new(stored),
+            FileCompression::None => Box::new(stored),
             // A file without a byte holds nothing, whatever its name says.
             _ if file.n_bytes() == 0 => Box::new(io::empty()),
-            Compression::Gzip => {
+            FileCompression::Gzip => {
                 let buffered = BufReader::with_capacity(64 << 10, stored);
                 Box::new(MultiGzDecoder::new(buffered))
             }
-            Compression::Zstd => {
+            FileCompression::Zstd => {
                 let decoder = zstd::stream::read::Decoder::new(stored);
                 Box::new(decoder.map_err(|e| read_failed(file, e))?)
             }
@@ -101,7 +128,7 @@ impl Read for PlainBytes {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.inner.read(bytes).map_err(|error| {
             let of_storage = self.progress.0.failed.load(Relaxed);
-            if of_storage || self.compression == Compression::None {
+            if of_storage || self.compression == FileCompression::None {
                 return error;
             }
             io::Error::other(damaged(&self.file, self.progress.n_bytes(), &error))

@@ -8,15 +8,19 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
+use super::bytes_encoder::BytesEncoder;
+use super::compressed_file::{compressed, compression_at};
+use super::compression::FileCompression;
 use super::file_sink::file_sink_options;
+use super::files::ends_in;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
 use super::storage::Writing;
 use crate::error::Result;
 use crate::sink::{Publication, Sink};
 use crate::transform::Description;
 
-/// CSV files with a header: one file where the path ends in `.csv`, else a folder of shards,
-/// `part-00000-of-00002.csv` and so on.
+/// CSV files with a header: one file where the path ends in `.csv`, `.csv.gz` or `.csv.zst`, else a folder of
+/// shards, `part-00000-of-00002.csv` and so on, which [`CsvSink::compression`] compresses.
 ///
 /// Rows of a worker keep their order; one file holds those of worker 0 first. Nothing can be seen
 /// until the run has ended well: then the file or the whole folder appears by one rename, or, where the
@@ -38,15 +42,20 @@ use crate::transform::Description;
 pub struct CsvSink {
     options: ShardOptions,
     delimiter: u8,
+    compression: Option<FileCompression>,
 }
+
+/// Plain, by gzip, by zstd.
+const EXTENSIONS: [&str; 3] = ["csv", "csv.gz", "csv.zst"];
 
 /// Writes rows to one CSV file or a folder of them: see [`CsvSink`].
 pub fn csv_sink(place: impl AsRef<Path>) -> CsvSink {
     let mut options = ShardOptions::new(place);
-    options.one_file = options.target.extension().is_some_and(|e| e == "csv");
+    options.one_file = ends_in(&options.target.to_string_lossy(), &EXTENSIONS);
     CsvSink {
         options,
         delimiter: b',',
+        compression: None,
     }
 }
 
@@ -57,17 +66,27 @@ impl CsvSink {
         self.delimiter = delimiter;
         self
     }
+
+    /// How the shards of a folder are compressed, each for itself: by default not at all.
+    ///
+    /// The one file of a place such as `births.csv.gz` is compressed as its name says.
+    #[must_use]
+    pub fn compression(mut self, compression: FileCompression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
 }
 
 file_sink_options!(CsvSink);
 
 impl CsvSink {
-    pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
-        Arc::new(CsvFormat {
+    pub(crate) fn format(&self) -> Result<Arc<dyn FileFormat>> {
+        Ok(Arc::new(CsvFormat {
             delimiter: self.delimiter,
             // One file is put together from shards, and has one header.
             header: !self.options.one_file,
-        })
+            compression: compression_at(&self.options, self.compression)?,
+        }))
     }
 }
 
@@ -75,13 +94,15 @@ impl Sink for CsvSink {
     fn describe(&self) -> Description {
         let place = self.options.target.display().to_string();
         let delimiter = char::from(self.delimiter).to_string();
-        Description::new(
-            "csv_sink",
-            json!({ "place": place, "delimiter": delimiter }),
-        )
+        let mut config = json!({ "place": place, "delimiter": delimiter });
+        if let Some(compression) = self.compression {
+            config["compression"] = compression.name().into();
+        }
+        Description::new("csv_sink", config)
     }
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
+        compression_at(&self.options, self.compression)?;
         let schema = self.options.file_schema(schema)?;
         accept_columns(&schema, "CSV", |field| {
             let nested = field.data_type().is_nested();
@@ -89,8 +110,12 @@ impl Sink for CsvSink {
         })
     }
 
+    fn publishes_at_end(&self) -> bool {
+        true
+    }
+
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
-        let shards = Shards::begin(&self.options, self.format(), schema)?;
+        let shards = Shards::begin(&self.options, self.format()?, schema)?;
         Ok(Box::new(shards))
     }
 }
@@ -99,6 +124,7 @@ impl Sink for CsvSink {
 struct CsvFormat {
     delimiter: u8,
     header: bool,
+    compression: FileCompression,
 }
 
 impl CsvFormat {
@@ -120,55 +146,26 @@ impl CsvFormat {
 
 impl FileFormat for CsvFormat {
     fn extension(&self) -> &'static str {
-        "csv"
+        self.compression.extension_of(EXTENSIONS)
     }
 
     fn create(
         &self,
-        mut file: Box<dyn Writing>,
+        file: Box<dyn Writing>,
         schema: &SchemaRef,
     ) -> Result<Box<dyn Encoder>, EncodeError> {
         let header = match self.header {
             true => self.header(schema)?,
             false => Vec::new(),
         };
-        file.write_all(&header)?;
-        Ok(Box::new(CsvEncoder {
-            file,
-            format: *self,
-            bytes: Vec::new(),
-            n_bytes: header.len() as u64,
-        }))
+        let format = *self;
+        let encode = move |rows: &RecordBatch, bytes: &mut Vec<u8>| format.encode(rows, bytes);
+        let encoder = BytesEncoder::begin(file, self.compression, &header, encode)?;
+        Ok(Box::new(encoder))
     }
 
     fn preamble(&self, schema: &SchemaRef) -> Result<Vec<u8>, EncodeError> {
-        self.header(schema)
-    }
-}
-
-struct CsvEncoder {
-    file: Box<dyn Writing>,
-    format: CsvFormat,
-    bytes: Vec<u8>,
-    n_bytes: u64,
-}
-
-impl Encoder for CsvEncoder {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
-        self.bytes.clear();
-        self.format.encode(rows, &mut self.bytes)?;
-        // Not by the library's writer, which makes text of an error such as a full disk.
-        self.file.write_all(&self.bytes)?;
-        self.n_bytes += self.bytes.len() as u64;
-        Ok(())
-    }
-
-    fn n_bytes(&self) -> u64 {
-        self.n_bytes
-    }
-
-    fn finish(self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError> {
-        Ok(self.file)
+        Ok(compressed(&self.header(schema)?, self.compression)?)
     }
 }
 

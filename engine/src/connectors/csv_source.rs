@@ -1,25 +1,24 @@
 //! Reads CSV files, many at a time by a folder or a pattern.
 
-use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::compute::{can_cast_types, concat_batches};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::agreement::{agree, column_twice};
-use super::compression::Compression;
+use super::compression::FileCompression;
 use super::csv_dialect::Dialect;
 use super::csv_reader::{CsvReader, FirstLine, Layout, Part};
 use super::csv_types::infer_type;
+use super::file_source::{Once, file_of_split, file_source};
 use super::files::Files;
 use super::hive::{HiveColumns, HiveOptions, hive_options};
 use super::selection::Selection;
-use super::storage::{Storage, StoredFile, has_changed};
-use super::text_splits::{SPLIT_BYTES, TextSplits};
+use super::storage::StoredFile;
+use super::text_splits::{Locator, SPLIT_BYTES, TextSplits, splits_of};
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::expression::check_column;
@@ -31,7 +30,7 @@ use crate::transform::Description;
 const SAMPLE_ROWS: usize = 10_000;
 
 /// Rows of CSV files: of one file, of all `*.csv` of a folder, or of those that match a pattern, at a
-/// path or a URL such as `s3://bucket/births/*.csv` (see [`Storage`]).
+/// path or a URL such as `s3://bucket/births/*.csv` (see [`Storage`](super::Storage)).
 ///
 /// Files that end in `.gz` or `.zst` are decompressed as they are read; of a folder, `*.csv.gz` and
 /// `*.csv.zst` are read too.
@@ -78,7 +77,7 @@ pub struct CsvSource {
     column_types: Vec<(String, DataType)>,
     split_bytes: u64,
     /// Headers and samples are read once, by the first who needs them.
-    loaded: OnceLock<Loaded>,
+    loaded: Once<Loaded>,
 }
 
 /// The rows of CSV files: see [`CsvSource`].
@@ -92,7 +91,7 @@ pub fn csv(place: impl AsRef<Path>) -> CsvSource {
         dialect: Dialect::default(),
         column_types: Vec::new(),
         split_bytes: SPLIT_BYTES,
-        loaded: OnceLock::new(),
+        loaded: Once::default(),
     }
 }
 
@@ -202,30 +201,8 @@ impl CsvSource {
         self.afresh()
     }
 
-    /// How an object store is reached, where the place is a URL: by default as the environment says.
-    #[must_use]
-    pub fn storage(mut self, storage: Storage) -> Self {
-        self.files = self.files.storage(storage);
-        self.afresh()
-    }
-
-    fn afresh(self) -> Self {
-        Self {
-            loaded: OnceLock::new(),
-            ..self
-        }
-    }
-
     fn header(&self) -> bool {
         self.has_header.unwrap_or(self.declared.is_none())
-    }
-
-    fn loaded(&self) -> Result<&Loaded> {
-        if let Some(loaded) = self.loaded.get() {
-            return Ok(loaded);
-        }
-        let loaded = self.load()?;
-        Ok(self.loaded.get_or_init(|| loaded))
     }
 
     fn load(&self) -> Result<Loaded> {
@@ -261,7 +238,7 @@ impl CsvSource {
 
     fn look_at(&self, file: StoredFile) -> Result<CsvFile> {
         let large = file.n_bytes() > self.split_bytes
-            && Compression::of(&file) == Compression::None
+            && FileCompression::of(&file) == FileCompression::None
             && self.dialect.comment.is_none();
         let named = self.declared.is_none() || self.header();
         let first = match large || named {
@@ -362,11 +339,7 @@ impl CsvSource {
 
 hive_options!(CsvSource, afresh);
 
-impl fmt::Debug for CsvSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "csv({:?})", self.files.place())
-    }
-}
+file_source!(CsvSource, "csv");
 
 #[derive(Clone)]
 struct Loaded {
@@ -392,13 +365,6 @@ impl CsvFile {
         let fields: Vec<Field> = self.names.as_ref()?.iter().map(|n| text_field(n)).collect();
         Some((self.file.name(), Arc::new(Schema::new(fields))))
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Locator {
-    file: String,
-    /// The number of the split in the file.
-    part: u64,
 }
 
 fn text_field(name: &str) -> Field {
@@ -472,33 +438,8 @@ impl Source for CsvSource {
     }
 
     fn splits(&self) -> Result<Vec<Split>> {
-        let mut splits = Vec::new();
-        for CsvFile {
-            file,
-            splits: within,
-            ..
-        } in &self.loaded()?.files
-        {
-            let n_parts = within.as_ref().map_or(1, |within| within.n_splits());
-            for part in 0..n_parts {
-                splits.push(Split {
-                    name: match n_parts {
-                        1 => file.name(),
-                        n => format!("{}, part {} of {n}", file.name(), part + 1),
-                    },
-                    locator: serde_json::to_value(Locator {
-                        file: file.location().to_owned(),
-                        part,
-                    })?,
-                    n_rows: None,
-                    n_bytes: Some(match within {
-                        Some(within) => within.n_bytes(part),
-                        None => file.n_bytes(),
-                    }),
-                });
-            }
-        }
-        Ok(splits)
+        let files = &self.loaded()?.files;
+        splits_of(files.iter().map(|f| (&f.file, f.splits.as_deref())))
     }
 
     fn open(
@@ -509,13 +450,7 @@ impl Source for CsvSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let (number, file) = loaded
-            .files
-            .iter()
-            .enumerate()
-            .find(|(_, f)| f.file.location() == locator.file)
-            .ok_or_else(|| has_changed(&locator.file))?;
-        file.file.check()?;
+        let (number, file) = file_of_split(&loaded.files, &locator.file, |f| &f.file)?;
         let layout = self.layout(&loaded.file_schema, file.names.as_deref());
         let selection = loaded.hive.of_file(&loaded.file_schema, columns)?;
         let part = match &file.splits {

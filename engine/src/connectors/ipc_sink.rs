@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryHandling, FileWriter, IpcWriteOptions};
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
@@ -23,7 +24,7 @@ use crate::transform::Description;
 /// Each worker writes shards of its own; rows of a worker keep their order. Nothing can be seen until
 /// the run has ended well: then the whole folder appears by one rename, or, at a URL, file after file and
 /// `_SUCCESS` at the end. Where there are no rows, one file with the schema is published. All types are
-/// kept as they are, nulls too; buffers are not compressed.
+/// kept as they are, nulls too; buffers are compressed where [`IpcSink::compression`] says so.
 ///
 /// A file holds one dictionary for each column that is encoded by one: it takes in the values of all
 /// batches, so that it may outgrow keys of 8 or 16 bits, which is an error.
@@ -37,12 +38,35 @@ use crate::transform::Description;
 #[derive(Clone, Debug)]
 pub struct IpcSink {
     options: ShardOptions,
+    compression: IpcCompression,
+}
+
+/// How the buffers of an Arrow IPC file are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpcCompression {
+    /// Not at all: a reader may use them where they stand in the file.
+    #[default]
+    None,
+    /// Fast: LZ4 in frames, as Feather does by default.
+    Lz4,
+    /// Smaller and slower: zstd.
+    Zstd,
 }
 
 /// Writes rows to a folder of Arrow IPC files: see [`IpcSink`].
 pub fn ipc_sink(folder: impl AsRef<Path>) -> IpcSink {
     IpcSink {
         options: ShardOptions::new(folder),
+        compression: IpcCompression::default(),
+    }
+}
+
+impl IpcSink {
+    /// How buffers are compressed: by default not at all.
+    #[must_use]
+    pub fn compression(mut self, compression: IpcCompression) -> Self {
+        self.compression = compression;
+        self
     }
 }
 
@@ -62,6 +86,10 @@ impl Sink for IpcSink {
         })
     }
 
+    fn publishes_at_end(&self) -> bool {
+        true
+    }
+
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
         let shards = Shards::begin(&self.options, self.format(), schema)?;
         Ok(Box::new(shards))
@@ -70,7 +98,7 @@ impl Sink for IpcSink {
 
 impl IpcSink {
     pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
-        Arc::new(IpcFormat)
+        Arc::new(IpcFormat(self.compression))
     }
 }
 
@@ -78,17 +106,25 @@ impl IpcSink {
 fn try_column(field: &Field) -> Result<(), ArrowError> {
     let schema: SchemaRef = Arc::new(Schema::new(vec![field.clone()]));
     GrowingDictionaries::new(&schema)?;
-    let mut writer = FileWriter::try_new_with_options(Vec::new(), &schema, options())?;
+    let options = options(IpcCompression::None)?;
+    let mut writer = FileWriter::try_new_with_options(Vec::new(), &schema, options)?;
     writer.write(&RecordBatch::new_empty(schema))?;
     writer.finish()
 }
 
-fn options() -> IpcWriteOptions {
-    IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Delta)
+fn options(compression: IpcCompression) -> Result<IpcWriteOptions, ArrowError> {
+    let codec = match compression {
+        IpcCompression::None => None,
+        IpcCompression::Lz4 => Some(CompressionType::LZ4_FRAME),
+        IpcCompression::Zstd => Some(CompressionType::ZSTD),
+    };
+    IpcWriteOptions::default()
+        .with_dictionary_handling(DictionaryHandling::Delta)
+        .try_with_compression(codec)
 }
 
 #[derive(Debug)]
-struct IpcFormat;
+struct IpcFormat(IpcCompression);
 
 impl FileFormat for IpcFormat {
     fn extension(&self) -> &'static str {
@@ -102,7 +138,7 @@ impl FileFormat for IpcFormat {
     ) -> Result<Box<dyn Encoder>, EncodeError> {
         let file = HeldFile::new(file);
         Ok(Box::new(IpcEncoder {
-            writer: FileWriter::try_new_with_options(file.clone(), schema, options())?,
+            writer: FileWriter::try_new_with_options(file.clone(), schema, options(self.0)?)?,
             dictionaries: GrowingDictionaries::new(schema)?,
             file,
         }))

@@ -1,19 +1,17 @@
 //! Reads Arrow IPC files, many at a time by a folder or a pattern.
 
-use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::agreement::agree_on_columns;
+use super::file_source::{Described, Once, file_of_split, file_source};
 use super::files::Files;
-use super::hive::{HiveColumns, HiveOptions, hive_options};
+use super::hive::{HiveOptions, hive_options};
 use super::ipc_file::IpcFile;
 use super::ipc_reader::IpcReader;
-use super::storage::{Storage, has_changed};
 use crate::error::Result;
 use crate::source::{Position, Source, Split, SplitReader};
 use crate::transform::Description;
@@ -23,13 +21,13 @@ const SPLIT_BYTES: u64 = 16 << 20;
 
 /// Rows of Arrow IPC files (also known as Feather 2): of one file, of all `*.arrow`, `*.arrows`,
 /// `*.feather` and `*.ipc` of a folder, or of those that match a pattern, at a path or a URL (see
-/// [`Storage`]).
+/// [`Storage`](super::Storage)).
 ///
 /// Both formats are read, that of files and that of streams, whatever the names. Of a file, so many record
 /// batches as make up about 16 MiB are a split; a stream is one split, and whole where it ends between two
 /// record batches, with or without its mark of the end. All files must have the same
 /// columns, in any order. Types are kept as they are, dictionaries and nested columns too; nulls are nulls.
-/// Buffers compressed by LZ4 or zstd cannot be read.
+/// Buffers may be compressed by LZ4 or zstd.
 ///
 /// Folders named `column=value` below the place are columns: see [`IpcSource::hive_columns`].
 ///
@@ -43,7 +41,7 @@ pub struct IpcSource {
     files: Files,
     hive: HiveOptions,
     /// Footers are read once, by the first who needs them.
-    loaded: OnceLock<Loaded>,
+    loaded: Once<Loaded>,
 }
 
 /// The rows of Arrow IPC files: see [`IpcSource`].
@@ -51,69 +49,22 @@ pub fn ipc(place: impl AsRef<Path>) -> IpcSource {
     IpcSource {
         files: Files::new(place, &["arrow", "arrows", "feather", "ipc"]),
         hive: HiveOptions::default(),
-        loaded: OnceLock::new(),
+        loaded: Once::default(),
     }
 }
 
 impl IpcSource {
-    /// How an object store is reached, where the place is a URL: by default as the environment says.
-    #[must_use]
-    pub fn storage(mut self, storage: Storage) -> Self {
-        self.files = self.files.storage(storage);
-        self.afresh()
-    }
-
-    fn afresh(self) -> Self {
-        Self {
-            loaded: OnceLock::new(),
-            ..self
-        }
-    }
-
-    fn loaded(&self) -> Result<&Loaded> {
-        if let Some(loaded) = self.loaded.get() {
-            return Ok(loaded);
-        }
-        let loaded = self.load()?;
-        Ok(self.loaded.get_or_init(|| loaded))
-    }
-
     fn load(&self) -> Result<Loaded> {
-        let files = self
-            .files
-            .each(|stored| IpcFile::open(&stored).map(Arc::new))?;
-        let schemas: Vec<(String, SchemaRef)> = files
-            .iter()
-            .map(|f| (f.stored.name(), Arc::clone(&f.schema)))
-            .collect();
-        let schema = agree_on_columns(&schemas)?;
-        let stored = files.iter().map(|f| &f.stored);
-        let hive = self.hive.columns(&self.files.place(), stored)?;
-        Ok(Loaded {
-            schema: hive.schema(&schema),
-            file_schema: schema,
-            hive,
-            files,
-        })
+        let tells = |file: &IpcFile| (file.stored.clone(), Arc::clone(&file.schema));
+        Described::load(&self.files, &self.hive, IpcFile::open, tells)
     }
 }
 
 hive_options!(IpcSource, afresh);
 
-impl fmt::Debug for IpcSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ipc({:?})", self.files.place())
-    }
-}
+file_source!(IpcSource, "ipc");
 
-#[derive(Clone)]
-struct Loaded {
-    /// The columns of the files, then those of their folders.
-    schema: SchemaRef,
-    file_schema: SchemaRef,
-    hive: HiveColumns,
-    files: Vec<Arc<IpcFile>>,
-}
+type Loaded = Described<IpcFile>;
 
 #[derive(Serialize, Deserialize)]
 struct Locator {
@@ -175,13 +126,7 @@ impl Source for IpcSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let (number, file) = loaded
-            .files
-            .iter()
-            .enumerate()
-            .find(|(_, f)| f.stored.location() == locator.file)
-            .ok_or_else(|| has_changed(&locator.file))?;
-        file.stored.check()?;
+        let (number, file) = file_of_split(&loaded.files, &locator.file, |f| &f.stored)?;
         let selection = loaded.hive.of_file(&loaded.file_schema, columns)?;
         let reader = IpcReader::open(file, locator.batches, selection, position.0)?;
         let reader = Box::new(reader);

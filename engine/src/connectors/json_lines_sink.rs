@@ -10,15 +10,19 @@ use arrow::json::writer::LineDelimited;
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
+use super::bytes_encoder::BytesEncoder;
+use super::compressed_file::compression_at;
+use super::compression::FileCompression;
 use super::file_sink::file_sink_options;
+use super::files::ends_in;
 use super::shards::{EncodeError, Encoder, FileFormat, ShardOptions, Shards, accept_columns};
 use super::storage::Writing;
 use crate::error::Result;
 use crate::sink::{Publication, Sink};
 use crate::transform::Description;
 
-/// Files with a JSON object a line: one file where the path ends in `.jsonl`, else a folder of shards,
-/// `part-00000-of-00002.jsonl` and so on.
+/// Files with a JSON object a line: one file where the path ends in `.jsonl`, `.jsonl.gz` or `.jsonl.zst`, else a
+/// folder of shards, `part-00000-of-00002.jsonl` and so on, which [`JsonLinesSink::compression`] compresses.
 ///
 /// Rows of a worker keep their order; one file holds those of worker 0 first. Nothing can be seen
 /// until the run has ended well: then the file or the whole folder appears by one rename, or, at a URL,
@@ -38,30 +42,52 @@ use crate::transform::Description;
 #[derive(Clone, Debug)]
 pub struct JsonLinesSink {
     options: ShardOptions,
+    compression: Option<FileCompression>,
 }
+
+/// Plain, by gzip, by zstd.
+const EXTENSIONS: [&str; 3] = ["jsonl", "jsonl.gz", "jsonl.zst"];
 
 /// Writes rows to one file of JSON lines or a folder of them: see [`JsonLinesSink`].
 pub fn json_lines_sink(place: impl AsRef<Path>) -> JsonLinesSink {
     let mut options = ShardOptions::new(place);
-    options.one_file = options.target.extension().is_some_and(|e| e == "jsonl");
-    JsonLinesSink { options }
+    options.one_file = ends_in(&options.target.to_string_lossy(), &EXTENSIONS);
+    JsonLinesSink {
+        options,
+        compression: None,
+    }
 }
 
 file_sink_options!(JsonLinesSink);
 
 impl JsonLinesSink {
-    pub(crate) fn format(&self) -> Arc<dyn FileFormat> {
-        Arc::new(JsonLinesFormat)
+    pub(crate) fn format(&self) -> Result<Arc<dyn FileFormat>> {
+        let compression = compression_at(&self.options, self.compression)?;
+        Ok(Arc::new(JsonLinesFormat(compression)))
+    }
+
+    /// How the shards of a folder are compressed, each for itself: by default not at all.
+    ///
+    /// The one file of a place such as `births.jsonl.gz` is compressed as its name says.
+    #[must_use]
+    pub fn compression(mut self, compression: FileCompression) -> Self {
+        self.compression = Some(compression);
+        self
     }
 }
 
 impl Sink for JsonLinesSink {
     fn describe(&self) -> Description {
         let place = self.options.target.display().to_string();
-        Description::new("json_lines_sink", json!({ "place": place }))
+        let mut config = json!({ "place": place });
+        if let Some(compression) = self.compression {
+            config["compression"] = compression.name().into();
+        }
+        Description::new("json_lines_sink", config)
     }
 
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
+        compression_at(&self.options, self.compression)?;
         let schema = self.options.file_schema(schema)?;
         accept_columns(&schema, "JSON lines", |field| {
             let refused = try_column(field).err()?;
@@ -69,8 +95,12 @@ impl Sink for JsonLinesSink {
         })
     }
 
+    fn publishes_at_end(&self) -> bool {
+        true
+    }
+
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
-        let shards = Shards::begin(&self.options, self.format(), schema)?;
+        let shards = Shards::begin(&self.options, self.format()?, schema)?;
         Ok(Box::new(shards))
     }
 }
@@ -91,11 +121,11 @@ fn encode(rows: &RecordBatch, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
 }
 
 #[derive(Debug)]
-struct JsonLinesFormat;
+struct JsonLinesFormat(FileCompression);
 
 impl FileFormat for JsonLinesFormat {
     fn extension(&self) -> &'static str {
-        "jsonl"
+        self.0.extension_of(EXTENSIONS)
     }
 
     fn create(
@@ -103,36 +133,8 @@ impl FileFormat for JsonLinesFormat {
         file: Box<dyn Writing>,
         _schema: &SchemaRef,
     ) -> Result<Box<dyn Encoder>, EncodeError> {
-        Ok(Box::new(JsonLinesEncoder {
-            file,
-            bytes: Vec::new(),
-            n_bytes: 0,
-        }))
-    }
-}
-
-struct JsonLinesEncoder {
-    file: Box<dyn Writing>,
-    bytes: Vec<u8>,
-    n_bytes: u64,
-}
-
-impl Encoder for JsonLinesEncoder {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
-        self.bytes.clear();
-        encode(rows, &mut self.bytes)?;
-        // Not by the library's writer, which makes text of an error such as a full disk.
-        self.file.write_all(&self.bytes)?;
-        self.n_bytes += self.bytes.len() as u64;
-        Ok(())
-    }
-
-    fn n_bytes(&self) -> u64 {
-        self.n_bytes
-    }
-
-    fn finish(self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError> {
-        Ok(self.file)
+        let encode = |rows: &RecordBatch, bytes: &mut Vec<u8>| Ok(encode(rows, bytes)?);
+        Ok(Box::new(BytesEncoder::begin(file, self.0, &[], encode)?))
     }
 }
 

@@ -1,21 +1,20 @@
 //! Reads files of JSON lines, many at a time by a folder or a pattern.
 
-use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::agreement::column_twice;
-use super::compression::Compression;
+use super::compression::FileCompression;
+use super::file_source::{Once, file_of_split, file_source};
 use super::files::Files;
 use super::hive::{HiveColumns, HiveOptions, hive_options};
 use super::json_lines_reader::{JsonLinesReader, LineReader, check_readable};
 use super::json_types::Kind;
-use super::storage::{Storage, StoredFile, has_changed};
-use super::text_splits::{Place, RowEnds, SPLIT_BYTES, TextSplits};
+use super::storage::StoredFile;
+use super::text_splits::{Locator, Place, RowEnds, SPLIT_BYTES, TextSplits, splits_of};
 use crate::error::{Error, Result};
 use crate::expression::check_column;
 use crate::source::{Position, Source, Split, SplitReader};
@@ -25,7 +24,7 @@ use crate::transform::Description;
 const SAMPLE_ROWS: usize = 10_000;
 
 /// Rows of files with a JSON object a line: of one file, of all `*.jsonl`, `*.ndjson` and `*.json` of a
-/// folder, or of those that match a pattern, at a path or a URL (see [`Storage`]).
+/// folder, or of those that match a pattern, at a path or a URL (see [`Storage`](super::Storage)).
 ///
 /// Files that end in `.gz` or `.zst` are decompressed as they are read, each as one split. Of others,
 /// every 16 MiB or so are a split. Empty lines are passed over.
@@ -59,7 +58,7 @@ pub struct JsonLinesSource {
     max_row_bytes: u64,
     split_bytes: u64,
     /// Samples are read once, by the first who needs them.
-    loaded: OnceLock<Loaded>,
+    loaded: Once<Loaded>,
 }
 
 /// The rows of files of JSON lines: see [`JsonLinesSource`].
@@ -82,7 +81,7 @@ pub fn json_lines(place: impl AsRef<Path>) -> JsonLinesSource {
         column_types: Vec::new(),
         max_row_bytes: 128 << 20,
         split_bytes: SPLIT_BYTES,
-        loaded: OnceLock::new(),
+        loaded: Once::default(),
     }
 }
 
@@ -103,13 +102,6 @@ impl JsonLinesSource {
         self.afresh()
     }
 
-    /// How an object store is reached, where the place is a URL: by default as the environment says.
-    #[must_use]
-    pub fn storage(mut self, storage: Storage) -> Self {
-        self.files = self.files.storage(storage);
-        self.afresh()
-    }
-
     /// How long a line may be, by default 128 MiB and at most 1 GiB: a longer one ends the run.
     #[must_use]
     pub fn max_row_bytes(mut self, n_bytes: u64) -> Self {
@@ -124,21 +116,6 @@ impl JsonLinesSource {
         self.afresh()
     }
 
-    fn afresh(self) -> Self {
-        Self {
-            loaded: OnceLock::new(),
-            ..self
-        }
-    }
-
-    fn loaded(&self) -> Result<&Loaded> {
-        if let Some(loaded) = self.loaded.get() {
-            return Ok(loaded);
-        }
-        let loaded = self.load()?;
-        Ok(self.loaded.get_or_init(|| loaded))
-    }
-
     fn load(&self) -> Result<Loaded> {
         let stored = self.files.list()?;
         let schema = match &self.declared {
@@ -149,11 +126,12 @@ impl JsonLinesSource {
         let hive = self.hive.columns(&self.files.place(), &stored)?;
         let files = stored.into_iter().map(|file| {
             let large = file.n_bytes() > self.split_bytes;
-            let splits = (large && Compression::of(&file) == Compression::None).then(|| {
-                let first = Place::default();
-                let splits = TextSplits::new(&file, RowEnds::Lines, first, self.split_bytes);
-                Arc::new(splits)
-            });
+            let splits =
+                (large && FileCompression::of(&file) == FileCompression::None).then(|| {
+                    let first = Place::default();
+                    let splits = TextSplits::new(&file, RowEnds::Lines, first, self.split_bytes);
+                    Arc::new(splits)
+                });
             (file, splits)
         });
         Ok(Loaded {
@@ -215,11 +193,7 @@ impl JsonLinesSource {
 
 hive_options!(JsonLinesSource, afresh);
 
-impl fmt::Debug for JsonLinesSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "json_lines({:?})", self.files.place())
-    }
-}
+file_source!(JsonLinesSource, "json_lines");
 
 #[derive(Clone)]
 struct Loaded {
@@ -229,13 +203,6 @@ struct Loaded {
     hive: HiveColumns,
     /// With where the splits of a large one begin.
     files: Vec<(StoredFile, Option<Arc<TextSplits>>)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Locator {
-    file: String,
-    /// The number of the split in the file.
-    part: u64,
 }
 
 impl Source for JsonLinesSource {
@@ -256,28 +223,8 @@ impl Source for JsonLinesSource {
     }
 
     fn splits(&self) -> Result<Vec<Split>> {
-        let mut splits = Vec::new();
-        for (file, within) in &self.loaded()?.files {
-            let n_parts = within.as_ref().map_or(1, |within| within.n_splits());
-            for part in 0..n_parts {
-                splits.push(Split {
-                    name: match n_parts {
-                        1 => file.name(),
-                        n => format!("{}, part {} of {n}", file.name(), part + 1),
-                    },
-                    locator: serde_json::to_value(Locator {
-                        file: file.location().to_owned(),
-                        part,
-                    })?,
-                    n_rows: None,
-                    n_bytes: Some(match within {
-                        Some(within) => within.n_bytes(part),
-                        None => file.n_bytes(),
-                    }),
-                });
-            }
-        }
-        Ok(splits)
+        let files = &self.loaded()?.files;
+        splits_of(files.iter().map(|(file, within)| (file, within.as_deref())))
     }
 
     fn open(
@@ -288,13 +235,7 @@ impl Source for JsonLinesSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let (number, (file, splits)) = loaded
-            .files
-            .iter()
-            .enumerate()
-            .find(|(_, (f, _))| f.location() == locator.file)
-            .ok_or_else(|| has_changed(&locator.file))?;
-        file.check()?;
+        let (number, (file, splits)) = file_of_split(&loaded.files, &locator.file, |(f, _)| f)?;
         let part = match splits {
             None => None,
             Some(splits) => Some(splits.range(locator.part)?),

@@ -7,7 +7,8 @@
 //! files       paths, folders, patterns      storage       files wherever they are, also in object stores
 //! agreement   one schema of many files      shards        files of a worker, by rows, bytes and partitions
 //! selection   the columns that are wanted   staging       results appear whole or not at all
-//! compression of whole files                held_file     a file that a library writes to
+//! compression of whole files, read          compressed_file  and written
+//! file_source, file_sink  what all have     held_file     a file that a library writes to
 //! text_splits of a large text file          growing_dictionary  one dictionary for all batches
 //! tape        text that is being parsed           planned_ranges  few requests for what will be read
 //! ```
@@ -16,7 +17,9 @@ mod agreement;
 mod avro_blocks;
 mod avro_sink;
 mod avro_source;
+mod bytes_encoder;
 mod collect;
+mod compressed_file;
 mod compression;
 mod csv_dialect;
 mod csv_reader;
@@ -28,6 +31,7 @@ mod datafusion_source;
 #[cfg(test)]
 mod every_type;
 mod file_sink;
+mod file_source;
 mod files;
 mod growing_dictionary;
 mod held_file;
@@ -71,11 +75,12 @@ mod unharmed;
 pub use avro_sink::{AvroSink, avro_sink};
 pub use avro_source::{AvroSource, avro};
 pub use collect::{CollectSink, Collected, collect};
+pub use compression::FileCompression;
 pub use csv_sink::{CsvSink, csv_sink};
 pub use csv_source::{CsvSource, csv};
 #[cfg(feature = "datafusion")]
 pub use datafusion_source::{DataFusionSource, datafusion};
-pub use ipc_sink::{IpcSink, ipc_sink};
+pub use ipc_sink::{IpcCompression, IpcSink, ipc_sink};
 pub use ipc_source::{IpcSource, ipc};
 pub use json_lines_sink::{JsonLinesSink, json_lines_sink};
 pub use json_lines_source::{JsonLinesSource, json_lines};

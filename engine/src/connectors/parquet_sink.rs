@@ -139,7 +139,8 @@ impl Layout {
 
 /// A folder of Parquet files, `part-00000-of-00002.parquet` and so on.
 ///
-/// Each worker writes shards of its own; rows of a worker keep their order. Nothing can be seen until
+/// Each worker writes shards of its own, and begins another where one has 2,048 column chunks, such as 256 row
+/// groups of 8 columns; rows of a worker keep their order. Nothing can be seen until
 /// the run has ended well: then the whole folder appears by one rename, or, where the place is a URL such as
 /// `s3://bucket/births`, its files appear one after the other, and `_SUCCESS` when all are there. Where there are no rows, one
 /// file with the schema is published. Nulls are nulls.
@@ -248,6 +249,10 @@ impl Sink for ParquetSink {
         })
     }
 
+    fn publishes_at_end(&self) -> bool {
+        true
+    }
+
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
         let shards = Shards::begin(&self.options, self.format(), schema)?;
         Ok(Box::new(shards))
@@ -307,6 +312,12 @@ impl FileFormat for ParquetFormat {
     }
 }
 
+/// A file ends when it has so many column chunks: the footer, which tells of each, is held in memory until then.
+///
+/// That takes about 1.5 kB for a chunk of seven pages, so 3 MB; the file has 8 columns of 34 million rows, or 80
+/// of 3 million.
+const MOST_CHUNKS: usize = 2_048;
+
 /// Rows that are written at once where each might be a row group.
 const MOST_GROUPS: usize = 256;
 
@@ -336,6 +347,12 @@ impl Encoder for ParquetEncoder {
 
     fn held_bytes(&self) -> u64 {
         self.writer.memory_size() as u64
+    }
+
+    fn has_grown(&self) -> bool {
+        let groups = self.writer.flushed_row_groups();
+        let n_columns = groups.first().map_or(0, |group| group.num_columns());
+        groups.len() * n_columns >= MOST_CHUNKS
     }
 
     fn finish(mut self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError> {

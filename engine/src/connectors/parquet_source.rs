@@ -10,12 +10,13 @@ mod statistics;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 use serde_json::json;
 
+use super::file_source::Once;
 use super::files::Files;
 use super::hive::HiveColumns;
 use super::selection::Selection;
@@ -62,10 +63,10 @@ pub struct ParquetSource {
     /// Columns of text that come as dictionaries where a split holds them so.
     encoded: Vec<String>,
     /// The files are listed and footers read once, by the first who needs them.
-    listed: Arc<OnceLock<Listed>>,
-    loaded: Arc<OnceLock<Loaded>>,
+    listed: Arc<Once<Listed>>,
+    loaded: Arc<Once<Loaded>>,
     /// The footer of the first file, where that is enough.
-    first: Arc<OnceLock<Loaded>>,
+    first: Arc<Once<Loaded>>,
     pruned: Option<Arc<Pruned>>,
 }
 
@@ -73,7 +74,7 @@ pub struct ParquetSource {
 struct Pruned {
     expr: Expr,
     /// What is left, once it has been found out.
-    left: OnceLock<Left>,
+    left: Once<Left>,
 }
 
 /// What is left of a source.
@@ -147,20 +148,9 @@ impl fmt::Debug for ParquetSource {
     }
 }
 
-/// The value of `slot`, made by the first who needs it; an error is not kept.
-fn once<T>(slot: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
-    match slot.get() {
-        Some(value) => Ok(value),
-        None => {
-            let value = make()?;
-            Ok(slot.get_or_init(|| value))
-        }
-    }
-}
-
 impl ParquetSource {
     fn listed(&self) -> Result<&Listed> {
-        once(&self.listed, || {
+        self.listed.of(|| {
             let files = self.files.list()?;
             let locations = files.iter().map(|f| f.location());
             let hive = match self.hive {
@@ -174,7 +164,7 @@ impl ParquetSource {
     /// All files with their footers.
     fn loaded(&self) -> Result<&Loaded> {
         let listed = self.listed()?;
-        once(&self.loaded, || {
+        self.loaded.of(|| {
             let all: Vec<usize> = (0..listed.files.len()).collect();
             Loaded::read(listed, &all, &self.dictionaries)
         })
@@ -185,7 +175,7 @@ impl ParquetSource {
         let Some(pruned) = &self.pruned else {
             return Ok(None);
         };
-        let left = once(&pruned.left, || self.find_left(&pruned.expr))?;
+        let left = pruned.left.of(|| self.find_left(&pruned.expr))?;
         let loaded = match &left.loaded {
             Some(loaded) => loaded,
             None => self.loaded()?,
@@ -259,9 +249,9 @@ impl Source for ParquetSource {
             return Ok(Arc::clone(&self.loaded()?.schema));
         }
         // Files that folders rule out are not opened, so the first speaks for all, as far as it can.
-        let first = once(&self.first, || {
-            Loaded::read(listed, &[0], &self.dictionaries)
-        })?;
+        let first = self
+            .first
+            .of(|| Loaded::read(listed, &[0], &self.dictionaries))?;
         let nullable = |f: &Arc<Field>| f.as_ref().clone().with_nullable(true);
         let fields: Vec<Field> = first.schema.fields().iter().map(nullable).collect();
         Ok(Arc::new(Schema::new(fields)))
@@ -325,7 +315,7 @@ impl Source for ParquetSource {
         Some(Arc::new(Self {
             pruned: Some(Arc::new(Pruned {
                 expr: predicate.clone(),
-                left: OnceLock::new(),
+                left: Once::default(),
             })),
             ..self.clone()
         }))

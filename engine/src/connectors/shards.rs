@@ -55,6 +55,12 @@ pub(crate) trait Encoder: Send {
         0
     }
 
+    /// True if the file should end soon, although nobody has asked for it: what must be kept of it until then
+    /// has grown.
+    fn has_grown(&self) -> bool {
+        false
+    }
+
     /// Writes what is still held and gives the file back.
     fn finish(self: Box<Self>) -> Result<Box<dyn Writing>, EncodeError>;
 }
@@ -232,7 +238,8 @@ impl Shared {
         let n_rows = self.options.rows_per_file.unwrap_or(u64::MAX);
         let n_bytes = self.options.max_bytes_per_file.unwrap_or(u64::MAX);
         let n_bytes = n_bytes.min(self.staging.max_bytes_per_file());
-        open.shard.n_rows >= n_rows || open.encoder.n_bytes() >= n_bytes
+        let may_grow = self.options.one_file || !open.encoder.has_grown();
+        open.shard.n_rows >= n_rows || open.encoder.n_bytes() >= n_bytes || !may_grow
     }
 
     fn close(&self, open: OpenShard) -> Result<()> {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::files::ends_in;
 use super::left_behind::{Locked, hold, tidy};
 use super::shards::{Shard, ShardOptions};
 use super::staging::{Existing, Staging, is_not_empty, is_there, not_replaceable};
@@ -261,7 +262,7 @@ fn check_replaceable(folder: &Path, extension: &str) -> Result<()> {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() && name.contains('=') {
                 folders.push(path);
-            } else if path.is_dir() || path.extension().is_none_or(|e| e != extension) {
+            } else if path.is_dir() || !ends_in(&name, &[extension]) {
                 let found = path.strip_prefix(folder).unwrap_or(&path);
                 let (folder, found) = (folder.display(), found.display());
                 return Err(not_replaceable(

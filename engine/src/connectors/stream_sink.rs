@@ -128,6 +128,10 @@ impl Sink for StreamSink {
         Ok(())
     }
 
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, _schema: &SchemaRef) -> Result<Box<dyn Publication>> {
         let taken = self
             .sender

@@ -9,11 +9,10 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use futures::{Stream, StreamExt};
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -24,14 +23,11 @@ use super::selection::Selection;
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::output::Output;
-use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
+use crate::source::{Position, Source, SourceProperties, Split, SplitReader, Wake};
 use crate::transform::Description;
 
 /// How many batches are taken from the stream before the pipeline wants them.
 const AHEAD: usize = 2;
-
-/// How long a reader waits for the stream before it lets the runner look for failures.
-const WAIT: Duration = Duration::from_millis(20);
 
 type Rows = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
 
@@ -42,9 +38,19 @@ pub struct StreamSource {
     /// Taken by the first who reads it.
     stream: Arc<Mutex<Option<Rows>>>,
     runtime: Option<Handle>,
+    bounded: bool,
 }
 
-/// Rows from an async stream of record batches, which ends.
+impl StreamSource {
+    /// Whether the stream ends; true by default. Of one that does not, planning refuses what waits for its end.
+    #[must_use]
+    pub fn bounded(mut self, bounded: bool) -> Self {
+        self.bounded = bounded;
+        self
+    }
+}
+
+/// Rows from an async stream of record batches.
 ///
 /// Called from within a tokio runtime, the stream is polled there, as a task of its own; otherwise on a
 /// thread of its own, which is enough for streams that need no runtime. It is polled only as fast as
@@ -77,6 +83,7 @@ where
         schema,
         stream: Arc::new(Mutex::new(Some(Box::pin(stream)))),
         runtime: Handle::try_current().ok(),
+        bounded: true,
     }
 }
 
@@ -136,7 +143,12 @@ impl Source for StreamSource {
         let (sender, rows) = unbounded();
         let (alive, gone) = oneshot::channel();
         let permits = Arc::new(Semaphore::new(AHEAD));
-        let forwarding = forward(stream, Arc::clone(&permits), sender, gone);
+        let wake = Arc::default();
+        let reader = Handing {
+            rows: Some(sender),
+            wake: Arc::clone(&wake),
+        };
+        let forwarding = forward(stream, Arc::clone(&permits), reader, gone);
         match &self.runtime {
             Some(runtime) => {
                 runtime.spawn(forwarding);
@@ -157,13 +169,13 @@ impl Source for StreamSource {
             n_batches: 0,
             left: None,
             to_skip: position.0,
-            asked_again: false,
+            wake,
         }))
     }
 
     fn properties(&self) -> SourceProperties {
         SourceProperties {
-            bounded: true,
+            bounded: self.bounded,
             repeatable: false,
         }
     }
@@ -172,11 +184,41 @@ impl Source for StreamSource {
 /// What the task hands over: rows, the failure of the stream, or its end.
 type Item = Option<Result<RecordBatch>>;
 
+/// The task's side of the reader.
+struct Handing {
+    rows: Option<Sender<Item>>,
+    wake: Arc<Mutex<Option<Wake>>>,
+}
+
+impl Handing {
+    /// False if nobody reads any more.
+    fn hand_over(&self, item: Item) -> bool {
+        let rows = self.rows.as_ref();
+        let is_read = rows.is_some_and(|rows| rows.send(item).is_ok());
+        self.wake();
+        is_read
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
+            wake();
+        }
+    }
+}
+
+/// A task that dies hands over no end, and the reader must hear of that too.
+impl Drop for Handing {
+    fn drop(&mut self) {
+        self.rows = None;
+        self.wake();
+    }
+}
+
 /// Polls the stream as permits come in, until it ends or nobody reads any more.
 async fn forward(
     mut stream: Rows,
     permits: Arc<Semaphore>,
-    rows: Sender<Item>,
+    reader: Handing,
     mut gone: oneshot::Receiver<()>,
 ) {
     loop {
@@ -192,7 +234,7 @@ async fn forward(
             item = next => item,
         };
         let over = !matches!(item, Some(Ok(_)));
-        if rows.send(item).is_err() || over {
+        if !reader.hand_over(item) || over {
             return;
         }
     }
@@ -209,25 +251,18 @@ struct StreamReader {
     /// Of a large batch, what has not been given yet.
     left: Option<RecordBatch>,
     to_skip: u64,
-    /// The last call gave no rows, so that nothing is kept from the graph by waiting now.
-    asked_again: bool,
+    /// Called by the task when it has handed something over.
+    wake: Arc<Mutex<Option<Wake>>>,
 }
 
 impl StreamReader {
     /// The next batch of the stream; an empty one where there is none yet.
     fn receive(&mut self) -> Result<Option<RecordBatch>> {
-        let received = match self.asked_again {
-            true => self.rows.recv_timeout(WAIT),
-            false => self.rows.try_recv().map_err(|e| match e.is_empty() {
-                true => RecvTimeoutError::Timeout,
-                false => RecvTimeoutError::Disconnected,
-            }),
-        };
-        let rows = match received {
+        let rows = match self.rows.try_recv() {
             Ok(None) => return Ok(None),
             Ok(Some(rows)) => rows?,
-            Err(RecvTimeoutError::Timeout) => return Ok(Some(self.selection.none())),
-            Err(RecvTimeoutError::Disconnected) => {
+            Err(TryRecvError::Empty) => return Ok(Some(self.selection.none())),
+            Err(TryRecvError::Disconnected) => {
                 return Err(Error::environment("the stream stopped before its end")
                     .with_detail("It panicked, or the runtime that polls it was shut down."));
             }
@@ -244,6 +279,11 @@ impl StreamReader {
 }
 
 impl SplitReader for StreamReader {
+    fn wake_by(&mut self, wake: Wake) -> bool {
+        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+        true
+    }
+
     fn next_batch(&mut self, _out: &mut Output) -> Result<Option<RecordBatch>> {
         let rows = match self.left.take() {
             Some(left) => left,
@@ -259,7 +299,6 @@ impl SplitReader for StreamReader {
         if rest > 0 {
             self.left = Some(rows.slice(skipped + n, rest));
         }
-        self.asked_again = n == 0;
         Ok(Some(rows.slice(skipped, n)))
     }
 }

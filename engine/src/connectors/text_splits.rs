@@ -13,9 +13,12 @@
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::compression::read_failed;
 use super::storage::StoredFile;
 use crate::error::Result;
+use crate::source::Split;
 
 /// How many bytes of a text file are one split; it must not depend on the number of workers.
 pub(crate) const SPLIT_BYTES: u64 = 16 << 20;
@@ -35,6 +38,42 @@ pub(crate) enum RowEnds {
     Lines,
     /// A line feed or carriage return outside of quotes, as the crate `csv` reads them.
     Csv { quote: Option<u8>, delimiter: u8 },
+}
+
+/// A split of a text file, wherever it begins.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Locator {
+    pub(crate) file: String,
+    /// The number of the split in the file.
+    pub(crate) part: u64,
+}
+
+/// The splits of files, each with its own where it is large: in order, and one of each other file.
+pub(crate) fn splits_of<'a>(
+    files: impl IntoIterator<Item = (&'a StoredFile, Option<&'a TextSplits>)>,
+) -> Result<Vec<Split>> {
+    let mut splits = Vec::new();
+    for (file, within) in files {
+        let n_parts = within.map_or(1, TextSplits::n_splits);
+        for part in 0..n_parts {
+            splits.push(Split {
+                name: match n_parts {
+                    1 => file.name(),
+                    n => format!("{}, part {} of {n}", file.name(), part + 1),
+                },
+                locator: serde_json::to_value(Locator {
+                    file: file.location().to_owned(),
+                    part,
+                })?,
+                n_rows: None,
+                n_bytes: Some(match within {
+                    Some(within) => within.n_bytes(part),
+                    None => file.n_bytes(),
+                }),
+            });
+        }
+    }
+    Ok(splits)
 }
 
 /// The splits of one file.

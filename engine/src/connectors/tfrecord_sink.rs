@@ -64,6 +64,10 @@ impl Sink for TfRecordSink {
         })
     }
 
+    fn publishes_at_end(&self) -> bool {
+        true
+    }
+
     fn begin(&self, schema: &SchemaRef) -> Result<Box<dyn Publication>> {
         let shards = Shards::begin(&self.options, Arc::new(TfRecordFormat), schema)?;
         Ok(Box::new(shards))

@@ -1,17 +1,17 @@
 //! Reads TFRecord files of tf.Example, many at a time by a folder or a pattern.
 
-use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::agreement::column_twice;
+use super::file_source::{Once, file_of_split, file_source};
 use super::files::Files;
 use super::selection::Selection;
-use super::storage::{Storage, StoredFile, has_changed};
+use super::storage::StoredFile;
 use super::tfrecord_reader::{Records, TfRecordReader};
 use super::tfrecord_types::{Column, Sample};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ const SAMPLE_ROWS: usize = 1_000;
 
 /// Rows of TFRecord files of tf.Example: of one file, of all `*.tfrecord`, `*.tfrecords` and `*.tfrec` of a
 /// folder, also with `.gz` at the end, or of those that match a pattern, at a path or a URL (see
-/// [`Storage`]). Each file is one split.
+/// [`Storage`](super::Storage)). Each file is one split.
 ///
 /// **Columns.** Each feature is a column. Without a schema, the first 1,000 records, taken evenly from all
 /// files, decide: Int64, Float32, Utf8, or Binary where some bytes are not UTF-8; a list of these where a
@@ -50,7 +50,7 @@ pub struct TfRecordSource {
     column_types: Vec<(String, DataType)>,
     max_row_bytes: u64,
     /// Samples are read once, by the first who needs them.
-    loaded: OnceLock<Loaded>,
+    loaded: Once<Loaded>,
 }
 
 /// The rows of TFRecord files of tf.Example: see [`TfRecordSource`].
@@ -68,7 +68,7 @@ pub fn tfrecord(place: impl AsRef<Path>) -> TfRecordSource {
         declared: None,
         column_types: Vec::new(),
         max_row_bytes: 128 << 20,
-        loaded: OnceLock::new(),
+        loaded: Once::default(),
     }
 }
 
@@ -94,28 +94,6 @@ impl TfRecordSource {
     pub fn max_row_bytes(mut self, n_bytes: u64) -> Self {
         self.max_row_bytes = n_bytes.min(1 << 30);
         self.afresh()
-    }
-
-    /// How an object store is reached, where the place is a URL: by default as the environment says.
-    #[must_use]
-    pub fn storage(mut self, storage: Storage) -> Self {
-        self.files = self.files.storage(storage);
-        self.afresh()
-    }
-
-    fn afresh(self) -> Self {
-        Self {
-            loaded: OnceLock::new(),
-            ..self
-        }
-    }
-
-    fn loaded(&self) -> Result<&Loaded> {
-        if let Some(loaded) = self.loaded.get() {
-            return Ok(loaded);
-        }
-        let loaded = self.load()?;
-        Ok(self.loaded.get_or_init(|| loaded))
     }
 
     fn load(&self) -> Result<Loaded> {
@@ -198,11 +176,7 @@ fn check_declared(schema: &Schema) -> Result<()> {
     }
 }
 
-impl fmt::Debug for TfRecordSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tfrecord({:?})", self.files.place())
-    }
-}
+file_source!(TfRecordSource, "tfrecord");
 
 #[derive(Clone)]
 struct Loaded {
@@ -254,12 +228,7 @@ impl Source for TfRecordSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let file = loaded
-            .files
-            .iter()
-            .find(|f| f.location() == locator.file)
-            .ok_or_else(|| has_changed(&locator.file))?;
-        file.check()?;
+        let (_, file) = file_of_split(&loaded.files, &locator.file, |f| f)?;
         let records = Records::open(file, self.max_row_bytes)?;
         let selection = Selection::new(&loaded.schema, columns)?;
         let reader = TfRecordReader::new(records, &loaded.schema, selection, position.0)?;

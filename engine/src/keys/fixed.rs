@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, make_arr
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 
+use super::near::{Distance, EMPTY, Near};
 use super::slots::{Hashed, Slots};
 use super::{Keys, check_room};
 use crate::error::Result;
@@ -14,6 +15,8 @@ use crate::error::Result;
 /// The distinct values of one column, carried as the unsigned integers `T` of the same width.
 pub(super) struct FixedKeys<T: ArrowPrimitiveType> {
     data_type: DataType,
+    /// As long as the values lie close together; then the slots hold none of them.
+    near: Near<T::Native>,
     slots: Slots<T::Native>,
     values: Vec<T::Native>,
     null: Option<usize>,
@@ -21,11 +24,12 @@ pub(super) struct FixedKeys<T: ArrowPrimitiveType> {
 
 impl<T: ArrowPrimitiveType> FixedKeys<T>
 where
-    T::Native: Hashed,
+    T::Native: Hashed + Distance,
 {
     pub(super) fn new(data_type: DataType) -> Self {
         Self {
             data_type,
+            near: Near::default(),
             slots: Slots::new(),
             values: Vec::new(),
             null: None,
@@ -34,6 +38,12 @@ where
 
     /// The number of each value, to `groups`.
     pub(super) fn number_values(&mut self, values: &[T::Native], groups: &mut Vec<usize>) {
+        if self.near.holds(values) {
+            return self.near.number(values, &mut self.values, groups);
+        }
+        if let Some(near) = self.near.give_up() {
+            self.move_to_slots(&near);
+        }
         self.slots.find_all(
             values,
             &mut self.values,
@@ -44,6 +54,16 @@ where
             },
             |number| groups.push(number),
         );
+    }
+
+    /// Puts values that lie close together, with their numbers, where all others are to be.
+    fn move_to_slots(&mut self, numbers: &[u32]) {
+        let numbers: Vec<u32> = numbers.iter().copied().filter(|n| *n != EMPTY).collect();
+        let values: Vec<T::Native> = numbers.iter().map(|n| self.values[*n as usize]).collect();
+        let mut state = ();
+        let add = |(): &mut (), row: usize| numbers[row];
+        self.slots
+            .find_all(&values, &mut state, |(), _, _| true, add, |_| {});
     }
 
     /// The distinct values, by number.
@@ -86,7 +106,7 @@ fn carried<T: ArrowPrimitiveType>(column: &ArrayRef) -> Result<PrimitiveArray<T>
 
 impl<T: ArrowPrimitiveType> Keys for FixedKeys<T>
 where
-    T::Native: Hashed,
+    T::Native: Hashed + Distance,
 {
     fn number(
         &mut self,
@@ -124,11 +144,12 @@ where
     }
 
     fn forget(&mut self) {
+        self.near.give_up();
         self.slots = Slots::new();
     }
 
     fn n_bytes(&self) -> usize {
-        self.slots.n_bytes() + self.values.capacity() * size_of::<T::Native>()
+        self.near.n_bytes() + self.slots.n_bytes() + self.values.capacity() * size_of::<T::Native>()
     }
 }
 

@@ -3,6 +3,7 @@
 mod bytes;
 mod dictionary;
 mod fixed;
+mod near;
 mod normal;
 mod rows;
 mod several;

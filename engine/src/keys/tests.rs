@@ -147,3 +147,22 @@ fn distinct_keys_are_as_many_as_distinct_values() {
         assert_eq!(keys.len(), expected, "{plain}");
     }
 }
+
+/// Values that lie close together are numbered by a table until one comes that does not.
+#[test]
+fn numbers_stay_the_same_when_values_come_that_lie_far_away() {
+    for near in [0, -2_000, i64::MIN, i64::MAX] {
+        let close = (0..6_000).map(|i| Some(near.wrapping_add(i * 7 % 1_900)));
+        let far = (0..100).map(|i| Some(near.wrapping_add(i * 1_000_003)));
+        let values: Vec<Option<i64>> = close
+            .clone()
+            .chain([None])
+            .chain(far)
+            .chain(close)
+            .collect();
+        let column: ArrayRef = Arc::new(Int64Array::from(values));
+        for cut in [0, 1, 3_000, 6_001, 6_050, 9_000] {
+            check(&[Arc::clone(&column)], cut);
+        }
+    }
+}

@@ -94,9 +94,17 @@ impl Transform for Distinct {
         }))
     }
 
+    fn keeps(&self) -> Option<String> {
+        Some(match self.stage {
+            Stage::Partial => "some of the rows it has seen".into(),
+            Stage::Final => "all rows it has seen, to the end".into(),
+        })
+    }
+
     fn properties(&self) -> Properties {
         Properties {
             stateful: true,
+            ignores_windows: self.stage == Stage::Final,
             distribution: match self.stage {
                 Stage::Partial => Distribution::Keep,
                 Stage::Final => Distribution::ByKey(vec![KEY.into()]),

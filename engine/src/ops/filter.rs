@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::changelog::check_expressions;
 use crate::error::{Error, Result};
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
@@ -55,6 +56,7 @@ impl Transform for Filter {
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
         Expression::compile_predicate(&self.predicate, &inputs[0])?;
+        check_expressions([&self.predicate], &inputs[0])?;
         Ok(SchemaRef::clone(&inputs[0]))
     }
 

@@ -102,7 +102,7 @@ impl<I, O> fmt::Debug for MapRows<I, O> {
 }
 
 /// The columns that the fields of a serde type are.
-fn fields_of<T: DeserializeOwned>() -> Result<Vec<FieldRef>> {
+pub(crate) fn fields_of<T: DeserializeOwned>() -> Result<Vec<FieldRef>> {
     let options = TracingOptions::default()
         .strings_as_large_utf8(false)
         .sequence_as_large_list(false)
@@ -193,7 +193,8 @@ pub(crate) fn rows_from<T: Serialize + DeserializeOwned>(values: &[T]) -> Result
     to_rows(&fields_of::<T>()?, values)
 }
 
-fn to_rows<T: Serialize>(fields: &[FieldRef], values: &[T]) -> Result<RecordBatch> {
+/// Values of a serde type as rows with these columns, as [`fields_of`] gives them.
+pub(crate) fn to_rows<T: Serialize>(fields: &[FieldRef], values: &[T]) -> Result<RecordBatch> {
     serde_arrow::to_record_batch(fields, &values).map_err(|error| {
         Error::data(format!(
             "a {} does not fit its own type",

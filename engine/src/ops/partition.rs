@@ -8,11 +8,12 @@ use serde_json::json;
 
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::changelog::check_expressions;
 use crate::error::{Error, Result};
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
-use crate::transform::{Description, Operator, Properties, Transform};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
 /// The port of the rows for which no predicate is true.
 const REST: &str = "rest";
@@ -100,6 +101,8 @@ impl Transform for Partition {
                     .map(|e| e.with_detail(format!("It is the predicate of part {name:?}."))),
             );
         }
+        let predicates = self.parts.iter().map(|(_, predicate)| predicate);
+        errors.extend(check_expressions(predicates, &inputs[0]).err());
         if errors.is_empty() {
             Ok(SchemaRef::clone(&inputs[0]))
         } else {
@@ -121,6 +124,7 @@ impl Transform for Partition {
         let names = self.parts.iter().map(|(name, _)| name.as_str());
         Properties::default()
             .keeps_positions(true)
+            .on_changelog(OnChangelog::Carry)
             .ports(names.chain([REST]))
     }
 

@@ -2,6 +2,7 @@
 
 use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
 use expect_test::Expect;
 
 use crate::connectors::{collect, from_record_batches};
@@ -35,6 +36,50 @@ pub(crate) fn run_over(
         .first()
         .map_or_else(|| rows.schema(), RecordBatch::schema);
     Ok(concat_batches(&schema, &batches)?)
+}
+
+/// Checks the rows that `compose` makes, and the dead letters of what it made, for any split and for 1 to 4 workers:
+/// those of an input in two splits, each letter as `split, row: reason`.
+pub(crate) fn check_letters(
+    input: &str,
+    compose: impl Fn(&Collection) -> Collection,
+    expected: Expect,
+) {
+    let rows = table(input);
+    let half = rows.num_rows().div_ceil(2);
+    let splits = vec![
+        rows.slice(0, half),
+        rows.slice(half, rows.num_rows() - half),
+    ];
+    let run = |workers: usize| {
+        let pipeline = Pipeline::new("test");
+        let (sink, collected) = collect();
+        let (dead, letters) = collect();
+        compose(&pipeline.read("rows", from_record_batches(splits.clone())))
+            .dead_letters_to(dead)
+            .write(sink);
+        let options = RunOptions::new().workers(workers);
+        pipeline.run(&options.progress(Progress::Never)).unwrap();
+        let mut told = Vec::new();
+        for batch in letters.take() {
+            let column = |name: &str| batch.column_by_name(name).unwrap();
+            let text = |name: &str, row| array_value_to_string(column(name), row).unwrap();
+            for row in 0..batch.num_rows() {
+                let [node, split, number, reason] =
+                    ["node", "split", "row", "reason"].map(|name| text(name, row));
+                told.push(format!("{node}: {split}, row {number}: {reason}"));
+            }
+        }
+        told.sort();
+        let made = collected.take();
+        let made = concat_batches(&made[0].schema(), &made).unwrap();
+        format!("{}\n{}", show(&sorted(&made)), told.join("\n"))
+    };
+    let one = run(1);
+    expected.assert_eq(&one);
+    for workers in 2..=4 {
+        assert_eq!(run(workers), one, "{workers} workers");
+    }
 }
 
 /// The rows in the order of all columns that have one.

@@ -83,12 +83,25 @@ impl RowKey {
     }
 }
 
+/// Tells whether a row of one batch is equal to a row of another of the same columns.
+pub(in crate::ops) fn equal_rows(
+    one: &RecordBatch,
+    other: &RecordBatch,
+) -> Result<impl Fn(usize, usize) -> bool + use<>> {
+    let fields = one.schema();
+    let fields = fields.fields().iter();
+    let converter = RowConverter::new(
+        fields
+            .map(|f| SortField::new(f.data_type().clone()))
+            .collect(),
+    )?;
+    let one = converter.convert_columns(one.columns())?;
+    let other = converter.convert_columns(other.columns())?;
+    Ok(move |a, b| one.row(a) == other.row(b))
+}
+
 /// Compiles a key of a type that has bytes.
-pub(in crate::ops) fn check_key(
-    key: &Expr,
-    schema: &SchemaRef,
-    cannot: &str,
-) -> Result<Expression> {
+pub(crate) fn check_key(key: &Expr, schema: &SchemaRef, cannot: &str) -> Result<Expression> {
     let expression = Expression::compile(key, schema)?;
     let data_type = plain_type(expression.data_type());
     if RowConverter::supports_fields(&[SortField::new(data_type.clone())]) {

@@ -9,12 +9,13 @@ use serde_json::json;
 use super::join::{can_hash, one_zero};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::changelog::check_expressions;
 use crate::error::{Error, Result};
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::plan::{Lowered, Place};
-use crate::transform::{Description, Operator, Properties, Transform};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
 /// Keeps each row with the same chance, the same rows in every run with the same seed.
 ///
@@ -178,12 +179,15 @@ impl Transform for Sample {
     }
 
     fn properties(&self) -> Properties {
-        Properties::row_wise().keeps_positions(true)
+        // A row may be taken back from another place than it was added from.
+        Properties::row_wise()
+            .keeps_positions(true)
+            .on_changelog(OnChangelog::Refuse)
     }
 
     /// Whether rows have places of their own is seen in the graph alone.
     fn lower(&self, place: &Place<'_>) -> Result<Option<Lowered>> {
-        let by_place = place.has_positions();
+        let by_place = place.has_positions(0);
         let unfit = |f: &&std::sync::Arc<arrow::datatypes::Field>| !can_hash(f.data_type());
         if !by_place && let Some(field) = place.inputs()[0].fields().iter().find(unfit) {
             return Err(Error::pipeline(format!(
@@ -268,6 +272,7 @@ impl Transform for SampleByKey {
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
         check_fraction(self.fraction)?;
         let key = Expression::compile(&self.key, &inputs[0])?;
+        check_expressions([&self.key], &inputs[0])?;
         let found: &DataType = key.data_type();
         if !can_hash(found) {
             return Err(

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::changelog::{check_expressions, check_name, own_columns};
 use crate::error::{Error, Result};
-use crate::expression::{Evaluator, Expression, with_columns_of};
+use crate::expression::{Evaluator, Expression, col, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::predicate::{cannot_fail, in_terms_of};
@@ -34,9 +35,29 @@ impl Select {
 
 impl Collection {
     /// These columns, in this order: `col("a")`, `(col("a") + col("b")).alias("sum")`.
+    ///
+    /// A [changelog](crate::changelog) stays one: the columns that make it one follow, unless they are named.
     #[must_use]
     pub fn select(&self, columns: impl IntoIterator<Item = Expr>) -> Collection {
         self.apply(Select::new(columns))
+    }
+}
+
+impl Select {
+    /// The columns with those that make rows of this schema a changelog.
+    fn all_columns(&self, schema: &SchemaRef) -> Result<Vec<Expr>> {
+        let own = own_columns(schema);
+        let is_own =
+            |expr: &&Expr| matches!(expr, Expr::Column(c) if own.contains(&c.name.as_str()));
+        let others = || self.columns.iter().filter(|expr| !is_own(expr));
+        check_expressions(others(), schema)?;
+        for expr in others() {
+            check_name(&output_name(expr), schema)?;
+        }
+        let named: Vec<String> = self.columns.iter().map(output_name).collect();
+        let missing = own.iter().filter(|own| !named.iter().any(|n| n == **own));
+        let missing = missing.map(|own| col(*own));
+        Ok(self.columns.iter().cloned().chain(missing).collect())
     }
 }
 
@@ -61,7 +82,7 @@ impl Transform for Select {
         }
         let mut fields: Vec<Field> = Vec::new();
         let mut errors = Vec::new();
-        for expr in &self.columns {
+        for expr in &self.all_columns(&inputs[0])? {
             match Expression::compile(expr, &inputs[0]) {
                 Ok(compiled) => {
                     let name = output_name(expr);
@@ -89,11 +110,7 @@ impl Transform for Select {
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(Box::new(SelectOperator {
-            columns: self
-                .columns
-                .iter()
-                .map(|e| (output_name(e), Evaluator::new(e)))
-                .collect(),
+            columns: Vec::new(),
             spec: self.clone(),
             schema: None,
         }))
@@ -120,7 +137,8 @@ impl Transform for Select {
 }
 
 struct SelectOperator {
-    columns: Vec<(String, Evaluator)>,
+    /// Known once rows have come.
+    columns: Vec<Evaluator>,
     spec: Select,
     schema: Option<SchemaRef>,
 }
@@ -130,7 +148,10 @@ impl Operator for SelectOperator {
         let schema = match &self.schema {
             Some(schema) => Arc::clone(schema),
             None => {
-                let schema = self.spec.output_schema(&[batch.rows().schema()])?;
+                let input = batch.rows().schema();
+                let columns = self.spec.all_columns(&input)?;
+                self.columns = columns.iter().map(Evaluator::new).collect();
+                let schema = self.spec.output_schema(&[input])?;
                 Arc::clone(self.schema.insert(schema))
             }
         };
@@ -138,7 +159,7 @@ impl Operator for SelectOperator {
         // A later column may reject rows that an earlier one took, so values are made anew then.
         let values = 'again: loop {
             let mut values: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
-            for (_, column) in &mut self.columns {
+            for column in &mut self.columns {
                 let n_rows = batch.n_rows();
                 let (kept, value) = column.evaluate(batch, out)?;
                 batch = kept;
@@ -159,8 +180,10 @@ impl Operator for SelectOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expression::{col, lit};
-    use crate::testing::{check_transform, refuse_transform};
+    use crate::expression::lit;
+    use crate::ops::AsChangelog;
+    use crate::output::OnBadRow;
+    use crate::testing::{check_transform, refuse_transform, run_transform, show, table};
     use expect_test::expect;
 
     #[test]
@@ -172,6 +195,31 @@ mod tests {
                 twice: 2, null
                 b: 'x', 'y'"#]],
         );
+    }
+
+    #[test]
+    fn a_changelog_stays_one() {
+        let rows = table("a: 1, 2");
+        let (added, _) = run_transform(&AsChangelog, &rows, OnBadRow::Fail).unwrap();
+        let select = Select::new([(col("a") * lit(2)).alias("twice")]);
+        let (made, _) = run_transform(&select, &added, OnBadRow::Fail).unwrap();
+        assert_eq!(show(&made), "twice: 2, 4\ndiff: 1, 1");
+        let named = Select::new([col("diff"), col("a")]);
+        let (made, _) = run_transform(&named, &added, OnBadRow::Fail).unwrap();
+        assert_eq!(show(&made), "diff: 1, 1\na: 1, 2");
+        let refused = Select::new([(col("diff") + lit(1)).alias("b")]);
+        let refused = refused.output_schema(&[added.schema()]).unwrap_err();
+        expect![[r#"
+            `diff + Int32(1) AS b` reads column "diff" of a changelog
+              It is another when the same row is taken back, which would then be a row that was never added.
+              Hint: Copy it to another name before the rows become changes, or take `changes()` first, where "diff" is a column like any other."#]]
+        .assert_eq(&refused.to_string());
+        let refused = Select::new([col("a").alias("diff")]);
+        let refused = refused.output_schema(&[added.schema()]).unwrap_err();
+        expect![[r#"
+            column "diff" of a changelog cannot be replaced
+              Hint: Choose another name, or take `changes()` first."#]]
+        .assert_eq(&refused.to_string());
     }
 
     #[test]

@@ -8,11 +8,12 @@ use serde_json::json;
 
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::changelog::check_expressions;
 use crate::error::{Error, Result};
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
-use crate::transform::{Description, Operator, Properties, Transform};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
 /// FarmHash Fingerprint64 of the text as a signed integer: the value of BigQuery's `FARM_FINGERPRINT`.
 ///
@@ -86,6 +87,7 @@ impl Transform for SplitByHash {
                 self.key
             )));
         }
+        check_expressions([&self.key], &inputs[0])?;
         Ok(SchemaRef::clone(&inputs[0]))
     }
 
@@ -100,6 +102,7 @@ impl Transform for SplitByHash {
         Properties::default()
             .immediate(true)
             .keeps_positions(true)
+            .on_changelog(OnChangelog::Carry)
             .ports(self.parts.iter().map(|(name, _)| name))
     }
 

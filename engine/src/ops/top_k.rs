@@ -9,6 +9,7 @@ mod best_rows;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, BinaryBuilder};
@@ -20,11 +21,11 @@ use serde_json::json;
 
 use self::best_rows::BestRows;
 use super::group_by::GroupedRows;
-use super::row_key::{RowKey, located, with_bytes};
+use super::row_key::{RowKey, with_bytes};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::expression::{col, with_columns_of};
+use crate::expression::{col, on_good_rows, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::state::StatePart;
@@ -59,7 +60,8 @@ impl Collection {
     /// Rows equal under `order` are taken as they stand in the source: sources in the order of the graph,
     /// splits in that of their source. Rows that no longer have a place of their own in a source, such as
     /// those of a `group_by`, are then ordered by their values. So the result is the same in every run.
-    /// Nulls come where `sort` says, NaN is the greatest float, -0.0 equals 0.0.
+    /// Nulls come where `sort` says, NaN is the greatest float, -0.0 equals 0.0. A row on which `order` fails is
+    /// a bad row of the node `NAME/partial`, for which `on_bad_row` and `dead_letters` of the result speak.
     #[must_use]
     pub fn top_k(&self, n_rows: usize, order: impl IntoIterator<Item = SortExpr>) -> Collection {
         TopK::new(n_rows, order.into_iter().collect()).add_to(self)
@@ -104,10 +106,8 @@ impl TopK {
             stage: Stage::Final,
             ..self.clone()
         };
-        rows.named(format!("{name}/partial"))
-            .apply(self)
-            .named(name)
-            .apply(last)
+        let partial = rows.named(format!("{name}/partial")).apply(self);
+        partial.named(name).apply(last).rejecting_at(&partial)
     }
 
     fn order_key(&self, schema: &SchemaRef) -> Result<RowKey> {
@@ -171,13 +171,19 @@ impl Transform for TopK {
                 keys: None,
                 best,
             }),
-            Stage::Final => Box::new(FinalTopK { best }),
+            Stage::Final => Box::new(FinalTopK {
+                best,
+                left: VecDeque::new(),
+            }),
         })
     }
 
     fn properties(&self) -> Properties {
+        let is_final = self.stage == Stage::Final;
         Properties {
             stateful: true,
+            waits_for_end: is_final,
+            ignores_windows: is_final,
             distribution: match self.stage {
                 Stage::Partial => Distribution::Keep,
                 Stage::Final if self.keys.is_empty() => Distribution::One,
@@ -241,11 +247,12 @@ impl PartialTopK {
         }
     }
 
-    /// The rows with their key and their order, that of the source last.
-    fn with_order(&mut self, batch: &Batch) -> Result<RecordBatch> {
+    /// The rows that have one, with their key and their order, that of the source last.
+    fn with_order(&mut self, batch: Batch, out: &mut Output) -> Result<Batch> {
         let compiled = self.compile(&batch.rows().schema())?;
-        let keys = located(batch, |rows| compiled.key.bytes(rows))?;
-        let order = located(batch, |rows| compiled.order.bytes(rows))?;
+        let (batch, (keys, order)) = on_good_rows(batch, out, |rows| {
+            Ok((compiled.key.bytes(rows)?, compiled.order.bytes(rows)?))
+        })?;
         let split = batch.split_key();
         let numbers = batch.row_numbers();
         let places = match &numbers {
@@ -274,14 +281,15 @@ impl PartialTopK {
         let mut columns = batch.rows().columns().to_vec();
         columns.push(Arc::new(keys) as ArrayRef);
         columns.push(Arc::new(bytes.finish()) as ArrayRef);
-        Ok(RecordBatch::try_new(Arc::clone(&compiled.schema), columns)?)
+        let rows = RecordBatch::try_new(Arc::clone(&compiled.schema), columns)?;
+        Ok(batch.with_columns(rows))
     }
 }
 
 impl Operator for PartialTopK {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let rows = self.with_order(&batch)?;
-        self.best.add(&rows)?;
+        let batch = self.with_order(batch, out)?;
+        self.best.add(batch.rows())?;
         if self.best.n_rows() > MAX_ROWS {
             for rows in self.best.take()? {
                 out.push(batch.derive(rows));
@@ -318,6 +326,8 @@ impl Operator for PartialTopK {
 
 struct FinalTopK {
     best: BestRows,
+    /// Rows that have not been given yet, once all have come.
+    left: VecDeque<RecordBatch>,
 }
 
 impl Operator for FinalTopK {
@@ -327,17 +337,28 @@ impl Operator for FinalTopK {
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
         if watermark.is_end() {
-            for mut rows in self.best.take()? {
-                rows.remove_column(rows.num_columns() - 1);
-                rows.remove_column(rows.num_columns() - 1);
-                out.push(Batch::new(rows).inexact());
-            }
+            self.left = self.best.take()?.into();
+            self.resume(out)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the next batch of rows, and says whether more follow.
+    fn resume(&mut self, out: &mut Output) -> Result<()> {
+        if let Some(mut rows) = self.left.pop_front() {
+            rows.remove_column(rows.num_columns() - 1);
+            rows.remove_column(rows.num_columns() - 1);
+            out.push(Batch::new(rows).inexact());
+        }
+        if !self.left.is_empty() {
+            out.more_follows();
         }
         Ok(())
     }
 
     fn state_bytes(&self) -> u64 {
-        self.best.n_bytes()
+        let left = self.left.iter().map(RecordBatch::get_array_memory_size);
+        self.best.n_bytes() + left.sum::<usize>() as u64
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {

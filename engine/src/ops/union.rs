@@ -10,15 +10,20 @@ use serde_json::Value;
 use crate::artifact::Artifacts;
 use crate::batch::{BRANCHES, Batch};
 use crate::error::{Error, Result};
+use crate::event_time::{DIFF, EVENT_TIME};
 use crate::output::Output;
 use crate::pipeline::Collection;
-use crate::transform::{Description, Operator, Properties, Transform};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
 /// The rows of all inputs; rows of one split and one input keep their order.
 ///
-/// Columns must agree in order, name and type; all are nullable in the result.
+/// Columns must agree in order, name and type; all are nullable in the result but `event_time` and `diff`,
+/// which must agree in that as well.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Union;
+
+/// Columns whose meaning hangs on there being no nulls.
+const NEVER_NULL: [&str; 2] = [EVENT_TIME, DIFF];
 
 impl Collection {
     /// The rows of this collection and of the others.
@@ -44,11 +49,12 @@ impl Transform for Union {
         }
         for (n, input) in inputs.iter().enumerate().skip(1) {
             let same = input.fields().len() == first.fields().len()
-                && input
-                    .fields()
-                    .iter()
-                    .zip(first.fields())
-                    .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+                && input.fields().iter().zip(first.fields()).all(|(a, b)| {
+                    let is_own = NEVER_NULL.contains(&a.name().as_str());
+                    a.name() == b.name()
+                        && a.data_type() == b.data_type()
+                        && (!is_own || a.is_nullable() == b.is_nullable())
+                });
             if !same {
                 return Err(
                     Error::pipeline(format!("input {n} has other columns than input 0"))
@@ -70,8 +76,10 @@ impl Transform for Union {
     fn properties(&self) -> Properties {
         Properties {
             n_inputs: None,
+            same_windows: true,
             immediate: true,
             keeps_positions: true,
+            on_changelog: OnChangelog::Carry,
             ..Properties::default()
         }
     }
@@ -89,7 +97,10 @@ fn all_nullable(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<Field> = schema
         .fields()
         .iter()
-        .map(|f| f.as_ref().clone().with_nullable(true))
+        .map(|f| {
+            let is_sure = NEVER_NULL.contains(&f.name().as_str()) && !f.is_nullable();
+            f.as_ref().clone().with_nullable(!is_sure)
+        })
         .collect();
     Arc::new(Schema::new(fields))
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::changelog::{check_expressions, check_name};
 use crate::error::Result;
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
@@ -49,6 +50,8 @@ impl Transform for WithColumn {
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
         let compiled = Expression::compile(&self.value, &inputs[0])?;
+        check_expressions([&self.value], &inputs[0])?;
+        check_name(&self.name, &inputs[0])?;
         let field = Field::new(
             &self.name,
             compiled.data_type().clone(),

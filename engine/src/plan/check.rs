@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
+use super::{ports, streaming};
+use crate::changelog::{has_time, is_changelog};
 use crate::error::{Error, Result};
+use crate::event_time::DIFF;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
-use crate::output::{OnBadRow, dead_letter_schema};
+use crate::output::OnBadRow;
 use crate::runner::guard;
-use crate::transform::Distribution;
+use crate::transform::{Distribution, OnChangelog};
 
 /// The output schema of each node.
 pub(super) fn check(graph: &Graph) -> Result<Vec<Option<SchemaRef>>> {
@@ -103,11 +106,10 @@ fn check_node(
 ) -> Result<Option<SchemaRef>> {
     let mut inputs: Vec<SchemaRef> = Vec::with_capacity(node.inputs.len());
     for edge in &node.inputs {
-        match (edge.port, &schemas[edge.from]) {
-            (Port::DeadLetters, _) => inputs.push(dead_letter_schema()),
-            (Port::Out(_), Some(schema)) => inputs.push(SchemaRef::clone(schema)),
+        match ports::schema_of(graph, edge, &|index| schemas[index].clone())? {
+            Some(schema) => inputs.push(schema),
             // What comes before is wrong and has been reported.
-            (Port::Out(_), None) => return Ok(None),
+            None => return Ok(None),
         }
     }
     let properties = node.properties();
@@ -128,24 +130,63 @@ fn check_node(
                 .with_hint("Leave `row_wise` of its properties set, or `blocking` unset."),
         );
     }
+    streaming::check(graph, node, &properties)?;
+    check_takes_changes(node, &inputs)?;
     match &node.stage {
         Stage::Source(source) => named_once(source.schema()?).map(Some),
         Stage::Transform(transform) if inputs.is_empty() => {
             let kind = transform.describe().kind;
             Err(Error::pipeline(format!("{kind} needs at least one input")))
         }
-        Stage::Transform(transform) => named_once(transform.output_schema(&inputs)?).map(Some),
+        Stage::Transform(transform) => {
+            let schema = named_once(transform.output_schema(&inputs)?)?;
+            let carries = properties.on_changelog == OnChangelog::Carry;
+            if carries && !is_changelog(&schema) && inputs.iter().any(|i| is_changelog(i)) {
+                let kind = transform.describe().kind;
+                return Err(Error::pipeline(format!(
+                    "{kind} loses column {DIFF:?} of a changelog"
+                ))
+                .with_detail("Without it a row that is taken back would count as a row.")
+                .with_hint("Keep the column as it is, or take `changes()` first."));
+            }
+            check_relation_moves(graph, node, &schema)?;
+            Ok(Some(schema))
+        }
         Stage::Analysis(analysis) => {
-            check_bounded(graph, node)?;
+            streaming::check_bounded(graph, node)?;
             analysis.check(&inputs[0]).map(|()| None)
         }
         Stage::Trainer(trainer) => {
-            check_bounded(graph, node)?;
+            streaming::check_bounded(graph, node)?;
             trainer.check(&inputs[0]).map(|()| None)
         }
         Stage::Sink(sink) => sink.accepts(&inputs[0]).map(|()| None),
         Stage::Step(_) => Ok(None),
     }
+}
+
+/// Refuses changes where a row that is taken back would count as a row.
+fn check_takes_changes(node: &Node, inputs: &[SchemaRef]) -> Result<()> {
+    let takes = match &node.stage {
+        Stage::Sink(sink) => sink.takes_changes(),
+        Stage::Transform(_) => node.properties().on_changelog != OnChangelog::Refuse,
+        Stage::Analysis(_) | Stage::Trainer(_) => false,
+        Stage::Source(_) | Stage::Step(_) => true,
+    };
+    if takes || !inputs.iter().any(|input| is_changelog(input)) {
+        return Ok(());
+    }
+    let kind = node.stage.describe().kind;
+    let error = Error::pipeline(format!("{kind} does not take a changelog"))
+        .with_detail("A row that is taken back would count as a row.");
+    Err(match &node.stage {
+        Stage::Sink(_) => error.with_hint(
+            "Write its `changes()`, which are plain rows with a column that says what each changes.",
+        ),
+        _ => error.with_hint(
+            "Take its `changes()` for plain rows, or do this before the rows become changes.",
+        ),
+    })
 }
 
 /// A watermark is made per split, so rows must come from their splits as they were read.
@@ -186,18 +227,15 @@ fn named_once(schema: SchemaRef) -> Result<SchemaRef> {
     Ok(schema)
 }
 
-/// What learns from all rows never ends on a source that never ends.
-pub(super) fn check_bounded(graph: &Graph, node: &Node) -> Result<()> {
-    let mut open: Vec<NodeIndex> = node.inputs.iter().map(|e| e.from).collect();
-    while let Some(index) = open.pop() {
-        let from = &graph.nodes[index];
-        if let Stage::Source(source) = &from.stage
-            && !source.properties().bounded
-        {
-            return Err(Error::pipeline(format!("{:?} learns from all rows, but source {:?} never ends", &*node.id, &*from.id))
-                .with_hint("Learn from a bounded collection, and bring the artifact in with `Pipeline::provide`."));
-        }
-        open.extend(from.inputs.iter().map(|e| e.from));
+/// A relation gives what has taken effect once event time has passed it: without one, when the input ends.
+fn check_relation_moves(graph: &Graph, node: &Node, schema: &SchemaRef) -> Result<()> {
+    let is_relation = matches!(&node.stage, Stage::Transform(t) if t.incremental().is_some());
+    let mut inputs = node.inputs.iter();
+    match inputs.find_map(|e| streaming::never_ends(graph, e.from)) {
+        Some(source) if is_relation && !has_time(schema) => Err(Error::pipeline(format!(
+            "a relation without an event time waits for the end, but source {source:?} never ends"
+        ))
+        .with_hint("Give the rows their event time with `assign_timestamps`.")),
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::outline::{settings, shorten};
+use super::streaming::never_ends;
 use super::{Phase, Plan};
 use crate::graph::{Edge, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
@@ -145,6 +146,8 @@ fn notes(plan: &Plan, phase: &Phase, index: NodeIndex) -> Vec<String> {
         notes.push(format!("fused with {}", graph.nodes[chain.members[0]].id));
     }
     let properties = node.properties();
+    notes.extend(windowing_notes(plan, phase, index));
+    notes.extend(state_note(plan, phase, index));
     for (said, yes) in [
         (
             "kept on disk for later phases",
@@ -159,6 +162,55 @@ fn notes(plan: &Plan, phase: &Phase, index: NodeIndex) -> Vec<String> {
         }
     }
     notes
+}
+
+/// How event time divides what comes in: said where that begins, and where state is kept by it.
+fn windowing_notes(plan: &Plan, phase: &Phase, index: NodeIndex) -> Vec<String> {
+    let graph = &plan.graph;
+    let edges = phase.inputs(graph, index);
+    let begins = |edge: &Edge| {
+        let before = phase.inputs(graph, edge.from);
+        before.is_empty() || before.iter().any(|b| b.windowing != edge.windowing)
+    };
+    let is_said = |edge: &&Edge| {
+        !edge.windowing.is_default() && (begins(edge) || graph.nodes[index].properties().stateful)
+    };
+    let divided: Vec<&Edge> = edges.iter().filter(is_said).collect();
+    match divided.as_slice() {
+        [] => Vec::new(),
+        all if all.len() == edges.len() && all.iter().all(|e| e.windowing == all[0].windowing) => {
+            vec![format!("in {}", all[0].windowing)]
+        }
+        some => some
+            .iter()
+            .map(|e| format!("{} in {}", graph.nodes[e.from].id, e.windowing))
+            .collect(),
+    }
+}
+
+/// What a node keeps and what releases it, where its rows never end or windows divide them.
+fn state_note(plan: &Plan, phase: &Phase, index: NodeIndex) -> Option<String> {
+    let graph = &plan.graph;
+    let Stage::Transform(transform) = &graph.nodes[index].stage else {
+        return None;
+    };
+    let edges = phase.inputs(graph, index);
+    let is_divided = edges.iter().any(|e| !e.windowing.is_default());
+    let is_endless = edges.iter().any(|e| never_ends(graph, e.from).is_some());
+    if !transform.properties().stateful || !(is_divided || is_endless) {
+        return None;
+    }
+    if let Some(said) = transform.keeps() {
+        return Some(format!("keeps {said}"));
+    }
+    let windowing = &edges.first()?.windowing;
+    Some(match windowing.window_fn.describe().kind {
+        "global" => "keeps state to the end".into(),
+        _ if windowing.allowed_lateness_ms > 0 => {
+            "keeps state until the watermark passes a window's end by the lateness".into()
+        }
+        _ => "keeps state until the watermark passes a window's end".into(),
+    })
 }
 
 pub(super) fn mermaid(plan: &Plan) -> String {
@@ -181,10 +233,10 @@ pub(super) fn mermaid(plan: &Plan) -> String {
         text.push_str("  end\n");
         for &index in &phase.nodes {
             for edge in phase.inputs(graph, index) {
-                let arrow = if edge.port == Port::DeadLetters {
-                    "-. rejected .->"
-                } else {
-                    "-->"
+                let arrow = match edge.port {
+                    Port::DeadLetters => "-. rejected .->".to_owned(),
+                    Port::Out(_) if edge.windowing.is_default() => "-->".to_owned(),
+                    Port::Out(_) => format!("-->|\"{}\"|", edge.windowing),
                 };
                 let _ = writeln!(text, "  p{0}n{1} {arrow} p{0}n{index}", i + 1, edge.from);
             }

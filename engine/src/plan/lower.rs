@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{check, projection};
+use super::{check, ports, projection, streaming};
 use crate::analyzer::Analysis;
 use crate::artifact::ArtifactId;
 use crate::error::{Error, Result};
 use crate::graph::{Edge, Graph, Node, NodeIndex, Port, Stage};
-use crate::output::{OnBadRow, dead_letter_schema};
+use crate::output::OnBadRow;
 use crate::transform::Transform;
 
 /// A graph with the schema of each node's output.
@@ -68,9 +68,15 @@ impl Place<'_> {
         }
     }
 
-    /// True if each row that comes in by input 0 is one row of a source, whose place in it is known.
-    pub fn has_positions(&self) -> bool {
-        let mut open: Vec<&Edge> = self.node.inputs.iter().take(1).collect();
+    /// True if input `n` ends.
+    pub fn is_bounded(&self, n: usize) -> bool {
+        let edge = self.node.inputs.get(n);
+        edge.is_none_or(|edge| streaming::never_ends(self.graph, edge.from).is_none())
+    }
+
+    /// True if each row that comes in by input `n` is one row of a source, whose place in it is known.
+    pub fn has_positions(&self, n: usize) -> bool {
+        let mut open: Vec<&Edge> = self.node.inputs.iter().skip(n).take(1).collect();
         while let Some(edge) = open.pop() {
             let from = &self.graph.nodes[edge.from];
             let kept = match &from.stage {
@@ -110,7 +116,7 @@ pub struct Learned {
 
 /// The graph with each transform replaced that asks for it. `narrow` lets them leave out columns that nothing reads.
 pub(super) fn lower(graph: &Graph, schemas: &[Option<SchemaRef>], narrow: bool) -> Result<Checked> {
-    let wanted = projection::wanted_anywhere(graph);
+    let wanted = projection::wanted_anywhere(graph, schemas);
     let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes.len());
     let mut made: Vec<Option<SchemaRef>> = Vec::with_capacity(graph.nodes.len());
     let mut places: Vec<NodeIndex> = Vec::with_capacity(graph.nodes.len());
@@ -130,7 +136,7 @@ pub(super) fn lower(graph: &Graph, schemas: &[Option<SchemaRef>], narrow: bool) 
             let place = Place {
                 graph,
                 node,
-                inputs: inputs_of(node, schemas)?,
+                inputs: inputs_of(graph, node, schemas)?,
                 wanted: wanted[index].as_deref().filter(|_| narrow),
             };
             if let Some(lowered) = transform.lower(&place).map_err(|e| e.at_node(&node.id))? {
@@ -172,7 +178,7 @@ pub(super) fn lower(graph: &Graph, schemas: &[Option<SchemaRef>], narrow: bool) 
     check::check_ids(&lowered, &mut errors);
     for index in learned {
         let node = &lowered.nodes[index];
-        errors.extend(check::check_bounded(&lowered, node).err());
+        errors.extend(streaming::check_bounded(&lowered, node).err());
     }
     match errors.is_empty() {
         true => Ok((lowered, made)),
@@ -180,14 +186,12 @@ pub(super) fn lower(graph: &Graph, schemas: &[Option<SchemaRef>], narrow: bool) 
     }
 }
 
-fn inputs_of(node: &Node, schemas: &[Option<SchemaRef>]) -> Result<Vec<SchemaRef>> {
+fn inputs_of(graph: &Graph, node: &Node, schemas: &[Option<SchemaRef>]) -> Result<Vec<SchemaRef>> {
     node.inputs
         .iter()
-        .map(|edge| match edge.port {
-            Port::DeadLetters => Ok(dead_letter_schema()),
-            Port::Out(_) => schemas[edge.from]
-                .clone()
-                .ok_or_else(|| Error::bug("an edge has no schema")),
+        .map(|edge| {
+            let schema = ports::schema_of(graph, edge, &|index| schemas[index].clone())?;
+            schema.ok_or_else(|| Error::bug("an edge has no schema"))
         })
         .collect()
 }

@@ -11,8 +11,10 @@ mod explain;
 mod lower;
 mod outline;
 mod phases;
+mod ports;
 mod projection;
 mod pruning;
+mod streaming;
 
 use std::sync::Arc;
 

@@ -6,9 +6,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use std::sync::Arc;
 
 use super::phases::{Phase, keeps_rows};
+use super::ports;
+use crate::changelog::own_columns;
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
-use crate::output::{OnBadRow, dead_letter_schema};
+use crate::output::OnBadRow;
 
 /// The columns of a phase.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +19,8 @@ pub(crate) struct Projection {
     pub(crate) columns: BTreeMap<NodeIndex, Vec<String>>,
     /// The schema of the rows that leave each node in this phase.
     pub(crate) schemas: BTreeMap<NodeIndex, SchemaRef>,
+    /// That of the rows that leave by a port after the first, where anything reads it.
+    pub(crate) ports: BTreeMap<(NodeIndex, usize), SchemaRef>,
     /// Fewer columns did not go together, so all are read.
     pub(crate) all_columns: bool,
 }
@@ -34,12 +38,19 @@ pub(super) fn project(graph: &Graph, phase: &Phase, schemas: &[Option<SchemaRef>
             .iter()
             .filter_map(|&i| Some((i, SchemaRef::clone(schemas[i].as_ref()?))))
             .collect(),
+        ports: {
+            let first = |index: NodeIndex| schemas[index].clone();
+            ports::later_ports(graph, &phase.nodes, &first).unwrap_or_default()
+        },
         all_columns: true,
     })
 }
 
 /// The columns of each node's rows that anything reads in any phase; `None` is all.
-pub(super) fn wanted_anywhere(graph: &Graph) -> Vec<Option<Vec<String>>> {
+pub(super) fn wanted_anywhere(
+    graph: &Graph,
+    schemas: &[Option<SchemaRef>],
+) -> Vec<Option<Vec<String>>> {
     let mut wanted: Vec<Wanted> = vec![Some(BTreeSet::new()); graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate().rev() {
         if keeps_rows(node) {
@@ -47,7 +58,11 @@ pub(super) fn wanted_anywhere(graph: &Graph) -> Vec<Option<Vec<String>>> {
         }
         let reads = reads_of(node, &wanted[index]);
         for edge in node.inputs.iter().filter(|e| e.port != Port::DeadLetters) {
-            want(&mut wanted[edge.from], &reads);
+            let reads = match ports::differs(graph, edge, schemas) {
+                true => &None,
+                false => &reads,
+            };
+            want(&mut wanted[edge.from], reads, schemas[edge.from].as_ref());
         }
     }
     let names = |w: Wanted| w.map(|names| names.into_iter().collect());
@@ -69,9 +84,14 @@ fn reads_of(node: &Node, made: &Wanted) -> Option<Vec<String>> {
     }
 }
 
-fn want(wanted: &mut Wanted, more: &Option<Vec<String>>) {
+fn want(wanted: &mut Wanted, more: &Option<Vec<String>>, schema: Option<&SchemaRef>) {
     match (&mut *wanted, more) {
-        (Some(all), Some(more)) => all.extend(more.iter().cloned()),
+        (Some(all), Some(more)) => {
+            all.extend(more.iter().cloned());
+            // What makes rows changes is never left out.
+            let own = schema.map_or_else(Vec::new, |schema| own_columns(schema));
+            all.extend(own.into_iter().map(str::to_owned));
+        }
         (wanted, None) => *wanted = None,
         (None, Some(_)) => {}
     }
@@ -99,7 +119,11 @@ fn wanted_of_sources(
             let slot = wanted
                 .entry(edge.from)
                 .or_insert_with(|| Some(BTreeSet::new()));
-            want(slot, &reads);
+            let reads = match ports::differs(graph, edge, schemas) {
+                true => &None,
+                false => &reads,
+            };
+            want(slot, reads, schemas[edge.from].as_ref());
         }
         wanted.insert(index, made);
     }
@@ -150,14 +174,10 @@ fn propagate(
             made.insert(index, Arc::new(Schema::new(fields)));
             continue;
         }
-        let inputs: Vec<SchemaRef> = phase
-            .inputs(graph, index)
-            .iter()
-            .filter_map(|edge| match edge.port {
-                Port::DeadLetters => Some(dead_letter_schema()),
-                Port::Out(_) => made.get(&edge.from).cloned(),
-            })
-            .collect();
+        let first = |index: NodeIndex| made.get(&index).or(schemas[index].as_ref()).cloned();
+        let edges = phase.inputs(graph, index).iter();
+        let inputs = edges.map(|edge| ports::schema_of(graph, edge, &first));
+        let inputs: Vec<SchemaRef> = inputs.flat_map(Result::transpose).collect::<Result<_>>()?;
         let schema = match &graph.nodes[index].stage {
             Stage::Transform(t) if !phase.kept.contains(&index) => Some(t.output_schema(&inputs)?),
             Stage::Analysis(a) => a.check(&inputs[0]).map(|()| None)?,
@@ -166,8 +186,10 @@ fn propagate(
         };
         made.extend(schema.map(|s| (index, s)));
     }
+    let first = |index: NodeIndex| made.get(&index).or(schemas[index].as_ref()).cloned();
     Ok(Projection {
         columns,
+        ports: ports::later_ports(graph, &phase.nodes, &first)?,
         schemas: made,
         all_columns: false,
     })

@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 
 use super::phases::Phase;
+use super::ports;
 use crate::graph::{Graph, NodeIndex, Port, Stage};
 use crate::source::Source;
 
@@ -37,7 +38,10 @@ pub(super) fn prune(
                 let inputs = phase.inputs(graph, index).iter();
                 let inputs: Option<Vec<SchemaRef>> = inputs
                     .map(|edge| match edge.port {
-                        Port::Out(_) => schemas[edge.from].clone(),
+                        Port::Out(_) => {
+                            let first = |index: NodeIndex| schemas[index].clone();
+                            ports::schema_of(graph, edge, &first).ok().flatten()
+                        }
                         Port::DeadLetters => None,
                     })
                     .collect();

@@ -385,3 +385,249 @@ fn a_plan_of_thirty_nodes_can_be_read() {
           write     all/out [nowhere] <- divided
     "#]].assert_eq(&text);
 }
+
+/// People whose rows never end.
+#[derive(Debug)]
+struct Arrivals;
+
+impl Source for Arrivals {
+    fn describe(&self) -> Description {
+        Description::new("arrivals", Value::Null)
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        People.schema()
+    }
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        Ok(Vec::new())
+    }
+
+    fn open(&self, _: &Split, _: Position, _: Option<&[String]>) -> Result<Box<dyn SplitReader>> {
+        Err(Error::bug("there are no splits"))
+    }
+
+    fn properties(&self) -> crate::SourceProperties {
+        crate::SourceProperties {
+            bounded: false,
+            ..crate::SourceProperties::default()
+        }
+    }
+}
+
+/// A sink that shows nothing before the end.
+#[derive(Debug)]
+struct AtEnd;
+
+impl Sink for AtEnd {
+    fn describe(&self) -> Description {
+        Description::new("at_end", Value::Null)
+    }
+
+    fn accepts(&self, _: &SchemaRef) -> Result<()> {
+        Ok(())
+    }
+
+    fn publishes_at_end(&self) -> bool {
+        true
+    }
+
+    fn begin(&self, _: &SchemaRef) -> Result<Box<dyn Publication>> {
+        Err(Error::bug("never run"))
+    }
+}
+
+/// Pairs of what `compose` makes of arrivals that never end, with why it is refused.
+fn refused(
+    compose: impl Fn(&crate::Collection, &crate::Collection),
+    expected: expect_test::Expect,
+) {
+    let pipeline = Pipeline::new("endless");
+    let arrivals = pipeline.read("arrivals", Arrivals);
+    let people = pipeline.read("people", People);
+    compose(&arrivals, &people);
+    arrivals.named("seen").write(Nowhere);
+    expected.assert_eq(&match pipeline.plan() {
+        Ok(_) => "accepted".to_owned(),
+        Err(error) => error.to_string(),
+    });
+}
+
+#[test]
+fn what_waits_for_an_end_that_never_comes_is_refused() {
+    use crate::aggregates::max;
+    use crate::ops::{Join, JoinKind, Side, SideInput};
+    refused(
+        |arrivals, _| {
+            arrivals
+                .group_by([col("city")])
+                .agg([max(col("age"))])
+                .write(Nowhere)
+        },
+        expect![[r#"
+            group_by gives nothing before its input ends, but source "arrivals" never ends
+              in transform "group_by"
+              Hint: Divide the rows by `window` before it, or give the global window a trigger, such as `Trigger::after_count(1000).repeatedly()`."#]],
+    );
+    refused(
+        |arrivals, _| {
+            arrivals
+                .named("oldest")
+                .top_k(3, [col("age").sort(false, false)])
+                .write(Nowhere)
+        },
+        expect![[r#"
+            top_k gives nothing before its input ends, but source "arrivals" never ends
+              in transform "oldest"
+              Hint: It knows no windows: take it of a collection that ends, or use aggregates in windows instead."#]],
+    );
+    refused(
+        |arrivals, _| arrivals.describe().write(Nowhere),
+        expect![[r#"
+        describe gives nothing before its input ends, but source "arrivals" never ends
+          in transform "describe"
+          Hint: It knows no windows: take it of a collection that ends, or use aggregates in windows instead."#]],
+    );
+    refused(
+        |arrivals, _| {
+            let _ = arrivals.analyze::<i64>(Learn("age"));
+        },
+        expect![[r#"
+            "learn" learns from all rows, but source "arrivals" never ends
+              in analysis "learn"
+              Hint: Learn from a bounded collection, and bring the artifact in with `Pipeline::provide`."#]],
+    );
+    refused(
+        |arrivals, _| arrivals.write(AtEnd),
+        expect![[r#"
+        at_end publishes nothing before its input ends, but source "arrivals" never ends
+          in sink "at_end"
+          Hint: Write to a sink that shows rows as they come, such as that of `connectors::into_stream`."#]],
+    );
+    let on = || [(col("name"), col("name"))];
+    let join = |kind| Join::new(kind, on()).suffix("_2");
+    refused(
+        |arrivals, _| {
+            arrivals
+                .join_with(
+                    &arrivals.filter(col("age").gt(lit(1))),
+                    join(JoinKind::Inner),
+                )
+                .write(Nowhere)
+        },
+        expect![[r#"
+            a join holds its left side whole, and that never ends
+              in transform "join"
+              Hint: Join rows whose times are near to each other, so that what is held can be released."#]],
+    );
+    refused(
+        |arrivals, people| {
+            arrivals
+                .join_with(people, join(JoinKind::Inner).build_side(Side::Left))
+                .write(Nowhere)
+        },
+        expect![[r#"
+            a join holds its left side whole, and that never ends
+              in transform "join"
+              Hint: Hold the other side with `Join::build_side`."#]],
+    );
+    refused(
+        |arrivals, people| {
+            arrivals
+                .join_with(people, join(JoinKind::Full))
+                .write(Nowhere)
+        },
+        expect![[r#"
+            a full join knows which right rows match none when its left side has ended, which it never does
+              in transform "join"
+              Hint: Leave such rows out, or join rows whose times are near to each other."#]],
+    );
+    refused(
+        |arrivals, people| {
+            people
+                .with_side_input(arrivals, SideInput::list("ages", col("age")))
+                .write(Nowhere)
+        },
+        expect![[r#"
+            rows wait for the end of side input "arrivals", which never ends
+              in transform "side_input"
+              Hint: Divide the side by `window`, or see the version valid at the time of a row with `SideInput::as_of_event_time`."#]],
+    );
+}
+
+#[test]
+fn rows_that_never_end_go_past_what_has_ended() {
+    use crate::ops::{JoinKind, SideInput};
+    let on = || [(col("name"), col("name"))];
+    refused(
+        |arrivals, people| {
+            let people = people.select([col("name"), col("city").alias("home")]);
+            arrivals.join(&people, JoinKind::Left, on()).write(Nowhere);
+            people.join(arrivals, JoinKind::Inner, on()).write(Nowhere);
+            arrivals
+                .with_side_input(&people, SideInput::map(on()))
+                .write(Nowhere);
+            arrivals.distinct().write(Nowhere);
+        },
+        expect!["accepted"],
+    );
+}
+
+#[test]
+fn windows_that_would_be_ignored_are_refused() {
+    use crate::ops::JoinKind;
+    use crate::windowing::{Trigger, Windowing};
+    let pipeline = Pipeline::new("windows");
+    let people = pipeline.read("people", People);
+    let windowing = Windowing::global().trigger(Trigger::after_count(10).repeatedly());
+    let divided = people.window(windowing);
+    divided
+        .top_k(1, [col("age").sort(true, false)])
+        .write(Nowhere);
+    divided.distinct().write(Nowhere);
+    divided.describe().write(Nowhere);
+    divided
+        .join(
+            &people.select([col("name")]),
+            JoinKind::Inner,
+            [(col("name"), col("name"))],
+        )
+        .write(Nowhere);
+    let _ = divided.analyze::<i64>(Learn("age"));
+    divided.union(&[people.clone()]).write(Nowhere);
+    // Row by row, windows do not matter; put aside, they do not either.
+    divided.filter(col("age").gt(lit(1))).write(Nowhere);
+    divided
+        .window(Windowing::global())
+        .named("all")
+        .distinct()
+        .write(Nowhere);
+    divided.union(&[divided.clone()]).write(Nowhere);
+    expect![[r#"
+        6 errors
+        1. top_k takes all rows together, but windows divide them
+             in transform "top_k"
+             The rows are divided into one global window, fires again and again after 10 rows.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+        2. distinct takes all rows together, but windows divide them
+             in transform "distinct"
+             The rows are divided into one global window, fires again and again after 10 rows.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+        3. describe takes all rows together, but windows divide them
+             in transform "describe"
+             The rows are divided into one global window, fires again and again after 10 rows.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+        4. join takes all rows together, but windows divide them
+             in transform "join"
+             The rows are divided into one global window, fires again and again after 10 rows.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+        5. learn learns from all rows together, but windows divide them
+             in analysis "learn"
+             The rows are divided into one global window, fires again and again after 10 rows.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+        6. union brings rows together that are divided by event time in different ways
+             in transform "union"
+             The rows of "people" are divided into one global window, fires again and again after 10 rows.
+             The rows of "people" are divided into one global window.
+             Hint: Put `window` behind it, or the same before each input."#]].assert_eq(&pipeline.plan().unwrap_err().to_string());
+}

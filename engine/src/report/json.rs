@@ -35,7 +35,9 @@ impl RunReport {
     /// A phase has a `number` from 1, `ends_in`, `started_seconds` (since the start of the run),
     /// `wall_seconds`, `peak_credit_bytes` and `nodes`. A node has the fields of
     /// [`NodeReport`](super::NodeReport), with `busy_seconds` for `busy`, and its `busy_share` of the
-    /// run; its `inputs` are the edges of the graph, `from` a node and a `port` of it.
+    /// run; its `inputs` are the edges of the graph, `from` a node and a `port` of it. Where rows have an event
+    /// time, its `watermark` has `at_ms` (since 1970), `lag_seconds` (both null before there is one) and
+    /// `held_back_by`.
     pub fn to_json(&self) -> Value {
         let seconds = self.wall.as_secs_f64();
         let rows_read = self.rows_read();

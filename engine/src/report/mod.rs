@@ -60,6 +60,39 @@ pub struct NodeInput {
     pub port: String,
 }
 
+/// Where event time stands behind a node, over all workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WatermarkReport {
+    /// The watermark: all rows with an earlier event time have left, but for late ones; in milliseconds since
+    /// 1970. `None` where there is none yet.
+    pub at_ms: Option<i64>,
+    /// How far it is behind the clock of the run.
+    #[serde(rename = "lag_seconds", serialize_with = "as_seconds_if_known")]
+    pub lag: Option<Duration>,
+    /// Who holds it back: a source and its split, or the node that waits.
+    pub held_back_by: String,
+}
+
+fn as_seconds_if_known<S: Serializer>(
+    time: &Option<Duration>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => to.serialize_some(&time.as_secs_f64()),
+        None => to.serialize_none(),
+    }
+}
+
+impl WatermarkReport {
+    /// How far it is behind the clock, in words.
+    pub(crate) fn lag_in_words(&self) -> String {
+        match self.lag {
+            Some(lag) => units::duration(lag),
+            None => "none yet".into(),
+        }
+    }
+}
+
 /// What one node has done in one phase, over all workers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct NodeReport {
@@ -87,6 +120,11 @@ pub struct NodeReport {
     pub rejected: u64,
     /// Rows behind the allowed lateness.
     pub late: u64,
+    /// Rows that stood behind the watermark where it is made, whether they were late in the end or not.
+    pub behind: u64,
+    /// Where event time stood behind the node; `None` where rows have none, or where none will come any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<WatermarkReport>,
     /// Rows that a source did not read, because what it knows of them shows that nobody wants them.
     /// They are not among [`NodeReport::rows_in`].
     pub pruned: u64,
@@ -224,6 +262,8 @@ impl RunReport {
             filtered: a.filtered + b.filtered,
             rejected: a.rejected + b.rejected,
             late: a.late + b.late,
+            behind: a.behind + b.behind,
+            watermark: b.watermark.or(a.watermark),
             pruned: a.pruned + b.pruned,
             bytes_in: a.bytes_in + b.bytes_in,
             bytes_read: a.bytes_read + b.bytes_read,
@@ -248,6 +288,15 @@ impl RunReport {
     /// Rows that any node has refused, in all phases together.
     pub fn rejected(&self) -> u64 {
         self.nodes().map(|(_, n)| n.rejected).sum()
+    }
+
+    /// The node whose watermark is the furthest behind, with the number of its phase, from 1.
+    ///
+    /// `None` where rows have no event time, or none will come any more. Of equal ones the first.
+    pub fn furthest_behind(&self) -> Option<(usize, &NodeReport)> {
+        let at = |n: &NodeReport| n.watermark.as_ref().map(|w| w.at_ms);
+        let known = self.nodes().filter(|(_, n)| n.watermark.is_some());
+        known.reduce(|a, b| if at(b.1) < at(a.1) { b } else { a })
     }
 
     /// The node that was busy the longest in one phase, with the number of the phase, from 1.

@@ -93,6 +93,7 @@ fn the_json_has_stable_names_with_units() {
               "nodes": [
                 {
                   "batches": 245,
+                  "behind": 0,
                   "busy_seconds": 2.0,
                   "busy_share": 0.11456065986940085,
                   "bytes_in": 80000000,
@@ -114,6 +115,7 @@ fn the_json_has_stable_names_with_units() {
                 },
                 {
                   "batches": 245,
+                  "behind": 0,
                   "busy_seconds": 2.0,
                   "busy_share": 0.11456065986940085,
                   "bytes_in": 80000000,

@@ -43,6 +43,15 @@ const COLUMNS: &[Column] = &[
         fill: |n| n.peak_state_bytes,
     },
     Column {
+        name: "behind",
+        cell: |_, _, n| {
+            n.watermark
+                .as_ref()
+                .map_or("-".into(), |w| w.lag_in_words())
+        },
+        fill: |n| u64::from(n.watermark.is_some()),
+    },
+    Column {
         name: "rate",
         cell: |_, _, n| n.rate(),
         fill: |_| 1,
@@ -70,6 +79,7 @@ const COLUMNS: &[Column] = &[
 ///
 /// Bytes are those that the rows taken in fill in memory; the rate is rows in for each second in
 /// which the node was busy; the share is of the busy time of all nodes, and ▶ stands at the largest.
+/// Behind is how far the watermark is behind the clock, where there is one.
 impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.nodes().next().is_some() {
@@ -107,6 +117,32 @@ impl fmt::Display for RunReport {
         for (_, node) in self.nodes().filter(|(_, n)| n.rejected > 0) {
             let (rejected, rows) = (units::exact(node.rejected), units::exact(node.rows_in));
             write!(f, "\n{}: {rejected} of {rows} rows rejected", node.node)?;
+        }
+        for (_, node) in self.nodes().filter(|(_, n)| n.behind > 0) {
+            let (behind, rows) = (units::exact(node.behind), units::exact(node.rows_in));
+            write!(
+                f,
+                "\n{}: {behind} of {rows} rows behind the watermark",
+                node.node
+            )?;
+        }
+        for (_, node) in self.nodes().filter(|(_, n)| n.late > 0) {
+            let (late, rows) = (units::exact(node.late), units::exact(node.rows_in));
+            write!(f, "\n{}: {late} of {rows} rows too late", node.node)?;
+        }
+        if let Some((phase, node)) = self.furthest_behind()
+            && let Some(watermark) = &node.watermark
+        {
+            let holder = &watermark.held_back_by;
+            let stands = match watermark.lag {
+                Some(lag) => format!("{} behind the clock", units::duration(lag)),
+                None => "not known yet".into(),
+            };
+            write!(
+                f,
+                "\nwatermark: {stands} at {} in phase {phase}, held back by {holder}",
+                node.node
+            )?;
         }
         for (node, published) in &self.published {
             let n_files = published.files.len();

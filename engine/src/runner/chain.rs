@@ -66,6 +66,8 @@ enum Task {
     Resume { place: usize, origin: Option<Batch> },
     /// A member hears of the watermark, and those behind it after.
     Pass { place: usize, watermark: Watermark },
+    /// The first member hears of the watermark of one of its inputs.
+    PassOfInput { port: usize, watermark: Watermark },
     /// A member hears what has become of a split, and those behind it after.
     Tell { place: usize, batch: Batch },
     /// A member hears that time has passed.
@@ -164,6 +166,11 @@ impl RunningChain {
         self.tasks.push(Task::Pass { place, watermark });
     }
 
+    /// Tells the first member, which has several inputs, of the watermark of one.
+    pub(crate) fn pass_of_input(&mut self, port: usize, watermark: Watermark) {
+        self.tasks.push(Task::PassOfInput { port, watermark });
+    }
+
     /// Works until some rows leave the chain or nothing is left to be done; the rows go to `emitted`.
     pub(crate) fn advance(&mut self, emitted: &mut Vec<(Exit, Batch)>) -> Result<()> {
         while emitted.is_empty()
@@ -175,11 +182,14 @@ impl RunningChain {
     }
 
     fn work(&mut self, task: Task, emitted: &mut Vec<(Exit, Batch)>) -> Result<()> {
-        let (Task::TakeIn { place, .. }
-        | Task::Resume { place, .. }
-        | Task::Pass { place, .. }
-        | Task::Tell { place, .. }
-        | Task::Wake { place }) = task;
+        let place = match task {
+            Task::TakeIn { place, .. }
+            | Task::Resume { place, .. }
+            | Task::Pass { place, .. }
+            | Task::Tell { place, .. }
+            | Task::Wake { place } => place,
+            Task::PassOfInput { .. } => 0,
+        };
         let n_members = self.members.len();
         let Some(Member {
             node,
@@ -211,6 +221,11 @@ impl RunningChain {
                 let watermark = operator.output_watermark(watermark);
                 let place = place + 1;
                 self.tasks.push(Task::Pass { place, watermark });
+                None
+            }
+            Task::PassOfInput { port, watermark } => {
+                metrics
+                    .timed(|| guard(id, || operator.on_input_watermark(port, watermark, out)))?;
                 None
             }
             Task::Tell { batch, .. } => {

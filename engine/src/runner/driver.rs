@@ -8,6 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use tempfile::TempDir;
 
 use super::RunOptions;
+use super::allocator;
 use super::cancel::{CancelToken, CtrlC};
 use super::chain::Exit;
 use super::dataflow::{self, Part, Shared};
@@ -42,6 +43,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions) -> Result<RunReport> {
         stops.push(token.clone());
         CtrlC::cancels(token)
     });
+    allocator::accustom();
     let memory = Memory::new(&plan.graph, options.budget());
     for phase in &plan.phases {
         Credits::share(options, memory.budget(), phase.n_feeds(&plan.graph))?;
@@ -331,12 +333,14 @@ impl Driver<'_> {
 fn schema_at(phase: &Phase, exit: Exit) -> Result<SchemaRef> {
     match exit.1 {
         Port::DeadLetters => Ok(dead_letter_schema()),
-        Port::Out(_) => phase
-            .projection
-            .schemas
-            .get(&exit.0)
-            .cloned()
-            .ok_or_else(|| Error::bug("an edge has no schema")),
+        Port::Out(port) => {
+            let projection = &phase.projection;
+            let later = projection.ports.get(&(exit.0, port));
+            later
+                .or_else(|| projection.schemas.get(&exit.0))
+                .cloned()
+                .ok_or_else(|| Error::bug("an edge has no schema"))
+        }
     }
 }
 

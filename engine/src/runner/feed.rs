@@ -11,7 +11,7 @@ use crate::batch::{Batch, SplitKey};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
 use crate::output::Output;
-use crate::source::{Position, RowsRead, Source, Split, SplitReader};
+use crate::source::{Position, RowsRead, Source, Split, SplitReader, Wake};
 use crate::transform::SplitEvent;
 
 /// Rows in parts, handed out to whichever worker asks first, so that none idles while parts are left.
@@ -37,6 +37,11 @@ pub(crate) trait Feed: Send + Sync {
 pub(crate) trait FeedReader: Send {
     /// The next rows; `None` at the end.
     fn next_batch(&mut self, out: &mut Output) -> Result<Option<Batch>>;
+
+    /// As [`SplitReader::wake_by`].
+    fn wake_by(&mut self, _wake: &Wake) -> bool {
+        false
+    }
 
     /// What has become of its splits since the last call.
     fn take_events(&mut self) -> Vec<SplitEvent> {
@@ -264,6 +269,10 @@ impl FeedReader for SplitFeedReader {
         Ok(Some(batch.masked(mask).on_lines(self.reader.lines())))
     }
 
+    fn wake_by(&mut self, wake: &Wake) -> bool {
+        self.reader.wake_by(Arc::clone(wake))
+    }
+
     fn take_events(&mut self) -> Vec<SplitEvent> {
         std::mem::take(&mut self.events)
     }
@@ -299,6 +308,12 @@ impl FeedReader for ReadInTurn {
             none_yet = Some(batch);
         }
         Ok(none_yet)
+    }
+
+    /// Only if all do.
+    fn wake_by(&mut self, wake: &Wake) -> bool {
+        let readers = self.readers.iter_mut();
+        readers.fold(true, |all, reader| reader.wake_by(wake) && all)
     }
 
     fn take_events(&mut self) -> Vec<SplitEvent> {

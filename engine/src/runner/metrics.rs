@@ -116,7 +116,6 @@ impl NodeMetrics {
     }
 
     /// The least watermark behind the node of all workers; `None` before any has moved.
-    #[expect(dead_code, reason = "reports show it soon")]
     pub(crate) fn watermark(&self) -> Option<WorkerWatermark> {
         let watermarks = self
             .watermarks
@@ -207,6 +206,7 @@ impl Counts {
             filtered: self.filtered,
             rejected: self.rejected,
             late: self.late,
+            behind: self.behind,
             pruned: self.pruned,
             bytes_in: self.bytes_in,
             bytes_read: self.bytes_read,

@@ -1,5 +1,6 @@
 //! Runs a plan: phase by phase, each a dataflow on timely workers.
 
+mod allocator;
 mod analysis;
 mod cancel;
 mod chain;
@@ -9,9 +10,11 @@ pub(crate) mod credit;
 mod dataflow;
 mod driver;
 mod ends;
+mod event_time_standing;
 mod exchange;
 mod failure;
 mod feed;
+mod incremental;
 mod machine;
 mod memory;
 pub(crate) mod metrics;
@@ -28,8 +31,9 @@ mod watermark_board;
 
 pub use cancel::CancelToken;
 pub use clock::Clock;
+pub(crate) use container::{decode, encode};
 pub(crate) use driver::run;
-pub(crate) use exchange::key_groups;
+pub(crate) use exchange::{deal, key_groups};
 pub(crate) use failure::guard;
 pub(crate) use options::explain;
 pub use options::{Progress, RunOptions};

@@ -98,8 +98,9 @@ impl RunOptions {
     }
 
     /// How many bytes of rows one source may have in flight on one worker at most, 32 MiB by default; less
-    /// where many sources share the part of the memory budget that is for rows in flight. A single batch
-    /// that is larger than that goes through alone.
+    /// where many sources share the part of the memory budget that is for rows in flight. More than an eighth
+    /// of it is only taken by large batches, of which fewer than eight fill that. A single batch that is larger
+    /// than all of it goes through alone.
     #[must_use]
     pub fn credit_bytes(mut self, bytes: u64) -> Self {
         self.credit_bytes = bytes.max(1);

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+
 use super::analysis::RunningAnalysis;
 use super::chain::{Exit, Member, RunningChain};
 use super::clock::Clock;
@@ -11,6 +13,7 @@ use super::dataflow::{ChainPart, EndPart, FeedPart, Part};
 use super::ends::{EndWriter, SinkEnd};
 use super::failure::guard;
 use super::feed::{Ended, Feed, SourceFeed};
+use super::incremental::RelationPart;
 use super::memory::Memory;
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
@@ -19,8 +22,8 @@ use super::watermark_board::WatermarkBoard;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, NodeIndex, Port, Stage};
-use crate::output::OnBadRow;
+use crate::graph::{Edge, Graph, NodeIndex, Port, Stage};
+use crate::output::{OnBadRow, dead_letter_schema};
 use crate::plan::{Chain, Phase};
 use crate::sink::Publication;
 use crate::transform::SplitEvent;
@@ -130,7 +133,12 @@ impl Workshop<'_> {
                 parts.push(Part::Feed(self.feed_part(kit, exit, worker)));
             }
             if let Some(chain) = self.phase.chains.iter().find(|c| c.members[0] == index) {
-                parts.push(Part::Chain(self.chain_part(kit, chain, worker, compute)?));
+                parts.push(match &node.stage {
+                    Stage::Transform(t) if t.incremental().is_some() => {
+                        Part::Relation(self.relation_part(kit, index)?)
+                    }
+                    _ => Part::Chain(self.chain_part(kit, chain, worker, compute)?),
+                });
             }
             if let Some(writer) = self.end_writer(kit, index, worker)? {
                 let inputs = self.phase.inputs(self.graph, index);
@@ -230,6 +238,35 @@ impl Workshop<'_> {
             worker,
             clock: self.clock.clone(),
             board: kit.boards.get(&first).cloned(),
+        })
+    }
+
+    fn relation_part(&self, kit: &Kit, index: NodeIndex) -> Result<RelationPart> {
+        let node = &self.graph.nodes[index];
+        let edges = self.phase.inputs(self.graph, index);
+        let schema = |edge: &Edge| match edge.port {
+            Port::DeadLetters => Some(dead_letter_schema()),
+            Port::Out(_) => self.phase.projection.schemas.get(&edge.from).cloned(),
+        };
+        let inputs: Option<Vec<SchemaRef>> = edges.iter().map(schema).collect();
+        let (Stage::Transform(transform), Some(inputs)) = (&node.stage, inputs) else {
+            return Err(Error::bug("a relation has inputs without columns").at_node(&node.id));
+        };
+        let relation = transform
+            .incremental()
+            .ok_or_else(|| Error::bug("a relation is none").at_node(&node.id))?;
+        let compiled = guard(&node.id, || relation.compile(&inputs))?;
+        let metrics = Arc::clone(&kit.metrics[&index]);
+        let accounts = edges
+            .iter()
+            .map(|_| self.memory.account(index).telling(&metrics));
+        Ok(RelationPart {
+            id: Arc::clone(&node.id),
+            inputs: edges.iter().map(|e| (e.from, e.port)).collect(),
+            exit: (index, Port::Out(0)),
+            compiled: Arc::new(compiled),
+            accounts: accounts.collect(),
+            metrics,
         })
     }
 

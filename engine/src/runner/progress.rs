@@ -57,6 +57,8 @@ pub(crate) struct Standing {
     row_pace: Pace,
     part_pace: Pace,
     looked: Duration,
+    /// Where the watermark of its rows stands, in words.
+    watermark: Option<String>,
 }
 
 impl Standing {
@@ -72,6 +74,11 @@ impl Standing {
         self.row_pace.moved_to(self.rows as f64, after);
         self.part_pace.moved_to(self.part().unwrap_or(0.0), after);
         self.looked = at;
+    }
+
+    /// Takes in where the watermark of its rows stands, in words.
+    pub(crate) fn stands(&mut self, watermark: Option<String>) {
+        self.watermark = watermark;
     }
 
     /// How much is done, from 0 to 1, where that is known: by rows, else by bytes.
@@ -121,6 +128,7 @@ impl Standing {
                 None => bytes,
             });
         }
+        words.extend(self.watermark.clone());
         words.join(", ")
     }
 }

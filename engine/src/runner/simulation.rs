@@ -423,7 +423,7 @@ impl<'a> Simulation<'a> {
         if queue.is_empty() {
             self.queues.remove(&key);
         }
-        let Some((stamp, batch)) = sent else {
+        let Some((sent, batch)) = sent else {
             return Ok(());
         };
         let first = self.phase().chains[chain].members[0];
@@ -433,9 +433,9 @@ impl<'a> Simulation<'a> {
         let stamp = if makes {
             self.behind[chain][worker]
         } else {
-            stamp
+            sent
         };
-        self.running[chain][worker].take_in(port, batch);
+        self.running[chain][worker].take_in(port, batch.under(Watermark(sent)));
         self.work(chain, worker, stamp)
     }
 

@@ -22,6 +22,15 @@ impl LogicalTime {
         watermark: i64::MIN,
     };
 
+    /// The time of rows under these capabilities.
+    pub(crate) fn of_stamp(times: &[Self]) -> Self {
+        let least = times.iter().copied().reduce(|a, b| Self {
+            checkpoint: a.checkpoint.min(b.checkpoint),
+            watermark: a.watermark.min(b.watermark),
+        });
+        least.unwrap_or(Self::START)
+    }
+
     /// The two independent minima over all inputs; `None` once all input is over.
     pub(crate) fn of_frontiers(frontiers: &[MutableAntichain<LogicalTime>]) -> Option<Self> {
         let times = frontiers

@@ -9,7 +9,7 @@
 //! A thread of its own, because the driver's is busy with trainers and steps. It sleeps between looks:
 //! 20 times a second at first and less often as the run grows longer, 10 times where bars are drawn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::RunOptions;
+use super::clock::Clock;
+use super::event_time_standing::standings;
 use super::machine::{ProcessMemory, this_machine};
 use super::metrics::NodeMetrics;
 use super::progress::{Display, Standing};
@@ -27,7 +29,9 @@ use crate::graph::NodeIndex;
 use crate::plan::{Phase, Plan};
 #[cfg(feature = "prometheus")]
 use crate::prometheus::Publisher;
-use crate::report::{NodeReport, PhaseReport, PublishedFile, Role, RunReport, units};
+use crate::report::{
+    NodeReport, PhaseReport, PublishedFile, Role, RunReport, WatermarkReport, units,
+};
 use crate::sink::Published;
 
 /// How often metrics are published; collectors ask every few seconds at most.
@@ -50,6 +54,7 @@ pub(crate) struct Watch<'a> {
 
 struct State {
     pipeline: String,
+    clock: Clock,
     n_phases: usize,
     phases: Vec<WatchedPhase>,
     recorder: Recorder,
@@ -92,6 +97,8 @@ struct WatchedPhase {
 
 struct WatchedNode {
     outline: NodeReport,
+    /// A node before it, or itself, makes watermarks.
+    has_event_time: bool,
     metrics: Arc<NodeMetrics>,
     standing: Standing,
 }
@@ -102,6 +109,7 @@ impl<'a> Watch<'a> {
         options.check_report_places()?;
         let pipeline = plan.graph.name.clone();
         let state = State {
+            clock: options.clock.clone(),
             n_phases: plan.phases.len(),
             phases: Vec::new(),
             recorder: Recorder::new(),
@@ -155,6 +163,7 @@ impl<'a> Watch<'a> {
 
     /// The nodes of the phase that has begun last, in the order in which they are to be reported.
     pub(crate) fn nodes(&self, phase: &Phase, metrics: &BTreeMap<NodeIndex, Arc<NodeMetrics>>) {
+        let timed = self.nodes_with_event_time(phase);
         let mut state = self.lock();
         let State {
             phases, recorder, ..
@@ -173,10 +182,25 @@ impl<'a> Watch<'a> {
             }
             watched.nodes.push(WatchedNode {
                 outline,
+                has_event_time: timed.contains(&index),
                 metrics: Arc::clone(metrics),
                 standing: Standing::default(),
             });
         }
+    }
+
+    /// The nodes of a phase that make watermarks, and those behind them.
+    fn nodes_with_event_time(&self, phase: &Phase) -> BTreeSet<NodeIndex> {
+        let graph = &self.plan.graph;
+        let mut found = BTreeSet::new();
+        for &index in &phase.nodes {
+            let makes = graph.nodes[index].properties().makes_watermarks;
+            let mut inputs = phase.inputs(graph, index).iter();
+            if makes || inputs.any(|edge| found.contains(&edge.from)) {
+                found.insert(index);
+            }
+        }
+        found
     }
 
     pub(crate) fn end_phase(&self) {
@@ -184,13 +208,14 @@ impl<'a> Watch<'a> {
         let mut state = self.lock();
         state.record(at);
         let place = state.place();
+        let now_ms = state.clock.now_ms();
         let State {
             phases, display, ..
         } = &mut *state;
         if let Some(phase) = phases.last_mut() {
             let wall = at.saturating_sub(phase.started);
             phase.wall = Some(wall);
-            let done = phase.report(at);
+            let done = phase.report(at, now_ms);
             display.over(&place, &format!("done in {}", units::duration(wall)));
             tell(&done);
         }
@@ -219,7 +244,11 @@ impl<'a> Watch<'a> {
             started: Some(self.started),
             wall,
             error: error.cloned(),
-            phases: state.phases.iter().map(|p| p.report(wall)).collect(),
+            phases: state
+                .phases
+                .iter()
+                .map(|p| p.report(wall, state.clock.now_ms()))
+                .collect(),
             files: published.iter().map(files).collect(),
             published,
             time_line: state.recorder.time_line(),
@@ -302,6 +331,7 @@ impl State {
         let Some(phase) = self.phases.last_mut().filter(|p| p.wall.is_none()) else {
             return;
         };
+        let watermarks = phase.watermarks_of_sources(self.clock.now_ms());
         let mut shown = Vec::new();
         for node in &mut phase.nodes {
             let counts = node.metrics.now();
@@ -314,6 +344,8 @@ impl State {
             if is_shown {
                 let since = at.saturating_sub(phase.started);
                 node.standing.look(&counts, role, since);
+                let watermark = watermarks.get(&node.outline.node);
+                node.standing.stands(watermark.cloned());
                 shown.push((node.outline.node.as_str(), &node.standing));
             }
         }
@@ -325,9 +357,11 @@ impl State {
         // What is over was published when it ended.
         let under_way = self.phases.iter().enumerate().rev();
         for (i, phase) in under_way.take_while(|(_, p)| !p.published) {
-            for node in &phase.nodes {
+            let watermarks = phase.watermarks(self.clock.now_ms());
+            for (node, watermark) in phase.nodes.iter().zip(&watermarks) {
                 let counts = node.metrics.now();
-                self.publisher.node(i, &node.outline, &counts);
+                self.publisher
+                    .node(i, &node.outline, &counts, watermark.as_ref());
             }
         }
         for phase in &mut self.phases {
@@ -342,16 +376,58 @@ impl State {
 }
 
 impl WatchedPhase {
+    /// Where event time stands behind each node, at this time of the clock.
+    fn watermarks(&self, now_ms: i64) -> Vec<Option<WatermarkReport>> {
+        let nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|n| {
+                let known = n.metrics.watermark().filter(|_| n.has_event_time);
+                (&n.outline, known)
+            })
+            .collect();
+        standings(&nodes, now_ms)
+    }
+
+    /// Of each source, where the watermark stands that is made of its rows, in words.
+    fn watermarks_of_sources(&self, now_ms: i64) -> BTreeMap<String, String> {
+        let mut words = BTreeMap::new();
+        for standing in self.watermarks(now_ms).into_iter().flatten() {
+            // What is held back by a split says its source first.
+            let holder = &standing.held_back_by;
+            let of = |n: &&WatchedNode| {
+                n.outline.role == Role::Source && holder.starts_with(&n.outline.node)
+            };
+            if let Some(source) = self.nodes.iter().find(of) {
+                let split = holder[source.outline.node.len()..].trim_start_matches(", ");
+                let lag = match standing.lag {
+                    Some(lag) => format!("watermark {} behind", units::duration(lag)),
+                    None => "no watermark yet".into(),
+                };
+                let said = match split {
+                    "" => lag,
+                    split => format!("{lag}, held back by {split}"),
+                };
+                words.entry(source.outline.node.clone()).or_insert(said);
+            }
+        }
+        words
+    }
+
     /// What the phase has done until the time `at` of the run, or until its end.
-    fn report(&self, at: Duration) -> PhaseReport {
+    fn report(&self, at: Duration, now_ms: i64) -> PhaseReport {
         let counts: Vec<_> = self.nodes.iter().map(|n| n.metrics.now()).collect();
-        let nodes = self.nodes.iter().zip(&counts);
+        let watermarks = self.watermarks(now_ms);
+        let nodes = self.nodes.iter().zip(&counts).zip(watermarks);
         PhaseReport {
             ends_in: self.ends_in.clone(),
             started: self.started,
             wall: self.wall.unwrap_or(at.saturating_sub(self.started)),
             nodes: nodes
-                .map(|(n, c)| c.into_report(n.outline.clone()))
+                .map(|((n, c), watermark)| NodeReport {
+                    watermark,
+                    ..c.into_report(n.outline.clone())
+                })
                 .collect(),
             peak_credit_bytes: counts
                 .iter()

@@ -1,6 +1,11 @@
 //! For tests, in Mainstem and in your own code: rows as text, and laws that every implementation keeps.
 
+mod chance;
+mod changelog;
+mod laws;
 mod linear_run;
+mod operator_driver;
+mod operator_run;
 mod simulation;
 mod sink;
 mod source;
@@ -8,7 +13,10 @@ mod table;
 mod transform;
 mod window_fn;
 
+pub use changelog::{changelog, contents_at, times_of};
+pub use laws::{Laws, check_operator};
 pub use linear_run::LinearRun;
+pub use operator_run::OperatorRun;
 pub(crate) use simulation::Step;
 pub use simulation::{Script, Scripted, Simulated, scripted, scripted_with, show_rows, simulate};
 pub use sink::{check_sink, check_sink_at, write_sink};

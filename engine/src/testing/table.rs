@@ -4,14 +4,24 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use crate::event_time::{DIFF, EVENT_TIME, WINDOW_END, WINDOW_START, time_type};
+
+/// Stands behind the name of a column of instants that its name does not give away.
+const MILLISECONDS: &str = "[ms]";
 
 /// Rows from text such as `"x: 1.0, null; name: 'a', 'b'"`: columns apart by `;` or a new line.
 ///
 /// Values decide the type: `1` Int64, `1.0`, `nan` or `inf` Float64, `true` Boolean, quoted or other
 /// text Utf8 (quotes may be left out), nothing but nulls Float64. All columns are nullable.
+///
+/// Instants are integers, in milliseconds since 1970: so are the columns `event_time`, `window_start` and
+/// `window_end`, and all whose name ends in `[ms]`, which is not part of the name. The column `diff` is Int8.
+/// These are not nullable where they hold no null.
 ///
 /// # Panics
 /// If the text is not a table, as it is written in the test itself.
@@ -36,8 +46,8 @@ pub fn table(text: &str) -> RecordBatch {
             .map(|c| c.trim().to_owned())
             .filter(|c| !c.is_empty())
             .collect();
-        let column = parse_column(&cells);
-        fields.push(Field::new(name.trim(), column.data_type().clone(), true));
+        let (field, column) = typed(name.trim(), parse_column(&cells));
+        fields.push(field);
         columns.push(column);
     }
     let schema = Arc::new(Schema::new(fields));
@@ -45,6 +55,25 @@ pub fn table(text: &str) -> RecordBatch {
     match RecordBatch::try_new(schema, columns) {
         Ok(rows) => rows,
         Err(error) => panic!("not a table: {error}"),
+    }
+}
+
+/// The column under its name, as an instant or a change where the name says so.
+fn typed(name: &str, column: ArrayRef) -> (Field, ArrayRef) {
+    let (name, marked) = match name.strip_suffix(MILLISECONDS) {
+        Some(name) => (name, true),
+        None => (name, false),
+    };
+    let wanted = match name {
+        _ if marked => time_type(),
+        EVENT_TIME | WINDOW_START | WINDOW_END => time_type(),
+        DIFF => DataType::Int8,
+        _ => return (Field::new(name, column.data_type().clone(), true), column),
+    };
+    #[expect(clippy::panic, reason = "documented: the table is written in the test")]
+    match cast(&column, &DataType::Int64).and_then(|numbers| cast(&numbers, &wanted)) {
+        Ok(column) => (Field::new(name, wanted, column.null_count() > 0), column),
+        Err(error) => panic!("column {name:?} does not hold {wanted}: {error}"),
     }
 }
 
@@ -94,7 +123,8 @@ fn parse_column(cells: &[String]) -> ArrayRef {
     }
 }
 
-/// Rows as the text that [`table`] reads, a column a line. Floats always show a point.
+/// Rows as the text that [`table`] reads, a column a line. Floats always show a point, instants in
+/// milliseconds are integers.
 pub fn show(rows: &RecordBatch) -> String {
     let options = FormatOptions::default().with_null("null");
     let mut text = String::new();
@@ -102,7 +132,18 @@ pub fn show(rows: &RecordBatch) -> String {
         if !text.is_empty() {
             text.push('\n');
         }
-        let _ = write!(text, "{}:", field.name());
+        let is_time = *field.data_type() == time_type();
+        let known = matches!(
+            field.name().as_str(),
+            EVENT_TIME | WINDOW_START | WINDOW_END
+        );
+        let mark = if is_time && !known { MILLISECONDS } else { "" };
+        let _ = write!(text, "{}{mark}:", field.name());
+        // The cast only drops the type, so it cannot fail.
+        let numbers = is_time
+            .then(|| cast(column, &DataType::Int64).ok())
+            .flatten();
+        let column = numbers.as_ref().unwrap_or(column);
         let quote = is_text(column.data_type());
         for row in 0..rows.num_rows() {
             text.push_str(if row == 0 { " " } else { ", " });
@@ -127,5 +168,31 @@ fn is_text(data_type: &DataType) -> bool {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
         DataType::Dictionary(_, values) => is_text(values),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_and_changes_are_known_by_their_names() {
+        let text = "event_time: -5, 7\ncreated[ms]: 9, null\ndiff: 1, -1";
+        let rows = table(text);
+        assert_eq!(show(&rows), text);
+        let types = rows
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| (f.data_type().clone(), f.is_nullable()))
+            .collect::<Vec<_>>();
+        assert_eq!(
+            types,
+            [
+                (time_type(), false),
+                (time_type(), true),
+                (DataType::Int8, false)
+            ]
+        );
     }
 }

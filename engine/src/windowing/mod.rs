@@ -3,6 +3,7 @@
 //! The model is Apache Beam's, and so are its words.
 
 mod calendar;
+mod display;
 mod fixed;
 mod sessions;
 mod sliding;

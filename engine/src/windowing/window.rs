@@ -93,15 +93,15 @@ pub trait WindowFn: Send + Sync + fmt::Debug {
         None
     }
 
-    /// The window of a side input that rows in `window` of the main input see: by default the one in which
-    /// its last instant lies. `None` where windows of this kind cannot be looked up, as merging ones.
+    /// The window of a side input that rows in `window` of the main input see: by default the earliest in
+    /// which its last instant lies. `None` where windows of this kind cannot be looked up, as merging ones.
     fn side_input_window(&self, window: Window) -> Option<Window> {
         if self.is_merging() {
             return None;
         }
         let mut windows = Vec::new();
         self.assign(window.max_timestamp(), &mut windows);
-        windows.last().copied()
+        windows.first().copied()
     }
 }
 

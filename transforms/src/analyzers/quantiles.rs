@@ -124,6 +124,10 @@ impl Analyzer for Quantiles {
         table_bytes::<(u64, u64)>(seen.counts.capacity())
     }
 
+    fn artifact_bytes(&self, Boundaries(boundaries): &Boundaries) -> u64 {
+        (boundaries.capacity() * size_of::<f64>()) as u64
+    }
+
     fn save(&self, seen: &ValuesSeen) -> Result<RecordBatch> {
         let fields = vec![
             Field::new("value", DataType::UInt64, false),

@@ -103,6 +103,23 @@ fn nothing_to_learn_from_is_an_error() {
     );
 }
 
+#[test]
+fn what_is_learned_tells_its_size() {
+    let words: Vec<String> = (0..5_000).map(|i| format!("word-{i:05}")).collect();
+    let rows = one_column(Arc::new(StringArray::from(words)) as ArrayRef).unwrap();
+    let vocabulary = Vocabulary::new();
+    let n_bytes = vocabulary.artifact_bytes(&learn(&vocabulary, &rows).unwrap());
+    // Ten letters, the text's own 24 bytes, and what an allocation takes.
+    assert!(
+        (50_000 * 5..60_000 * 5).contains(&n_bytes),
+        "{n_bytes} bytes"
+    );
+    let quantiles = Quantiles::new(100);
+    let values = numbers((0..1_000).map(|i| Some(f64::from(i))).collect());
+    let n_bytes = quantiles.artifact_bytes(&learn(&quantiles, &values).unwrap());
+    assert!((99 * 8..=128 * 8).contains(&n_bytes), "{n_bytes} bytes");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

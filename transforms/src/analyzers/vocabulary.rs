@@ -11,6 +11,7 @@ use mainstem_engine::{Analyzer, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{foreign_rows, foreign_save, table_bytes};
+use crate::learned::text_bytes;
 use crate::text::for_each_word;
 
 /// Learns the distinct words of a text column: by falling frequency, then by falling order of their
@@ -131,6 +132,11 @@ impl Analyzer for Vocabulary {
 
     fn accumulator_bytes(&self, seen: &WordsSeen) -> u64 {
         seen.n_bytes()
+    }
+
+    fn artifact_bytes(&self, Words(words): &Words) -> u64 {
+        let texts = words.iter().map(|w| text_bytes(w.capacity()));
+        texts.sum::<u64>() + (words.capacity() * size_of::<String>()) as u64
     }
 
     fn save(&self, seen: &WordsSeen) -> Result<RecordBatch> {

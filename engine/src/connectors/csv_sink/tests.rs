@@ -99,6 +99,64 @@ fn shards_of_a_folder_have_a_header_each() {
 }
 
 #[test]
+fn compressed_files_keep_the_laws_and_are_read_by_their_names() {
+    let rows = table("x: 1, 2, null, 4, 5; y: a, null, 'c,\"d', ' ', e");
+    let schema = rows.schema();
+    for compression in [FileCompression::Gzip, FileCompression::Zstd] {
+        let folder = |place: &Path| -> Box<dyn Sink> {
+            Box::new(csv_sink(place).rows_per_file(2).compression(compression))
+        };
+        check_sink(&rows, folder, |place| read_back(place, &schema)).unwrap();
+        let extension = compression.extension_of(EXTENSIONS);
+        let file =
+            |place: &Path| -> Box<dyn Sink> { Box::new(csv_sink(place.with_extension(extension))) };
+        check_sink(&rows, file, |place| {
+            read_back(&place.with_extension(extension), &schema)
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn shards_are_compressed_each_for_itself_and_end_by_their_compressed_size() {
+    let folder = TestFolder::new();
+    let numbers: Vec<String> = (0..50_000_u64)
+        .map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_string())
+        .collect();
+    let rows = table(&format!("x: {}", numbers.join(",")));
+    let batches: Vec<RecordBatch> = (0..50).map(|i| rows.slice(i * 1_000, 1_000)).collect();
+    let sink = csv_sink(folder.path("out"))
+        .compression(FileCompression::Gzip)
+        .max_bytes_per_file(100_000);
+    let published = write_sink(&sink, &[batches.clone(), vec![rows.slice(0, 1)]]).unwrap();
+    let on_disk = |f: &std::path::PathBuf| f.metadata().unwrap().len();
+    let sizes: Vec<u64> = published.files.iter().map(on_disk).collect();
+    assert_eq!(published.n_bytes, sizes.iter().sum::<u64>());
+    assert!(
+        sizes.len() > 3 && sizes.iter().all(|n| *n < 160_000),
+        "{sizes:?}"
+    );
+    assert!(folder.tree()[1].ends_with(".csv.gz"), "{:?}", folder.tree());
+    let (back, _) = read_source(&csv(folder.path("out")), OnBadRow::Fail).unwrap();
+    assert_eq!(back.num_rows(), 50_001);
+
+    // They are replaced by their like, and by nothing else.
+    let one = [vec![rows.slice(0, 1)]];
+    write_sink(&sink.clone().overwrite(true), &one).unwrap();
+    let plain = csv_sink(folder.path("out")).overwrite(true);
+    expect![[r#"
+        folder "FOLDER/out" holds more than csv files and is not overwritten
+          It holds "part-00000-of-00001.csv.gz".
+          Hint: Choose another place, or remove it yourself."#]]
+    .assert_eq(&folder.hide(write_sink(&plain, &one).unwrap_err().to_string()));
+    let misnamed = csv_sink("all.csv.gz").compression(FileCompression::Zstd);
+    expect![[r#"
+        "all.csv.gz" is named as gzip, but zstd is asked for
+          Hint: Name the file so that it can be read again, or leave `.compression(…)` out."#]]
+    .assert_eq(&misnamed.accepts(&rows.schema()).unwrap_err().to_string());
+}
+
+#[test]
 fn what_csv_cannot_hold_is_refused() {
     let folder = TestFolder::new();
     folder.write("out.csv/part.csv", "");

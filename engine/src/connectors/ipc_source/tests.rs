@@ -161,3 +161,24 @@ fn any_damage_is_an_error_or_other_rows_but_no_panic() {
         }
     }
 }
+
+/// `compressed/recipe.py` has made the files. That the library can decompress is a feature that DataFusion asks for.
+#[test]
+fn compressed_buffers_are_read() {
+    let folder = TestFolder::new();
+    let files: [(&str, &[u8]); 4] = [
+        ("a.arrow", include_bytes!("compressed/lz4.arrow")),
+        ("b.arrows", include_bytes!("compressed/lz4.arrows")),
+        ("c.arrow", include_bytes!("compressed/zstd.arrow")),
+        ("d.arrows", include_bytes!("compressed/zstd.arrows")),
+    ];
+    let expected = table(&format!("x: {}", ["1, 2, 3"; 100].join(", ")));
+    for (name, bytes) in files {
+        let rows = check_source(&ipc(folder.write(name, bytes))).unwrap();
+        assert_eq!(rows.columns(), expected.columns(), "{name}");
+        let cut = folder.write(name, &bytes[..bytes.len() / 2]);
+        assert!(
+            Source::schema(&ipc(&cut)).is_err() || read_source(&ipc(cut), OnBadRow::Fail).is_err()
+        );
+    }
+}

@@ -34,6 +34,26 @@ fn the_laws_of_sinks_hold_for_rows_of_every_type() {
 }
 
 #[test]
+fn compressed_files_keep_the_laws() {
+    let rows = every_type(&["int64", "text", "struct"]);
+    let schema = rows.schema();
+    for compression in [FileCompression::Gzip, FileCompression::Zstd] {
+        let folder = |place: &Path| -> Box<dyn Sink> {
+            Box::new(json_lines_sink(place).compression(compression))
+        };
+        check_sink(&rows, folder, |place| read_back(place, &schema)).unwrap();
+        let extension = compression.extension_of(EXTENSIONS);
+        let file = |place: &Path| -> Box<dyn Sink> {
+            Box::new(json_lines_sink(place.with_extension(extension)))
+        };
+        check_sink(&rows, file, |place| {
+            read_back(&place.with_extension(extension), &schema)
+        })
+        .unwrap();
+    }
+}
+
+#[test]
 fn lines_are_json() {
     let folder = TestFolder::new();
     let rows = every_type(&[

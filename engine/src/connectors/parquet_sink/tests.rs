@@ -306,3 +306,16 @@ fn options_of_columns_that_are_not_there_are_refused() {
             .to_string(),
     );
 }
+
+#[test]
+fn a_file_ends_when_its_footer_has_grown() {
+    let folder = TestFolder::new();
+    let numbers: Vec<String> = (0..3_000).map(|i| i.to_string()).collect();
+    let rows = table(&format!("x: {0}; y: {0}", numbers.join(", ")));
+    let batches: Vec<RecordBatch> = (0..6).map(|i| rows.slice(i * 500, 500)).collect();
+    let sink = parquet_sink(folder.path("out")).row_group_rows(1);
+    let published = write_sink(&sink, &[batches]).unwrap();
+    assert_eq!(published.files.len(), 2);
+    let (back, _) = read_source(&parquet(folder.path("out")), OnBadRow::Fail).unwrap();
+    assert_eq!(back, rows);
+}

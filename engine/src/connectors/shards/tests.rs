@@ -4,7 +4,7 @@ use super::super::storage::LocalFile;
 use super::*;
 use crate::connectors::test_folder::TestFolder;
 use crate::connectors::{
-    avro_sink, csv, csv_sink, ipc_sink, json_lines_sink, parquet, parquet_sink,
+    FileCompression, avro_sink, csv, csv_sink, ipc_sink, json_lines_sink, parquet, parquet_sink,
 };
 use crate::output::OnBadRow;
 use crate::sink::Sink;
@@ -39,10 +39,15 @@ fn a_full_disk_is_told_as_such_and_leaves_nothing() {
     let rows = table("x: 1, 2; y: a, b");
     for format in [
         parquet_sink("").format(),
-        csv_sink(".csv").format(),
+        csv_sink(".csv").format().unwrap(),
         avro_sink("").format(),
         ipc_sink("").format(),
-        json_lines_sink("").format(),
+        json_lines_sink("").format().unwrap(),
+        csv_sink(".csv.gz").format().unwrap(),
+        json_lines_sink("")
+            .compression(FileCompression::Zstd)
+            .format()
+            .unwrap(),
     ] {
         let options = ShardOptions::new(folder.path("a/out"));
         let full = Arc::new(FullDisk(format));

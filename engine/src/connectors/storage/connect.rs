@@ -8,11 +8,13 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::memory::InMemory;
 
 use super::address::{Address, Kind};
+use super::credentials::check_credentials;
 use super::options::Storage;
 use super::store::Store;
 use crate::error::{Error, Result};
 
-/// The store that an address is in. Nothing is asked of it yet.
+/// The store that an address is in. Nothing is asked of it yet; where nobody says who is asking, it is looked
+/// whether this is an instance that knows.
 pub(super) fn connect(address: &Address, storage: &Storage) -> Result<Store> {
     let (store, endpoint) = match address.kind {
         Kind::S3 => s3(address, storage)?,
@@ -31,6 +33,7 @@ fn s3(address: &Address, storage: &Storage) -> Result<(Connected, Option<String>
     for (key, value) in storage.options() {
         builder = builder.with_config(known(key, address)?, value);
     }
+    check_credentials(&builder, address)?;
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
     if endpoint.as_ref().is_some_and(|e| e.starts_with("http://")) {
         // Whoever names such an endpoint wants it.

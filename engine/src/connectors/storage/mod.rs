@@ -17,6 +17,7 @@ mod address;
 mod background;
 mod claim;
 mod connect;
+mod credentials;
 mod listing;
 mod object;
 mod options;

@@ -114,7 +114,7 @@ fn reason(store: &Store, error: &StoreError, answer: &Answer) -> Reason {
             .hint(format!("Check its name, then {}.", place_of(store)));
     }
     if answer.no_credentials {
-        return Reason::new("there are no credentials for it").hint(credentials_of(store));
+        return Reason::new("there are no credentials for it").hint(credentials_of(store.kind()));
     }
     if REFUSED.contains(&code) {
         return refused_credentials(store);
@@ -169,12 +169,12 @@ fn failure(store: &Store, answer: &Answer) -> Reason {
 }
 
 fn refused_credentials(store: &Store) -> Reason {
-    Reason::new("the credentials are refused").hint(credentials_of(store))
+    Reason::new("the credentials are refused").hint(credentials_of(store.kind()))
 }
 
 /// What says who is asking.
-fn credentials_of(store: &Store) -> String {
-    let (variables, option) = match store.kind() {
+pub(super) fn credentials_of(kind: Kind) -> String {
+    let (variables, option) = match kind {
         Kind::S3 => (
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, if they are temporary)",
             "aws_access_key_id",

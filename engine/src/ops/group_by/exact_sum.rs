@@ -16,6 +16,8 @@ use arrow::datatypes::{
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 
+use crate::expression::null_as_false;
+
 /// An integer type whose sums are exact.
 pub(super) trait Summed: ArrowPrimitiveType {
     /// The sum modulo 2^64, and how often it passed the upper (1) or lower (-1) end.
@@ -219,10 +221,9 @@ impl<T: Summed> GroupsAccumulator for ExactSum<T> {
     ) -> Result<Vec<ArrayRef>> {
         let sums = match filter {
             None => Arc::clone(&values[0]),
-            Some(filter) => arrow::compute::nullif(
-                &values[0],
-                &arrow::compute::not(&arrow::compute::prep_null_mask_filter(filter))?,
-            )?,
+            Some(filter) => {
+                arrow::compute::nullif(&values[0], &arrow::compute::not(&null_as_false(filter))?)?
+            }
         };
         let carry = Int32Array::from(vec![0; sums.len()]);
         Ok(vec![sums, Arc::new(carry)])

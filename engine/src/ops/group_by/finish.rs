@@ -7,15 +7,18 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
-use super::Grouping;
+use super::changing::ChangingOperator;
 use super::planned::name_of;
 use super::table::GroupTable;
+use super::{Grouping, Plans};
 use crate::artifact::Artifacts;
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
 use crate::output::Output;
 use crate::state::StatePart;
-use crate::transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
+use crate::transform::{
+    Description, Distribution, OnChangelog, Operator, Properties, Transform, Watermark,
+};
 
 /// Slices smaller than this are merged before they are taken in.
 const SMALL_ROWS: usize = 1 << 10;
@@ -48,16 +51,20 @@ impl Transform for FinalAggregate {
     }
 
     fn output_schema(&self, _inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        Ok(Arc::clone(&self.grouping.planned()?.output))
+        Ok(Arc::clone(self.grouping.plans()?.output()))
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
-        let planned = self.grouping.planned()?;
+        let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
+        let planned = match self.grouping.plans()? {
+            Plans::Rows(planned) => planned,
+            Plans::Changes(plan) => return Ok(Box::new(ChangingOperator::new(&plan, keys)?)),
+        };
         Ok(Box::new(FinalOperator {
             table: GroupTable::new(&planned)?,
             n_merged: 0,
             schema: Arc::clone(&planned.states),
-            keys: self.grouping.keys.iter().map(name_of).collect(),
+            keys,
             small: Vec::new(),
             n_small: 0,
         }))
@@ -67,6 +74,8 @@ impl Transform for FinalAggregate {
         let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
         Properties {
             stateful: true,
+            waits_for_end: true,
+            on_changelog: OnChangelog::Understand,
             distribution: if keys.is_empty() {
                 Distribution::One
             } else {
@@ -119,9 +128,17 @@ impl Operator for FinalOperator {
         // Without keys all workers have a group, and the states meet on one of them.
         if watermark.is_end() && self.n_merged > 0 {
             self.take_in_small()?;
-            for rows in self.table.take_results()? {
-                out.push(Batch::new(rows).inexact());
-            }
+            self.table.make_results()?;
+            self.resume(out)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the next batch of results, and says whether more follow.
+    fn resume(&mut self, out: &mut Output) -> Result<()> {
+        if let Some(rows) = self.table.next_results()? {
+            out.push(Batch::new(rows).inexact());
+            out.more_follows();
         }
         Ok(())
     }

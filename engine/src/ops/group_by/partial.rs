@@ -7,16 +7,17 @@ use arrow::record_batch::RecordBatch;
 use datafusion_expr::{Expr, GroupsAccumulator};
 use serde_json::json;
 
-use super::Grouping;
+use super::changing::PrepareOperator;
 use super::planned::{Planned, name_of};
 use super::table::{GroupTable, converters, states_of_rows};
+use super::{Grouping, Plans};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::expression::with_columns_of;
 use crate::output::Output;
 use crate::state::StatePart;
-use crate::transform::{Description, Operator, Properties, Transform, Watermark};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform, Watermark};
 
 /// A table with more groups than this is sent on, so that it fits the caches and the memory stays bounded.
 const MAX_GROUPS: usize = 1 << 17;
@@ -52,11 +53,14 @@ impl Transform for PartialAggregate {
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        let planned = self.grouping.plan(&inputs[0])?;
-        Ok(Arc::clone(&planned.states))
+        let plans = self.grouping.plan(&inputs[0])?;
+        Ok(Arc::clone(plans.travelling()))
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        if let Plans::Changes(_) = self.grouping.plans()? {
+            return Ok(Box::new(PrepareOperator::new(&self.grouping)));
+        }
         Ok(Box::new(PartialOperator {
             grouping: Arc::clone(&self.grouping),
             open: None,
@@ -66,6 +70,7 @@ impl Transform for PartialAggregate {
     fn properties(&self) -> Properties {
         Properties {
             stateful: true,
+            on_changelog: OnChangelog::Understand,
             ..Properties::default()
         }
     }
@@ -140,8 +145,8 @@ impl Open {
         })
     }
 
-    fn on_batch(&mut self, batch: &Batch, out: &mut Output) -> Result<()> {
-        let inputs = self.planned.evaluate(batch)?;
+    fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
+        let (batch, inputs) = self.planned.evaluate_good(batch, out)?;
         if self.n_passing > 0 {
             self.n_passing = self.n_passing.saturating_sub(batch.n_rows());
             let rows = states_of_rows(&self.planned, &self.converters, inputs)?;
@@ -192,7 +197,7 @@ impl PartialOperator {
 
 impl Operator for PartialOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        self.open(&batch.rows().schema())?.on_batch(&batch, out)
+        self.open(&batch.rows().schema())?.on_batch(batch, out)
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {

@@ -21,13 +21,15 @@ use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+use datafusion_physical_expr::expressions::Column;
 
 use super::accumulators::AggregateKind;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::expression::{Expression, check_columns, col};
+use crate::expression::{Expression, check_columns, col, on_good_rows};
 use crate::keys::{normal, plain_type};
 use crate::ops::row_key::{check_key, located};
+use crate::output::Output;
 
 /// One aggregate, with what it reads of a row.
 #[derive(Clone, Debug)]
@@ -39,6 +41,18 @@ pub(super) struct PlannedAggregate {
     arguments: Vec<Expression>,
     filter: Option<Expression>,
     pub(super) states: Vec<Arc<Field>>,
+}
+
+impl PlannedAggregate {
+    /// What it reads of a row.
+    pub(super) fn arguments(&self) -> &[Expression] {
+        &self.arguments
+    }
+
+    /// True if it leaves out some rows.
+    pub(super) fn has_filter(&self) -> bool {
+        self.filter.is_some()
+    }
 }
 
 /// Keys and aggregates that fit a schema.
@@ -138,17 +152,21 @@ impl Planned {
     ///
     /// Only states may be made by it: outputs do not have that column.
     pub(super) fn divided_by(&self, field: Field) -> Self {
-        let with = |fields: &mut dyn Iterator<Item = &Arc<Field>>| -> Vec<Arc<Field>> {
-            std::iter::once(&Arc::new(field.clone()))
-                .chain(fields)
-                .cloned()
-                .collect()
+        let field = Arc::new(field);
+        let with = |fields: &[Arc<Field>]| -> Vec<Arc<Field>> {
+            let first = std::iter::once(&field);
+            first.chain(fields).cloned().collect()
         };
         Self {
-            key_fields: with(&mut self.key_fields.iter()),
-            states: Arc::new(Schema::new(with(&mut self.states.fields().iter()))),
+            key_fields: with(&self.key_fields),
+            states: Arc::new(Schema::new(with(self.states.fields()))),
             ..self.clone()
         }
+    }
+
+    /// What these rows give to a group table, without those on which an expression fails, which are rejected.
+    pub(super) fn evaluate_good(&self, batch: Batch, out: &mut Output) -> Result<(Batch, Inputs)> {
+        on_good_rows(batch, out, |rows| self.evaluate_rows(rows))
     }
 
     /// What these rows give to a group table.
@@ -171,6 +189,22 @@ impl Planned {
             arguments.push((values, filter.transpose()?));
         }
         Ok(Inputs { keys, arguments })
+    }
+
+    /// The columns of keys and of the value of each aggregate.
+    pub(super) fn results(&self) -> &SchemaRef {
+        &self.results
+    }
+
+    /// True if each output is the value of the aggregate of its number.
+    pub(super) fn gives_results(&self) -> bool {
+        let n_keys = self.keys.len();
+        let is_result = |(n, output): (usize, &Expression)| {
+            let column = output.physical().downcast_ref::<Column>();
+            column.is_some_and(|column| column.index() == n_keys + n)
+        };
+        self.outputs.len() == self.aggregates.len()
+            && self.outputs.iter().enumerate().all(is_result)
     }
 
     /// The rows that leave, from keys and the value of each aggregate.

@@ -1,6 +1,5 @@
 //! Groups and the state of their aggregates, on one worker.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
@@ -110,6 +109,14 @@ pub(super) struct GroupTable {
     states: States,
     /// The group of each row of the batch at hand.
     groups: Vec<usize>,
+    /// Set while the outputs are given.
+    results: Option<Results>,
+}
+
+/// The outputs of all groups, and the first that has not been given.
+struct Results {
+    columns: Vec<ArrayRef>,
+    next: usize,
 }
 
 impl GroupTable {
@@ -121,6 +128,7 @@ impl GroupTable {
             keys: keys_of(&types)?,
             states: States::new(planned)?,
             groups: Vec::new(),
+            results: None,
         })
     }
 
@@ -130,7 +138,10 @@ impl GroupTable {
 
     /// How many bytes of memory it keeps, about.
     pub(super) fn n_bytes(&self) -> usize {
-        self.keys.n_bytes() + self.states.n_bytes() + self.groups.capacity() * size_of::<usize>()
+        let results = self.results.iter().flat_map(|r| &r.columns);
+        let results: usize = results.map(|c| c.get_array_memory_size()).sum();
+        let groups = self.groups.capacity() * size_of::<usize>();
+        self.keys.n_bytes() + self.states.n_bytes() + results + groups
     }
 
     /// Takes in rows.
@@ -156,24 +167,53 @@ impl GroupTable {
     pub(super) fn take_states(&mut self) -> Result<Vec<RecordBatch>> {
         self.make_room_for_all()?;
         let columns = self.states.take_states()?;
-        let planned = Arc::clone(&self.planned);
-        self.take_batches(&columns, |columns| {
-            Ok(RecordBatch::try_new(Arc::clone(&planned.states), columns)?)
-        })
+        let n_groups = self.keys.len();
+        let mut batches = Vec::with_capacity(n_groups.div_ceil(BATCH_ROWS));
+        for start in (0..n_groups).step_by(BATCH_ROWS) {
+            let range = start..n_groups.min(start + BATCH_ROWS);
+            let mut part = self.keys.columns(range.clone())?;
+            part.extend(columns.iter().map(|c| c.slice(start, range.len())));
+            let schema = Arc::clone(&self.planned.states);
+            batches.push(RecordBatch::try_new(schema, part)?);
+        }
+        *self = Self::new(&self.planned)?;
+        Ok(batches)
     }
 
-    /// The outputs of all groups, in batches; the table is empty afterwards.
+    /// Makes the outputs of all groups, for [`GroupTable::next_results`].
     ///
     /// The hash table is freed before, so that the results take the place of what led to them.
-    pub(super) fn take_results(&mut self) -> Result<Vec<RecordBatch>> {
+    pub(super) fn make_results(&mut self) -> Result<()> {
         self.keys.forget();
         self.make_room_for_all()?;
         let keys = &self.keys;
         let columns = self
             .states
             .take_values(|group| keys.columns(group..group + 1).ok())?;
-        let planned = Arc::clone(&self.planned);
-        self.take_batches(&columns, |columns| planned.project(columns))
+        self.results = Some(Results { columns, next: 0 });
+        Ok(())
+    }
+
+    /// The next batch of outputs; at the end there is none, and the table is empty.
+    pub(super) fn next_results(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(Results { columns, next }) = &mut self.results else {
+            return Ok(None);
+        };
+        let range = *next..self.keys.len().min(*next + BATCH_ROWS);
+        if range.is_empty() {
+            *self = Self::new(&self.planned)?;
+            return Ok(None);
+        }
+        *next = range.end;
+        let mut part = self.keys.columns(range.clone())?;
+        part.extend(columns.iter().map(|c| c.slice(range.start, range.len())));
+        self.planned.project(part).map(Some)
+    }
+
+    /// The outputs of all groups, in batches; the table is empty afterwards.
+    pub(super) fn take_results(&mut self) -> Result<Vec<RecordBatch>> {
+        self.make_results()?;
+        std::iter::from_fn(|| self.next_results().transpose()).collect()
     }
 
     /// The group of an `agg` over nothing is there in the accumulators as well; with keys, groups have rows.
@@ -182,23 +222,6 @@ impl GroupTable {
             true => self.states.make_room(self.keys.len()),
             false => Ok(()),
         }
-    }
-
-    fn take_batches(
-        &mut self,
-        columns: &[ArrayRef],
-        make: impl Fn(Vec<ArrayRef>) -> Result<RecordBatch>,
-    ) -> Result<Vec<RecordBatch>> {
-        let n_groups = self.keys.len();
-        let mut batches = Vec::with_capacity(n_groups.div_ceil(BATCH_ROWS));
-        for start in (0..n_groups).step_by(BATCH_ROWS) {
-            let range: Range<usize> = start..n_groups.min(start + BATCH_ROWS);
-            let mut part = self.keys.columns(range.clone())?;
-            part.extend(columns.iter().map(|c| c.slice(start, range.len())));
-            batches.push(make(part)?);
-        }
-        *self = Self::new(&self.planned)?;
-        Ok(batches)
     }
 }
 

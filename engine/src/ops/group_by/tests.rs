@@ -14,9 +14,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::aggregates::*;
+use crate::artifact::Artifacts;
+use crate::batch::{BATCH_ROWS, Batch};
 use crate::expression::{col, lit};
-use crate::ops::relational_tests::{check_batch, check_rows, refuse_rows, run_over, sorted};
-use crate::testing::table;
+use crate::ops::relational_tests::{
+    check_batch, check_letters, check_rows, refuse_rows, run_over, sorted,
+};
+use crate::output::{OnBadRow, Output};
+use crate::testing::{run_transform, show, table};
+use crate::transform::{Transform, Watermark};
 
 const ROWS: &str = "k: a, b, a, null, b, null, c; x: 1, 2, 3, 4, null, 6, null; y: 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5";
 
@@ -382,9 +388,29 @@ fn an_argument_that_fails_says_on_which_row() {
                 .agg([sum(lit(10) / col("x")).alias("s")])
         },
         expect![[r#"
-            record batch 0, row 1: expression `CAST(Int32(10) AS Int64) / x` failed: Divide by zero error.
+            record batch 0, row 1: expression `CAST(Int32(10) AS Int64) / x` failed on {"x":0}: Divide by zero error
               in transform "group_by/partial"
-              Hint: Compute the value before with `with_column`, and choose an `OnBadRow` there."#]],
+              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
+    );
+}
+
+#[test]
+fn rows_on_which_a_key_or_an_argument_fails_are_dead_letters() {
+    let narrow = |name: &str| cast(col(name), DataType::Int8);
+    check_letters(
+        "k: 1, 2, 1, 300, 2, -129; x: 1, 2, 0, 1, 0, 5",
+        |rows| {
+            rows.group_by([narrow("k").alias("k")])
+                .agg([sum(lit(10) / col("x")).alias("s"), count(lit(1)).alias("n")])
+        },
+        expect![[r#"
+            k: 1, 2
+            s: 10, 5
+            n: 1, 1
+            group_by/partial: record batch 0, row 2: expression `CAST(Int32(10) AS Int64) / x` failed on {"x":0}: Divide by zero error
+            group_by/partial: record batch 1, row 0: expression `CAST(k AS Int8) AS k` failed on {"k":300}: Cast error: Can't cast value 300 to type Int8
+            group_by/partial: record batch 1, row 1: expression `CAST(Int32(10) AS Int64) / x` failed on {"x":0}: Divide by zero error
+            group_by/partial: record batch 1, row 2: expression `CAST(k AS Int8) AS k` failed on {"k":-129}: Cast error: Can't cast value -129 to type Int8"#]],
     );
 }
 
@@ -424,6 +450,39 @@ fn many_groups_are_sent_on_and_passed_on() {
 }
 
 #[test]
+fn results_leave_batch_by_batch_and_are_counted_until_then() {
+    let n = 3 * BATCH_ROWS + 5;
+    let keys: ArrayRef = Arc::new((0..n as i64).collect::<Int64Array>());
+    let rows = RecordBatch::try_from_iter([("k", keys)]).unwrap();
+    let grouping = Arc::new(Grouping {
+        keys: vec![col("k")],
+        outputs: vec![count(lit(1)).alias("n")],
+        planned: Mutex::new(None),
+    });
+    let partial = PartialAggregate::new(&grouping);
+    let (states, _) = run_transform(&partial, &rows, OnBadRow::Fail).unwrap();
+    let last = FinalAggregate::new(&grouping);
+    last.output_schema(&[states.schema()]).unwrap();
+    let mut operator = last.build(&Artifacts::none()).unwrap();
+    let mut out = Output::new(OnBadRow::Fail);
+    operator.on_batch(0, Batch::new(states), &mut out).unwrap();
+    operator.on_watermark(Watermark::END, &mut out).unwrap();
+    let mut lots = Vec::new();
+    loop {
+        let made = out.take();
+        assert!(made.len() <= 1, "one batch at a time");
+        lots.extend(made.iter().map(|(_, batch)| batch.n_rows()));
+        if !out.take_more() {
+            break;
+        }
+        assert!(operator.state_bytes() > 8 * n as u64);
+        operator.resume(&mut out).unwrap();
+    }
+    assert_eq!(lots, [BATCH_ROWS, BATCH_ROWS, BATCH_ROWS, 5]);
+    assert!(operator.state_bytes() < 8 * n as u64);
+}
+
+#[test]
 fn what_is_kept_is_counted_and_survives_a_snapshot() {
     let rows = table(ROWS);
     let grouping = Arc::new(Grouping {
@@ -435,18 +494,17 @@ fn what_is_kept_is_counted_and_survives_a_snapshot() {
         ],
         planned: Mutex::new(None),
     });
-    use crate::transform::{Transform, Watermark};
     let partial = PartialAggregate::new(&grouping);
     let states = partial.output_schema(&[rows.schema()]).unwrap();
     let finish = FinalAggregate::new(&grouping);
     finish.output_schema(&[states]).unwrap();
-    let none = crate::artifact::Artifacts::none();
+    let none = Artifacts::none();
     let mut first = partial.build(&none).unwrap();
     let mut second = finish.build(&none).unwrap();
-    let mut out = crate::output::Output::default();
+    let mut out = Output::default();
     for n in 0..rows.num_rows() {
         first
-            .on_batch(0, crate::batch::Batch::new(rows.slice(n, 1)), &mut out)
+            .on_batch(0, Batch::new(rows.slice(n, 1)), &mut out)
             .unwrap();
         assert!(first.state_bytes() > 0);
         let saved = first.snapshot().unwrap();
@@ -473,7 +531,7 @@ fn what_is_kept_is_counted_and_survives_a_snapshot() {
         s: 10, 4, 2, null
         m: 4.5, 1.5, 3.0, 6.5
         n: 2, 2, 1, 0"#]]
-    .assert_eq(&crate::testing::show(&sorted(&made[0])));
+    .assert_eq(&show(&sorted(&made[0])));
 }
 
 /// Counts, exact sums and extremes of each key, the slow way.

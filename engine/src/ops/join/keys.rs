@@ -25,7 +25,7 @@ use datafusion_expr::binary::comparison_coercion;
 use crate::error::Result;
 
 /// The type in which two keys are compared; `None` where they do not go together.
-pub(super) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
+pub(in crate::ops) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
     let (left, right) = (plain(left), plain(right));
     match (class(&left), class(&right)) {
         _ if left.equals_datatype(&right) => Some(left),
@@ -118,14 +118,14 @@ fn is_word(data_type: &DataType) -> bool {
 }
 
 /// The keys of some rows.
-pub(super) enum Keys {
+pub(in crate::ops) enum Keys {
     Words(Vec<u64>, Option<NullBuffer>),
     Bytes(Vec<u128>, Option<NullBuffer>, KeyBytes),
 }
 
 impl Keys {
     /// Encodes key columns, which may be of other types than those in which they are compared.
-    pub(super) fn encode(columns: &[ArrayRef], types: &[DataType]) -> Result<Self> {
+    pub(in crate::ops) fn encode(columns: &[ArrayRef], types: &[DataType]) -> Result<Self> {
         let strict = CastOptions {
             safe: false,
             ..CastOptions::default()
@@ -160,13 +160,13 @@ impl Keys {
 }
 
 /// The bytes behind codes.
-pub(super) enum KeyBytes {
+pub(in crate::ops) enum KeyBytes {
     Column(ArrayRef),
     Rows(Rows),
 }
 
 impl KeyBytes {
-    pub(super) fn value(&self, row: usize) -> &[u8] {
+    pub(in crate::ops) fn value(&self, row: usize) -> &[u8] {
         match self {
             Self::Rows(rows) => rows.row(row).data(),
             Self::Column(column) => match column.data_type() {
@@ -200,7 +200,7 @@ pub(super) fn code(bytes: &[u8]) -> u128 {
 }
 
 /// True if the code does not hold the whole key.
-pub(super) fn is_long(code: u128) -> bool {
+pub(in crate::ops) fn is_long(code: u128) -> bool {
     code as u32 as usize > INLINE
 }
 

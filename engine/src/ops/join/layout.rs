@@ -13,25 +13,25 @@ use crate::expression::{Expression, check_columns};
 
 /// A join that fits its inputs.
 #[derive(Debug)]
-pub(super) struct Layout {
-    pub(super) kind: JoinKind,
+pub(in crate::ops) struct Layout {
+    pub(in crate::ops) kind: JoinKind,
     /// The keys with the type in which they are compared.
-    pub(super) keys: Vec<Key>,
+    pub(in crate::ops) keys: Vec<Key>,
     /// The columns of the result, in order.
-    pub(super) columns: Vec<Column>,
+    pub(in crate::ops) columns: Vec<Column>,
     /// The filter, with the columns it reads.
-    pub(super) filter: Option<(Expr, Vec<Column>)>,
+    pub(in crate::ops) filter: Option<(Expr, Vec<Column>)>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Key {
-    pub(super) left: Expr,
-    pub(super) right: Expr,
-    pub(super) data_type: DataType,
+pub(in crate::ops) struct Key {
+    pub(in crate::ops) left: Expr,
+    pub(in crate::ops) right: Expr,
+    pub(in crate::ops) data_type: DataType,
 }
 
 impl Key {
-    pub(super) fn of(&self, side: Side) -> &Expr {
+    pub(in crate::ops) fn of(&self, side: Side) -> &Expr {
         match side {
             Side::Left => &self.left,
             Side::Right => &self.right,
@@ -49,21 +49,21 @@ impl Key {
 
 /// A column of the result.
 #[derive(Clone, Debug)]
-pub(super) struct Column {
-    pub(super) field: Arc<Field>,
-    pub(super) from: Origin,
+pub(in crate::ops) struct Column {
+    pub(in crate::ops) field: Arc<Field>,
+    pub(in crate::ops) from: Origin,
 }
 
 /// The columns a value is taken from, by name.
 #[derive(Clone, Debug)]
-pub(super) enum Origin {
+pub(in crate::ops) enum Origin {
     One(Side, String),
     /// A key of that name on both sides: from whichever has a row.
     Either(String),
 }
 
 impl Origin {
-    pub(super) fn name_on(&self, side: Side) -> Option<&str> {
+    pub(in crate::ops) fn name_on(&self, side: Side) -> Option<&str> {
         match self {
             Self::One(of, name) if *of == side => Some(name),
             Self::One(..) => None,
@@ -74,7 +74,7 @@ impl Origin {
 
 impl Layout {
     /// Checks a join against the columns of both sides; of the result, only columns of `wanted` are made.
-    pub(super) fn new(
+    pub(in crate::ops) fn new(
         join: &Join,
         left: &SchemaRef,
         right: &SchemaRef,
@@ -119,12 +119,12 @@ impl Layout {
         })
     }
 
-    pub(super) fn schema(&self) -> SchemaRef {
+    pub(in crate::ops) fn schema(&self) -> SchemaRef {
         schema_of(&self.columns)
     }
 
     /// The columns that the result and the filter take from `side`, each once.
-    pub(super) fn taken(&self, side: Side) -> Vec<String> {
+    pub(in crate::ops) fn taken(&self, side: Side) -> Vec<String> {
         let of_filter = self.filter.iter().flat_map(|(_, columns)| columns);
         let all = self.columns.iter().chain(of_filter);
         let names: BTreeSet<&str> = all.filter_map(|c| c.from.name_on(side)).collect();
@@ -132,7 +132,7 @@ impl Layout {
     }
 
     /// The columns that `side` must bring: those taken, and those its keys read.
-    pub(super) fn reads(&self, side: Side) -> Vec<String> {
+    pub(in crate::ops) fn reads(&self, side: Side) -> Vec<String> {
         let mut names: BTreeSet<String> = self.taken(side).into_iter().collect();
         for key in &self.keys {
             let columns = key.of(side).column_refs();
@@ -142,7 +142,7 @@ impl Layout {
     }
 }
 
-pub(super) fn schema_of(columns: &[Column]) -> SchemaRef {
+pub(in crate::ops) fn schema_of(columns: &[Column]) -> SchemaRef {
     let fields: Vec<Arc<Field>> = columns.iter().map(|c| Arc::clone(&c.field)).collect();
     Arc::new(Schema::new(fields))
 }
@@ -291,7 +291,10 @@ fn both_sides(
 }
 
 /// The filter with its columns as they stand in a pair of rows.
-fn filter_columns(filter: &Expr, both: &[Column]) -> Result<(Expr, Vec<Column>)> {
+pub(in crate::ops) fn filter_columns(
+    filter: &Expr,
+    both: &[Column],
+) -> Result<(Expr, Vec<Column>)> {
     check_columns(filter, &schema_of(both))?;
     let reads = filter.column_refs();
     let columns: Vec<Column> = both

@@ -13,27 +13,29 @@
 
 mod build;
 mod keys;
-mod layout;
+pub(super) mod layout;
 mod marks;
 mod probe;
 mod table;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion_expr::Expr;
 use serde_json::json;
 
 use crate::artifact::{ArtifactRef, Artifacts};
+use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
+use crate::incremental::join_of_changes;
 use crate::pipeline::Collection;
 use crate::plan::{Learned, Lowered, Place, Size};
-use crate::transform::{Description, Operator, Properties, Transform};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
-pub(super) use keys::{can_hash, one_zero};
+pub(super) use keys::{KeyBytes, Keys, can_hash, common_type, is_long, one_zero};
 
 use build::JoinBuild;
-use layout::Layout;
+use layout::{Layout, Origin};
 use probe::Probe;
 
 /// Which rows a join gives.
@@ -58,7 +60,7 @@ pub enum JoinKind {
 }
 
 impl JoinKind {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Inner => "inner",
             Self::Left => "left",
@@ -72,7 +74,7 @@ impl JoinKind {
     }
 
     /// True if rows of `side` that match none are in the result.
-    fn keeps_unmatched(self, side: Side) -> bool {
+    pub(super) fn keeps_unmatched(self, side: Side) -> bool {
         match self {
             Self::Full => true,
             Self::Left | Self::LeftAnti => side == Side::Left,
@@ -82,7 +84,7 @@ impl JoinKind {
     }
 
     /// The side whose rows alone are given.
-    fn only(self) -> Option<Side> {
+    pub(super) fn only(self) -> Option<Side> {
         match self {
             Self::LeftSemi | Self::LeftAnti => Some(Side::Left),
             Self::RightSemi | Self::RightAnti => Some(Side::Right),
@@ -101,14 +103,14 @@ pub enum Side {
 }
 
 impl Side {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Left => "left",
             Self::Right => "right",
         }
     }
 
-    fn other(self) -> Self {
+    pub(super) fn other(self) -> Self {
         match self {
             Self::Left => Self::Right,
             Self::Right => Self::Left,
@@ -116,7 +118,7 @@ impl Side {
     }
 
     /// The number of the side's input.
-    fn input(self) -> usize {
+    pub(super) fn input(self) -> usize {
         match self {
             Self::Left => 0,
             Self::Right => 1,
@@ -139,8 +141,13 @@ impl Side {
 /// and the matches of one row come in the order of the splits of the table's side. Rows of the table that
 /// match none come last. Which side is held does not change which rows there are.
 ///
-/// A key or a filter that has no value for a row, such as a division by zero, ends the run: compute what
-/// can fail with `with_column` before, where [`OnBadRow`](crate::OnBadRow) can be chosen.
+/// **Changes.** Where one side is a [changelog](crate::changelog), or both, so is the result, and neither side is
+/// held whole before the other: see [relations](crate::incremental). A plain side is rows that are added. Full
+/// joins of changes are refused, and so is a filter unless the join is inner.
+///
+/// A row that is read past the table and whose key has no value, such as a division by zero, is a bad row of
+/// the join. A key of the side that is held, or a filter, that has no value ends the run: compute what can fail
+/// with `with_column` before, where [`OnBadRow`](crate::OnBadRow) can be chosen.
 #[derive(Clone, Debug)]
 pub struct Join {
     kind: JoinKind,
@@ -185,10 +192,47 @@ impl Join {
         self
     }
 
+    /// Checks that what is held ends, and that no row waits for the end of a side that never does.
+    fn check_end(&self, place: &Place<'_>, held: Side) -> Result<()> {
+        let never_ends = |side: Side| !place.is_bounded(side.input());
+        if never_ends(held) {
+            let side = held.name();
+            let error = Error::pipeline(format!(
+                "a join holds its {side} side whole, and that never ends"
+            ));
+            return Err(match never_ends(held.other()) {
+                true => error.with_hint("Join rows whose times are near to each other, so that what is held can be released."),
+                false => error.with_hint("Hold the other side with `Join::build_side`."),
+            });
+        }
+        if never_ends(held.other()) && JoinBuild::marks(self.kind, held) {
+            let (kind, held, read) = (self.kind.name(), held.name(), held.other().name());
+            return Err(Error::pipeline(format!(
+                "a {kind} join knows which {held} rows match none when its {read} side has ended, which it never does"
+            ))
+            .with_hint("Leave such rows out, or join rows whose times are near to each other."));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn kind(&self) -> JoinKind {
+        self.kind
+    }
+
+    /// What must be true of a pair besides.
+    pub(crate) fn residual(&self) -> Option<&Expr> {
+        self.filter.as_ref()
+    }
+
     /// The side to hold, and why.
     fn choose(&self, place: &Place<'_>) -> (Side, String) {
         if let Some(side) = self.build_side {
             return (side, "as asked".into());
+        }
+        for side in [Side::Left, Side::Right] {
+            if !place.is_bounded(side.other().input()) {
+                return (side, "the other never ends".into());
+            }
         }
         let (left, right) = (place.size(0), place.size(1));
         let smaller = |a: fn(&Size) -> Option<u64>, unit: &str| {
@@ -240,6 +284,45 @@ impl Collection {
     }
 }
 
+/// The columns of a join, for those who join in another way.
+pub(crate) struct JoinColumns {
+    /// The keys of both sides, with the type in which they are compared.
+    pub(crate) keys: Vec<(Expr, Expr, DataType)>,
+    pub(crate) columns: Vec<JoinColumn>,
+}
+
+/// A column of the result, and where it is from.
+pub(crate) struct JoinColumn {
+    pub(crate) field: Arc<Field>,
+    pub(crate) side: Side,
+    pub(crate) name: String,
+}
+
+/// Checks a join that is not full against the columns of both sides.
+pub(crate) fn join_columns(
+    join: &Join,
+    left: &SchemaRef,
+    right: &SchemaRef,
+) -> Result<JoinColumns> {
+    let layout = Layout::new(join, left, right, None)?;
+    let columns = layout.columns.into_iter().map(|column| match column.from {
+        Origin::One(side, name) => Ok(JoinColumn {
+            field: column.field,
+            side,
+            name,
+        }),
+        Origin::Either(name) => Err(Error::bug(format!("column {name:?} is of both sides"))),
+    });
+    let keys = layout
+        .keys
+        .into_iter()
+        .map(|k| (k.left, k.right, k.data_type));
+    Ok(JoinColumns {
+        keys: keys.collect(),
+        columns: columns.collect::<Result<_>>()?,
+    })
+}
+
 impl Transform for Join {
     fn describe(&self) -> Description {
         let on: Vec<String> = self.on.iter().map(|(l, r)| format!("{l} = {r}")).collect();
@@ -257,6 +340,9 @@ impl Transform for Join {
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        if inputs.iter().any(|input| is_changelog(input)) {
+            return join_of_changes(self).output_schema(inputs);
+        }
         let layout = Layout::new(self, &inputs[0], &inputs[1], None)?;
         Ok(layout.schema())
     }
@@ -271,6 +357,8 @@ impl Transform for Join {
         Properties {
             n_inputs: Some(2),
             stateful: true,
+            ignores_windows: true,
+            on_changelog: OnChangelog::Understand,
             ..Properties::default()
         }
     }
@@ -300,8 +388,16 @@ impl Transform for Join {
         let [left, right] = place.inputs() else {
             return Err(Error::bug("a join has two inputs"));
         };
+        if is_changelog(left) || is_changelog(right) {
+            return Ok(Some(Lowered {
+                learns: Vec::new(),
+                transform: Arc::new(join_of_changes(self)),
+                inputs: vec![0, 1],
+            }));
+        }
         let layout = Arc::new(Layout::new(self, left, right, place.wanted())?);
         let (side, because) = self.choose(place);
+        self.check_end(place, side)?;
         let table = ArtifactRef::new(format!("{}/build", place.id()));
         Ok(Some(Lowered {
             learns: vec![Learned {

@@ -16,7 +16,7 @@ use super::{JoinKind, Side};
 use crate::artifact::{ArtifactId, ArtifactRef, Artifacts};
 use crate::batch::{BATCH_ROWS, Batch, SplitKey};
 use crate::error::{Error, Result};
-use crate::expression::{Expression, check_column};
+use crate::expression::{Expression, check_column, on_good_rows};
 use crate::output::Output;
 use crate::transform::{Description, Operator, Properties, Transform, Watermark};
 
@@ -106,6 +106,13 @@ struct Compiled {
     filter: Option<Filter>,
 }
 
+impl Compiled {
+    fn keys_of(&self, rows: &RecordBatch) -> Result<Keys> {
+        let keys = self.keys.iter().map(|k| k.evaluate(rows));
+        Keys::encode(&keys.collect::<Result<Vec<_>>>()?, &self.types)
+    }
+}
+
 struct Filter {
     columns: Vec<Column>,
     schema: SchemaRef,
@@ -145,13 +152,8 @@ struct ProbeOperator {
 impl Operator for ProbeOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         let compiled = self.compiled(&batch.rows().schema())?;
-        let keys: Vec<ArrayRef> = compiled
-            .keys
-            .iter()
-            .map(|k| k.evaluate(batch.rows()))
-            .collect::<Result<_>>()?;
-        let keys = Keys::encode(&keys, &compiled.types)?;
         let has_filter = compiled.filter.is_some();
+        let (batch, keys) = on_good_rows(batch, out, |rows| compiled.keys_of(rows))?;
         let found = self.table.index.find(&keys)?;
         if !has_filter {
             match self.kind.only() {

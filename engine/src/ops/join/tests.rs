@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::expression::{col, lit};
+use crate::ops::relational_tests::check_letters;
 use crate::testing::{show, table};
 use crate::{Analyzer, Batch, Output, Pipeline, Plan, RunOptions, connectors};
 
@@ -710,9 +711,9 @@ fn a_key_without_a_value_ends_the_run() {
         expression `Int32(1) / a` failed
           in analysis "join/build"
           Divide by zero error.
-        expression `Int32(1) / a` failed
+        record batch 0, row 0: expression `Int32(1) / a` failed on {"a":0}: Divide by zero error
           in transform "join"
-          Divide by zero error."#]]
+          Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]]
     .assert_eq(&messages.join("\n"));
 }
 
@@ -863,5 +864,32 @@ proptest! {
         }
         let made = run_cut(&join, &side(["k", "v"], &left), &side(["j", "w"], &right), size, workers);
         prop_assert_eq!(lines(&made), naive(kind, &left, &right, |v, w| !has_filter || v < w));
+    }
+}
+
+#[test]
+fn rows_past_the_table_whose_key_fails_are_dead_letters() {
+    let names = table("k: 1, 2, 5; name: a, b, c");
+    for kind in [JoinKind::Inner, JoinKind::LeftSemi] {
+        check_letters(
+            "x: 10, 0, 5, 3, 0, 2",
+            |rows| {
+                let names = connectors::from_record_batches(vec![names.clone()]);
+                let names = rows.pipeline().read("names", names).select([col("k")]);
+                let on = [(lit(10_i64) / col("x"), col("k"))];
+                rows.join_with(&names, Join::new(kind, on).build_side(Side::Right))
+            },
+            match kind {
+                JoinKind::Inner => expect![[r#"
+                    x: 2, 5, 10
+                    k: 5, 2, 1
+                    join: record batch 0, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error
+                    join: record batch 1, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error"#]],
+                _ => expect![[r#"
+                    x: 2, 5, 10
+                    join: record batch 0, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error
+                    join: record batch 1, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error"#]],
+            },
+        );
     }
 }

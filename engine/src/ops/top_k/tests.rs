@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::aggregates::sum;
 use crate::expression::{col, lit};
-use crate::ops::relational_tests::{check_rows, refuse_rows, run_over, sorted};
+use crate::ops::relational_tests::{check_letters, check_rows, refuse_rows, run_over, sorted};
 use crate::pipeline::Collection;
 use crate::testing::{show, table};
 
@@ -153,9 +153,21 @@ fn a_row_that_fails_is_named() {
         "x: 1, 0",
         |rows| rows.top_k(1, [(lit(1) / col("x")).sort(true, false)]),
         expect![[r#"
-            record batch 0, row 1: expression `Int32(1) / x` failed: Divide by zero error.
+            record batch 0, row 1: expression `Int32(1) / x` failed on {"x":0}: Divide by zero error
               in transform "top_k/partial"
-              Hint: Compute the value before with `with_column`, and choose an `OnBadRow` there."#]],
+              Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
+    );
+}
+
+#[test]
+fn rows_without_an_order_are_dead_letters() {
+    check_letters(
+        "x: 1, 0, 5, 2, 0, 10",
+        |rows| rows.top_k(2, [(lit(10) / col("x")).sort(true, false)]),
+        expect![[r#"
+            x: 5, 10
+            top_k/partial: record batch 0, row 1: expression `Int32(10) / x` failed on {"x":0}: Divide by zero error
+            top_k/partial: record batch 1, row 1: expression `Int32(10) / x` failed on {"x":0}: Divide by zero error"#]],
     );
 }
 

@@ -56,6 +56,16 @@ const NUMBERS: &[Number] = &[
     ("Filtered", |n| n.filtered, |n| units::exact(n.filtered)),
     ("Rejected", |n| n.rejected, |n| units::exact(n.rejected)),
     ("Late", |n| n.late, |n| units::exact(n.late)),
+    (
+        "Behind the watermark",
+        |n| n.behind,
+        |n| units::exact(n.behind),
+    ),
+    ("Watermark's lag", lag, |n| {
+        n.watermark
+            .as_ref()
+            .map_or("-".into(), |w| w.lag_in_words())
+    }),
     ("Not read", |n| n.pruned, |n| units::exact(n.pruned)),
     (
         "Memory of rows",
@@ -75,6 +85,13 @@ const NUMBERS: &[Number] = &[
     ("Batches", |n| n.batches, |n| units::exact(n.batches)),
     ("Rows per busy s", rate, NodeReport::rate),
 ];
+
+/// A watermark that is not known yet lags most.
+fn lag(node: &NodeReport) -> u64 {
+    let of = |lag: std::time::Duration| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
+    let watermark = node.watermark.as_ref();
+    watermark.map_or(0, |w| w.lag.map_or(u64::MAX, of).max(1))
+}
 
 fn busy(node: &NodeReport) -> u64 {
     u64::try_from(node.busy.as_micros()).unwrap_or(u64::MAX)
@@ -129,6 +146,9 @@ fn line(report: &RunReport, phase: usize, node: &NodeReport, numbers: &[&Number]
             td.what {
                 (role_word(node.role)) " · " (node.kind)
                 @if !node.config.is_empty() { br; span.muted.config { (node.config) } }
+                @if let Some(watermark) = &node.watermark {
+                    br; span.muted { "held back by " (watermark.held_back_by) }
+                }
                 @if !node.uses.is_empty() { br; span.muted { "uses " (node.uses.join(", ")) } }
             }
             td.number data-value=(format!("{share:.6}")) {

@@ -1,6 +1,9 @@
 //! Where rows come in: reads on the pool while there is credit.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use super::*;
+use crate::source::Wake;
 
 /// What one turn of reading gave.
 struct ReadSome {
@@ -8,6 +11,8 @@ struct ReadSome {
     batches: Vec<Batch>,
     letters: Vec<DeadLetter>,
     ended: bool,
+    /// There are no rows yet, and the reader will say when.
+    is_dry: bool,
 }
 
 /// Batches that are read before the worker hears of them, so that small ones do not pay for a hand-over each.
@@ -22,6 +27,9 @@ struct Reading {
     metrics: Arc<NodeMetrics>,
     failure: Arc<Failure>,
     tells_splits: bool,
+    /// Rows may have come since they were last asked for.
+    is_woken: Arc<AtomicBool>,
+    wake: Wake,
 }
 
 /// An open part, and whether it has been told that no further one follows.
@@ -29,6 +37,8 @@ struct Reading {
 struct Place {
     reader: Option<Box<dyn FeedReader>>,
     told_all: bool,
+    /// The reader says when rows have come.
+    wakes: bool,
 }
 
 fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
@@ -40,15 +50,18 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
         metrics,
         failure,
         tells_splits,
+        is_woken,
+        wake,
     } = reading;
     let Place {
         mut reader,
         mut told_all,
+        mut wakes,
     } = at;
     let mut out = Output::new(*policy);
     let mut batches = Vec::new();
     let mut n_read = 0;
-    let mut ended = false;
+    let (mut ended, mut is_dry) = (false, false);
     let mut tell_all = |batches: &mut Vec<Batch>| {
         if *tells_splits
             && !told_all
@@ -62,7 +75,10 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
         let mut open = match reader.take() {
             Some(open) => open,
             None => match feed.next_part(*worker)? {
-                Some(open) => open,
+                Some(mut open) => {
+                    wakes = open.wake_by(wake);
+                    open
+                }
                 None => {
                     ended = true;
                     tell_all(&mut batches);
@@ -70,6 +86,8 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
                 }
             },
         };
+        // Before the look: a word that comes meanwhile is heard after it.
+        is_woken.store(false, SeqCst);
         let read = open.next_batch(&mut out)?;
         if *tells_splits {
             batches.extend(open.take_events().into_iter().map(Batch::of_event));
@@ -80,6 +98,7 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
             reader = Some(open);
             if batch.n_rows() == 0 {
                 // None yet: whoever waits elsewhere gets this thread in between.
+                is_dry = wakes;
                 break;
             }
             metrics.took_in(&batch);
@@ -91,7 +110,12 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
     let rejected = metrics.count(&mut out);
     metrics.took_in_rejected(rejected);
     Ok(ReadSome {
-        at: Place { reader, told_all },
+        at: Place {
+            reader,
+            told_all,
+            wakes,
+        },
+        is_dry,
         batches,
         letters: out.take_dead_letters(),
         ended,
@@ -125,7 +149,14 @@ pub(super) fn build_feed<'s>(
     });
     let Shared { failure, compute } = shared.clone();
     let (sender, results) = unbounded::<Result<ReadSome>>();
+    let is_woken = Arc::new(AtomicBool::new(false));
+    let (on_wake, flag) = (waker.clone(), Arc::clone(&is_woken));
     let reading = Arc::new(Reading {
+        wake: Arc::new(move || {
+            flag.store(true, SeqCst);
+            let _ = on_wake.activate();
+        }),
+        is_woken: Arc::clone(&is_woken),
         feed,
         worker,
         credit: Arc::clone(&credit),
@@ -137,7 +168,7 @@ pub(super) fn build_feed<'s>(
     builder.build_reschedule(move |capabilities| {
         let mut capabilities = Some(capabilities);
         let mut at = Some(Place::default());
-        let (mut is_reading, mut ended) = (false, false);
+        let (mut is_reading, mut ended, mut is_dry) = (false, false, false);
         move |_frontiers| {
             let Some(open) = &capabilities else {
                 return false;
@@ -152,11 +183,13 @@ pub(super) fn build_feed<'s>(
                     let mut read = result?;
                     is_reading = false;
                     ended = read.ended;
+                    is_dry = read.is_dry;
                     at = Some(std::mem::take(&mut read.at));
                     fresh = Some(read);
                 }
                 // The next rows are read while these go down the graph.
-                if !is_reading && !ended && credit.is_ready() {
+                let may_have_rows = !is_dry || is_woken.load(SeqCst);
+                if !is_reading && !ended && may_have_rows && credit.is_ready() {
                     is_reading = true;
                     let mut at = Some(at.take().unwrap_or_default());
                     let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());

@@ -47,6 +47,8 @@ pub(super) fn build_inline<'s>(
         let mut held = (holds_rows || board.is_some()).then_some(capabilities);
         let mut chain = instances.into_iter().next();
         let mut seen = Some(LogicalTime::START);
+        // Of each input, where there are several.
+        let mut seen_of = vec![Watermark::START; inputs.len()];
         let mut stands_at = Watermark::START;
         let mut stands_for = LogicalTime::START;
         let mut waiting: VecDeque<(Vec<Capability<LogicalTime>>, usize, Batch)> = VecDeque::new();
@@ -69,6 +71,16 @@ pub(super) fn build_inline<'s>(
                 waiting.push_back((all, port, batch));
             });
             let now = LogicalTime::of_frontiers(frontiers);
+            let now_of = |port: usize| {
+                let time = frontiers
+                    .get(port..=port)
+                    .and_then(LogicalTime::of_frontiers);
+                time.map_or(Watermark::END, |time| Watermark(time.watermark))
+            };
+            let moved = |seen_of: &[Watermark]| match seen_of {
+                [] | [_] => None,
+                all => (0..all.len()).find(|port| now_of(*port) > all[*port]),
+            };
             let mut sessions: Vec<_> = outputs.iter_mut().map(OutputBuilder::activate).collect();
             // Between two lots those behind get their turn, if enough is under way; they wake this operator.
             while !failure.has_failed() && lots.is_ready() {
@@ -78,6 +90,12 @@ pub(super) fn build_inline<'s>(
                     if let Some((capabilities, port, batch)) = waiting.pop_front() {
                         running.take_in(port, batch);
                         doing = Doing::Rows(capabilities);
+                    } else if held.is_some()
+                        && let Some(port) = moved(&seen_of)
+                    {
+                        seen_of[port] = now_of(port);
+                        running.pass_of_input(port, seen_of[port]);
+                        doing = Doing::InputWatermark;
                     } else if now != seen && held.is_some() {
                         running.pass(now.map_or(Watermark::END, |t| Watermark(t.watermark)));
                         doing = Doing::Watermark(now);
@@ -187,6 +205,8 @@ enum Doing {
     Rows(Vec<Capability<LogicalTime>>),
     /// The watermark of this time; the end of input, where there is none.
     Watermark(Option<LogicalTime>),
+    /// The watermark of one input of several.
+    InputWatermark,
     /// Timers of processing time.
     Time,
 }

@@ -33,6 +33,7 @@ use super::ends::EndWriter;
 use super::exchange::Dealing;
 use super::failure::{Failure, guard};
 use super::feed::{Feed, FeedReader};
+use super::incremental::{RelationPart, build_relation};
 use super::metrics::NodeMetrics;
 use super::pool::WorkPool;
 use super::time::LogicalTime;
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
 pub(crate) enum Part {
     Feed(FeedPart),
     Chain(ChainPart),
+    Relation(RelationPart),
     End(EndPart),
 }
 
@@ -112,6 +114,7 @@ pub(crate) fn build(scope: Scope<'_, LogicalTime>, parts: Vec<Part>, shared: &Sh
                 pooled::build_pooled(scope, part, shared, &mut streams);
             }
             Part::Chain(part) => inline::build_inline(scope, part, shared, &mut streams),
+            Part::Relation(part) => build_relation(scope, part, shared, &mut streams),
             Part::End(part) => end::build_end(scope, part, shared, &streams),
         }
     }
@@ -211,7 +214,8 @@ fn for_each_batch(
     for (port, input) in inputs.iter_mut().enumerate() {
         input.for_each(|capability, rows| {
             if let Some(batch) = rows.0.take() {
-                take(port, capability, batch);
+                let sent = LogicalTime::of_stamp(capability.stamp().elements());
+                take(port, capability, batch.under(Watermark(sent.watermark)));
             }
         });
     }

@@ -248,7 +248,14 @@ impl FinalOperator {
         if let Some(live) = &mut self.live {
             let settled = &mut self.settled;
             while let Some(window) = live.next_window(now.watermark) {
-                fire(&self.plan, live, settled.as_mut(), window, now, &mut results)?;
+                fire(
+                    &self.plan,
+                    live,
+                    settled.as_mut(),
+                    window,
+                    now,
+                    &mut results,
+                )?;
             }
         }
         if let Some(settled) = &mut self.settled {
@@ -382,7 +389,10 @@ impl Operator for FinalOperator {
 
     fn output_watermark(&self, input: Watermark) -> Watermark {
         let live = self.live.as_ref().map_or(i64::MAX, LiveSlices::hold);
-        let settled = self.settled.as_ref().map_or(i64::MAX, Settled::earliest_hold);
+        let settled = self
+            .settled
+            .as_ref()
+            .map_or(i64::MAX, Settled::earliest_hold);
         Watermark(live.min(settled).min(input.0))
     }
 

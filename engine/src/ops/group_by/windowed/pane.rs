@@ -89,5 +89,9 @@ pub(super) fn pane_column(panes: &[Pane]) -> Result<ArrayRef> {
         flags(|pane| pane.is_first),
         flags(|pane| pane.is_last),
     ];
-    Ok(Arc::new(StructArray::try_new(pane_fields(), columns, None)?))
+    Ok(Arc::new(StructArray::try_new(
+        pane_fields(),
+        columns,
+        None,
+    )?))
 }

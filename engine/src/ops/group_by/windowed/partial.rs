@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{SchemaRef, UInt32Type};
 use arrow::record_batch::RecordBatch;
@@ -304,7 +304,8 @@ impl Open {
 
     fn send_on_what_is_much(&mut self, batch: &Batch, out: &mut Output) -> Result<()> {
         let n_groups: usize = self.live.values().map(|live| live.table.n_groups()).sum();
-        let is_probed = self.n_rows >= PROBE_ROWS && self.n_rows.saturating_sub(batch.n_rows()) < PROBE_ROWS;
+        let is_probed =
+            self.n_rows >= PROBE_ROWS && self.n_rows.saturating_sub(batch.n_rows()) < PROBE_ROWS;
         if n_groups < MAX_GROUPS && !is_probed && self.n_bytes() < MAX_BYTES {
             return Ok(());
         }
@@ -322,7 +323,10 @@ impl Open {
 
     /// The states of all slices of which a window ends at this time or before.
     fn take_until(&mut self, time: i64) -> Result<Vec<RecordBatch>> {
-        let due = self.live.iter().filter(|(_, live)| live.slice.first_end <= time);
+        let due = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.slice.first_end <= time);
         let due: Vec<Window> = due.map(|(span, _)| *span).collect();
         let mut made = Vec::new();
         for span in due {
@@ -344,7 +348,10 @@ impl Open {
         let n_rows = rows.num_rows();
         let mut columns = vec![times_of(span.start, n_rows), times_of(span.end, n_rows)];
         columns.extend(rows.columns().iter().cloned());
-        Ok(RecordBatch::try_new(Arc::clone(&self.plan.travels), columns)?)
+        Ok(RecordBatch::try_new(
+            Arc::clone(&self.plan.travels),
+            columns,
+        )?)
     }
 
     /// States of groups within the batch.
@@ -363,7 +370,9 @@ impl Open {
             return Ok(Vec::new());
         }
         let slices = (0..n_entries).map(|n| u32::try_from(sliced.slice_of(n)).unwrap_or(u32::MAX));
-        inputs.keys.insert(0, Arc::new(UInt32Array::from_iter_values(slices)));
+        inputs
+            .keys
+            .insert(0, Arc::new(UInt32Array::from_iter_values(slices)));
         let mut table = GroupTable::new(&self.plan.by_slice)?;
         table.update(&inputs, n_entries)?;
         let all = table.take_states()?.into_iter().map(|rows| {
@@ -374,7 +383,10 @@ impl Open {
                 times_column(slices.map(|span| span.end)),
             ];
             columns.extend(rows.columns()[1..].iter().cloned());
-            Ok(RecordBatch::try_new(Arc::clone(&self.plan.travels), columns)?)
+            Ok(RecordBatch::try_new(
+                Arc::clone(&self.plan.travels),
+                columns,
+            )?)
         });
         all.collect()
     }
@@ -392,7 +404,10 @@ impl Open {
             times_column(spans.map(|span| span.end)),
         ];
         columns.extend(states.columns().iter().cloned());
-        Ok(RecordBatch::try_new(Arc::clone(&self.plan.travels), columns)?)
+        Ok(RecordBatch::try_new(
+            Arc::clone(&self.plan.travels),
+            columns,
+        )?)
     }
 
     fn n_bytes(&self) -> usize {
@@ -514,7 +529,8 @@ impl Operator for PartialOperator {
                 let slice = self.slicer.slice_at(span);
                 open.n_rows += rows.num_rows();
                 let live = open.table(slice, self.watermark)?;
-                live.table.merge_columns(&rows.columns()[2..], rows.num_rows())?;
+                live.table
+                    .merge_columns(&rows.columns()[2..], rows.num_rows())?;
             }
         }
         Ok(())

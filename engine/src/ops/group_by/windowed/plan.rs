@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
@@ -257,9 +257,8 @@ fn check_added(leaving: &[Arc<Field>], added: &[Arc<Field>]) -> Result<()> {
     let is_taken = |name: &str| added.iter().any(|field| field.name() == name);
     let travels = [WINDOW_START, WINDOW_END];
     let taken = leaving.iter().map(|field| field.name().as_str());
-    let mut taken = taken.filter(|name| {
-        names.contains(name) && (is_taken(name) || travels.contains(name))
-    });
+    let mut taken =
+        taken.filter(|name| names.contains(name) && (is_taken(name) || travels.contains(name)));
     match taken.next() {
         Some(name) => Err(Error::pipeline(format!(
             "a column of the result is called {name:?}, as one that its window gives it"
@@ -275,7 +274,9 @@ fn check_changelog(schema: &Schema) -> Result<()> {
             "the rows are a changelog, which is not aggregated in windows",
         )
         .with_detail("A row that is taken back would have to find the window it was counted in.")
-        .with_hint("Aggregate before the changes, or in the global window with the default trigger.")),
+        .with_hint(
+            "Aggregate before the changes, or in the global window with the default trigger.",
+        )),
         _ => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int8Array, TimestampMillisecondArray};
+use arrow::array::{ArrayRef, Int8Array, TimestampMillisecondArray};
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 

@@ -103,7 +103,13 @@ impl Sliced {
         n_rows: usize,
     ) {
         let entries = 0..self.n_entries(n_rows);
-        let entry = |n: usize| (key_of(self.row_of(n)), self.slices[self.slice_of(n)].span, n);
+        let entry = |n: usize| {
+            (
+                key_of(self.row_of(n)),
+                self.slices[self.slice_of(n)].span,
+                n,
+            )
+        };
         let mut entries: Vec<(usize, Window, usize)> = entries.map(entry).collect();
         entries.sort_unstable();
         let mut places: HashMap<Window, u32> = HashMap::new();

@@ -72,7 +72,11 @@ fn check(windowing: Windowing, events: &[Event<'_>], expected: Expect) {
     expected.assert_eq(&told);
     for n_workers in 1..=3 {
         assert_eq!(run(n_workers, false), told, "{n_workers} workers");
-        assert_eq!(run(n_workers, true), told, "restored at {n_workers} workers");
+        assert_eq!(
+            run(n_workers, true),
+            told,
+            "restored at {n_workers} workers"
+        );
     }
 }
 

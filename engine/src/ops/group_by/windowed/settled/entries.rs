@@ -220,7 +220,9 @@ impl Entries {
 
     /// Gives an entry another window, which no other entry of its key has.
     pub(super) fn change_window(&mut self, id: u32, window: Window) {
-        let Entry { key, window: old, .. } = *self.get(id);
+        let Entry {
+            key, window: old, ..
+        } = *self.get(id);
         let key = key as usize;
         if let Ok(at) = self.search(key, old) {
             self.of_key[key].remove(at);

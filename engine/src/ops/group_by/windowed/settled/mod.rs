@@ -277,7 +277,12 @@ impl Settled {
     pub(super) fn earliest_hold(&self) -> i64 {
         match self.earliest_hold {
             Hold::Known(earliest) => earliest,
-            Hold::Unknown => self.entries.all().map(|(_, e)| e.hold).min().unwrap_or(NEVER),
+            Hold::Unknown => self
+                .entries
+                .all()
+                .map(|(_, e)| e.hold)
+                .min()
+                .unwrap_or(NEVER),
         }
     }
 
@@ -339,8 +344,7 @@ impl Settled {
         self.note_hold(held, hold);
         self.take_back(id);
         self.firings.push((key, place, mark));
-        let is_forgotten =
-            finished || self.plan.windowing.accumulation == Accumulation::Discarding;
+        let is_forgotten = finished || self.plan.windowing.accumulation == Accumulation::Discarding;
         if self.plan.retracts() && !finished {
             let fired = Fired {
                 window: mark.window,

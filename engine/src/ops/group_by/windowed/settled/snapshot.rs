@@ -56,7 +56,11 @@ impl Settled {
         });
         let fired: Vec<(u32, Fired)> = fired.collect();
         if !fired.is_empty() {
-            parts.extend(StatePart::by_key(FIRED, &self.rows_of_fired(&fired)?, keys)?);
+            parts.extend(StatePart::by_key(
+                FIRED,
+                &self.rows_of_fired(&fired)?,
+                keys,
+            )?);
         }
         Ok(parts)
     }
@@ -83,7 +87,10 @@ impl Settled {
         columns.add(KNOWN[4], numbers(&|n| entries[n].nonspeculative_index));
         columns.add(KNOWN[5], flags(&|n| entries[n].is_finished));
         columns.add(KNOWN[6], flags(&|n| entries[n].is_past_end));
-        columns.add(KNOWN[7], numbers(&|_| i64::try_from(n_trigger).unwrap_or(0)));
+        columns.add(
+            KNOWN[7],
+            numbers(&|_| i64::try_from(n_trigger).unwrap_or(0)),
+        );
         for slot in 0..n_trigger {
             let values = numbers(&|n| self.entries.trigger(ids[n])[slot]);
             columns.add(&format!("trigger_{slot}"), values);
@@ -99,10 +106,14 @@ impl Settled {
         let places: Vec<Place> = fired.iter().map(|(_, fired)| fired.place).collect();
         self.add_keys_and_states(&mut columns, &keys, &places)?;
         let numbers = |of: fn(&Fired) -> i64| -> ArrayRef {
-            Arc::new(Int64Array::from_iter_values(fired.iter().map(|(_, f)| of(f))))
+            Arc::new(Int64Array::from_iter_values(
+                fired.iter().map(|(_, f)| of(f)),
+            ))
         };
         let flags = |of: fn(&Fired) -> bool| -> ArrayRef {
-            Arc::new(BooleanArray::from_iter(fired.iter().map(|(_, f)| Some(of(f)))))
+            Arc::new(BooleanArray::from_iter(
+                fired.iter().map(|(_, f)| Some(of(f))),
+            ))
         };
         columns.add("has_state", flags(|f| !f.place.is_none()));
         columns.add("fired_start", numbers(|f| f.window.start));
@@ -111,7 +122,10 @@ impl Settled {
         let names = fired.iter().map(|(_, f)| f.pane.timing.name());
         columns.add("timing", Arc::new(StringArray::from_iter_values(names)));
         columns.add("index", numbers(|f| f.pane.index));
-        columns.add("nonspeculative_index", numbers(|f| f.pane.nonspeculative_index));
+        columns.add(
+            "nonspeculative_index",
+            numbers(|f| f.pane.nonspeculative_index),
+        );
         columns.add("is_first", flags(|f| f.pane.is_first));
         columns.add("is_last", flags(|f| f.pane.is_last));
         columns.finish()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, TimestampMillisecondArray};
+use arrow::array::{ArrayRef, AsArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -121,10 +121,15 @@ impl Driver {
         self.watermark = time;
         for at in 0..self.workers.len() {
             let partial = &mut self.workers[at].partial;
-            partial.on_watermark(Watermark(time), &mut self.out).unwrap();
+            partial
+                .on_watermark(Watermark(time), &mut self.out)
+                .unwrap();
             self.exchange();
         }
-        let between = self.workers.iter().map(|w| w.partial.output_watermark(Watermark(time)));
+        let between = self
+            .workers
+            .iter()
+            .map(|w| w.partial.output_watermark(Watermark(time)));
         let between = between.min().unwrap();
         let mut behind = Watermark::END;
         for at in 0..self.workers.len() {
@@ -262,7 +267,7 @@ fn lines(rows: &RecordBatch) -> Vec<String> {
             match field.name().as_str() {
                 WINDOW_START => {
                     let (start, end) = (time(WINDOW_START, row), time(WINDOW_END, row));
-                    parts.push(match crate::windowing::Window { start, end } {
+                    parts.push(match (crate::windowing::Window { start, end }) {
                         crate::windowing::Window::GLOBAL => "global".to_owned(),
                         _ => format!("[{start}, {end})"),
                     });

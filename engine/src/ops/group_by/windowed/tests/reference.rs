@@ -48,7 +48,9 @@ impl Reference {
     }
 
     fn expiry(&self, window: Window) -> i64 {
-        window.end.saturating_add(self.windowing.allowed_lateness_ms)
+        window
+            .end
+            .saturating_add(self.windowing.allowed_lateness_ms)
     }
 
     fn context(&self, window: Window, watermark: i64) -> TriggerContext {
@@ -105,10 +107,12 @@ impl Reference {
             open.n_pending += rows.len() as u64;
             if combiner != TimestampCombiner::EndOfWindow {
                 let times = rows.iter().map(|(_, time, _)| *time);
-                open.times.extend(times.filter(|time| *time >= self.watermark));
+                open.times
+                    .extend(times.filter(|time| *time >= self.watermark));
             }
             let n_rows = rows.len() as u64;
-            self.trigger.on_elements(&mut open.trigger, n_rows, &context);
+            self.trigger
+                .on_elements(&mut open.trigger, n_rows, &context);
             if self.trigger.should_fire(&open.trigger, &context) {
                 self.fire(&id, self.watermark, false, false, &mut made);
             }
@@ -123,7 +127,10 @@ impl Reference {
         for key in keys {
             let there = self.open.keys().filter(|(of, _)| *of == key);
             let mut all: Vec<Window> = there.map(|(_, window)| *window).collect();
-            let came = rows.iter().zip(windows.iter()).filter(|(row, _)| row.0 == key);
+            let came = rows
+                .iter()
+                .zip(windows.iter())
+                .filter(|(row, _)| row.0 == key);
             all.extend(came.flat_map(|(_, of)| of));
             all.sort();
             all.dedup();
@@ -144,7 +151,11 @@ impl Reference {
         let same = self.open.contains_key(&(key.clone(), into));
         let mut parts = Vec::new();
         for window in from {
-            parts.extend(self.open.remove(&(key.clone(), *window)).map(|o| (*window, o)));
+            parts.extend(
+                self.open
+                    .remove(&(key.clone(), *window))
+                    .map(|o| (*window, o)),
+            );
         }
         if parts.is_empty() {
             return;
@@ -269,7 +280,10 @@ impl Reference {
                 let at = self.context(id.1, end);
                 let open = self.open.get_mut(&id).unwrap();
                 open.asked_at_end = true;
-                let awaits = self.trigger.next_watermark(&open.trigger, &before).is_some();
+                let awaits = self
+                    .trigger
+                    .next_watermark(&open.trigger, &before)
+                    .is_some();
                 if awaits && !open.finished && self.trigger.should_fire(&open.trigger, &at) {
                     self.fire(&id, end, true, false, &mut made);
                     self.set_wake(&id);

@@ -19,7 +19,11 @@
 //! **Order.** `first_value` and `last_value` need an order, or the answer would depend on timing; rows
 //! equal under that order are interchangeable. `array_agg` without one holds its values in any order.
 
+mod analyzed;
+
 use datafusion_expr::Expr;
+
+pub use analyzed::analyzed;
 
 pub use datafusion_expr::ExprFunctionExt as AggregateExt;
 use datafusion_expr::SortExpr;

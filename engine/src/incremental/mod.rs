@@ -1,0 +1,293 @@
+//! Relations: expressions over collections that change, kept up to date by differential dataflow.
+//!
+//! ```text
+//! Collection ─incremental()─▶ Relation ─select, filter, join, group_by, distinct, union, iterate─▶ Relation
+//!                                                                          ─into_collection(name)─▶ Collection
+//! ```
+//!
+//! A relation is what its expression gives for the collections as they are at each instant, and what leaves is
+//! the [changelog](crate::changelog) of that: whatever is added to a collection or taken back from it, only what
+//! follows from it is computed, also through joins of several changing collections and through
+//! [`Relation::iterate`]. The whole expression is one node, and an index that several of its parts need is
+//! kept once.
+//!
+//! Rows that are no changes are additions. With an event time a change takes effect then, and what follows from
+//! it at the same instant; it leaves once the watermark has passed. What has no event time has been there
+//! always, and where no input has one, all changes take effect together when the input ends.
+
+mod compiled;
+mod join;
+mod program;
+#[cfg(test)]
+mod tests;
+mod transform;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion_expr::Expr;
+
+pub(crate) use compiled::{Compiled, CompiledStep, JoinPlan, Keying, Kind, Matches};
+pub(crate) use join::join_of_changes;
+pub(crate) use program::{Program, Step};
+pub use transform::Incremental;
+
+use crate::ops::{Join, JoinKind};
+use crate::pipeline::Collection;
+
+/// A collection that changes, as an expression over others.
+///
+/// Composing never fails; what is wrong is found while planning. Cloning gives the same relation: what is made
+/// of it twice is computed once.
+///
+/// ```
+/// use mainstem_engine::aggregates::min;
+/// use mainstem_engine::connectors::{collect, from_record_batches};
+/// use mainstem_engine::ops::JoinKind;
+/// use mainstem_engine::testing::{show, table};
+/// use mainstem_engine::{Pipeline, RunOptions, col};
+///
+/// // The least node that each node of a graph is connected with.
+/// let pipeline = Pipeline::new("graph");
+/// let edges = table("from: 1, 2, 3, 2, 7, 8; to: 2, 1, 2, 3, 8, 7");
+/// let edges = pipeline.read("edges", from_record_batches(vec![edges])).incremental();
+/// let nodes = edges.select([col("from").alias("node"), col("from").alias("least")]).distinct();
+/// let components = nodes.iterate(|least| {
+///     let near = least.join(&edges, JoinKind::Inner, [(col("node"), col("from"))]);
+///     near.select([col("to").alias("node"), col("least")])
+///         .union([&nodes])
+///         .group_by([col("node")])
+///         .agg([min(col("least")).alias("least")])
+/// });
+/// let (sink, rows) = collect();
+/// let components = components.group_by([col("least")]).agg([min(col("node")).alias("first")]);
+/// components.into_collection("components").write(sink);
+/// pipeline.run(&RunOptions::new().workers(1))?;
+/// let mut rows: Vec<String> = rows.take().iter().map(show).collect();
+/// assert_eq!(rows, ["least: 1, 7\nfirst: 1, 7\ndiff: 1, 1"]);
+/// # Ok::<(), mainstem_engine::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Relation(Arc<What>);
+
+/// What a relation is.
+#[derive(Debug)]
+enum What {
+    Input(Collection),
+    /// What goes round in a loop that begins with these rows.
+    Variable(Relation),
+    Select(Relation, Vec<Expr>),
+    Filter(Relation, Expr),
+    Join(Relation, Relation, Join),
+    Aggregate(Relation, Vec<Expr>, Vec<Expr>),
+    Distinct(Relation),
+    Union(Vec<Relation>),
+    Iterate {
+        initial: Relation,
+        variable: Relation,
+        body: Relation,
+    },
+}
+
+impl Collection {
+    /// The rows as a [`Relation`], of which others can be made that follow its changes.
+    pub fn incremental(&self) -> Relation {
+        Relation(Arc::new(What::Input(self.clone())))
+    }
+}
+
+/// A relation by keys, before it is said what becomes of each group.
+#[derive(Clone, Debug)]
+#[must_use = "say what becomes of each group with `agg`"]
+pub struct GroupedRelation {
+    rows: Relation,
+    keys: Vec<Expr>,
+}
+
+impl GroupedRelation {
+    /// One row for each group: the keys, then the [aggregates](crate::aggregates), of which `count`, `sum`,
+    /// `avg`, `min` and `max` can be taken.
+    #[must_use]
+    pub fn agg(&self, aggregates: impl IntoIterator<Item = Expr>) -> Relation {
+        let aggregates = aggregates.into_iter().collect();
+        Relation::new(What::Aggregate(
+            self.rows.clone(),
+            self.keys.clone(),
+            aggregates,
+        ))
+    }
+}
+
+impl Relation {
+    fn new(part: What) -> Self {
+        Self(Arc::new(part))
+    }
+
+    /// These columns, in this order.
+    #[must_use]
+    pub fn select(&self, columns: impl IntoIterator<Item = Expr>) -> Relation {
+        Self::new(What::Select(self.clone(), columns.into_iter().collect()))
+    }
+
+    /// The rows for which `predicate` is true; null counts as false.
+    #[must_use]
+    pub fn filter(&self, predicate: Expr) -> Relation {
+        Self::new(What::Filter(self.clone(), predicate))
+    }
+
+    /// These rows with those of `right` where all pairs of keys are equal, under the rules of
+    /// [`Join`](crate::ops::Join) for keys, nulls and columns.
+    #[must_use]
+    pub fn join(
+        &self,
+        right: &Relation,
+        kind: JoinKind,
+        on: impl IntoIterator<Item = (Expr, Expr)>,
+    ) -> Relation {
+        self.join_with(right, Join::new(kind, on))
+    }
+
+    /// These rows with those of `right`, as `join` says.
+    #[must_use]
+    pub fn join_with(&self, right: &Relation, join: Join) -> Relation {
+        Self::new(What::Join(self.clone(), right.clone(), join))
+    }
+
+    /// The rows by the values of `keys`; null is a key like any other.
+    pub fn group_by(&self, keys: impl IntoIterator<Item = Expr>) -> GroupedRelation {
+        GroupedRelation {
+            rows: self.clone(),
+            keys: keys.into_iter().collect(),
+        }
+    }
+
+    /// Each of the rows once.
+    #[must_use]
+    pub fn distinct(&self) -> Relation {
+        Self::new(What::Distinct(self.clone()))
+    }
+
+    /// These rows and those of the others, each as often as it is in all of them together.
+    #[must_use]
+    pub fn union<'a>(&self, others: impl IntoIterator<Item = &'a Relation>) -> Relation {
+        let others = others.into_iter().cloned();
+        let all = std::iter::once(self.clone()).chain(others);
+        Self::new(What::Union(all.collect()))
+    }
+
+    /// What `body` makes of these rows, of the outcome, and so on until nothing changes any more.
+    ///
+    /// The columns must stay the same. Relations from outside can be used inside. Where `body` never comes to
+    /// an end, as one that counts upwards, neither does the run.
+    #[must_use]
+    pub fn iterate(&self, body: impl FnOnce(&Relation) -> Relation) -> Relation {
+        let variable = Self::new(What::Variable(self.clone()));
+        let body = body(&variable);
+        let initial = self.clone();
+        Self::new(What::Iterate {
+            initial,
+            variable,
+            body,
+        })
+    }
+
+    /// The changelog of this relation, as the node `name`.
+    ///
+    /// The columns are those of the relation, then `event_time` where an input has one, then `diff`.
+    #[must_use]
+    pub fn into_collection(&self, name: impl Into<String>) -> Collection {
+        let mut flat = Flat::default();
+        let output = flat.add(self);
+        let program = Program {
+            steps: flat.steps,
+            output,
+        };
+        // Every relation comes from a collection.
+        let (first, others) = (&flat.inputs[0], &flat.inputs[1..]);
+        first
+            .named(name)
+            .apply_with(others, Incremental::new(program))
+    }
+}
+
+/// Turns a relation into steps, each after those that it reads.
+#[derive(Default)]
+struct Flat {
+    steps: Vec<Step>,
+    inputs: Vec<Collection>,
+    /// The number of each step, by where it lies in memory.
+    places: HashMap<*const What, usize>,
+}
+
+impl Flat {
+    fn add(&mut self, relation: &Relation) -> usize {
+        let at = Arc::as_ptr(&relation.0);
+        if let Some(place) = self.places.get(&at) {
+            return *place;
+        }
+        let step = match &*relation.0 {
+            What::Input(rows) => Step::Input(self.input(rows)),
+            // Those of loops that are being added are there already: this one has left its loop.
+            What::Variable(initial) => {
+                self.add(initial);
+                Step::Variable { initial: None }
+            }
+            What::Select(from, columns) => Step::Select {
+                from: self.add(from),
+                columns: columns.clone(),
+            },
+            What::Filter(from, predicate) => Step::Filter {
+                from: self.add(from),
+                predicate: predicate.clone(),
+            },
+            What::Join(left, right, join) => Step::Join {
+                left: self.add(left),
+                right: self.add(right),
+                join: join.clone(),
+            },
+            What::Aggregate(from, keys, aggregates) => Step::Aggregate {
+                from: self.add(from),
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+            },
+            What::Distinct(from) => Step::Distinct {
+                from: self.add(from),
+            },
+            What::Union(all) => Step::Union {
+                from: all.iter().map(|r| self.add(r)).collect(),
+            },
+            What::Iterate {
+                initial,
+                variable,
+                body,
+            } => {
+                let initial = self.add(initial);
+                let place = self.push(Step::Variable {
+                    initial: Some(initial),
+                });
+                self.places.insert(Arc::as_ptr(&variable.0), place);
+                Step::Iterate {
+                    initial,
+                    variable: place,
+                    body: self.add(body),
+                }
+            }
+        };
+        let place = self.push(step);
+        self.places.insert(at, place);
+        place
+    }
+
+    fn push(&mut self, step: Step) -> usize {
+        self.steps.push(step);
+        self.steps.len() - 1
+    }
+
+    fn input(&mut self, rows: &Collection) -> usize {
+        let known = self.inputs.iter().position(|known| known.is_same(rows));
+        known.unwrap_or_else(|| {
+            self.inputs.push(rows.clone());
+            self.inputs.len() - 1
+        })
+    }
+}

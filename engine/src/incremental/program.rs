@@ -1,0 +1,138 @@
+//! A relation as data: steps, each after those that it reads.
+
+use datafusion_expr::Expr;
+use serde_json::{Value, json};
+
+use crate::ops::Join;
+use crate::transform::Transform;
+
+/// What is computed of collections that change.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(crate) steps: Vec<Step>,
+    /// The step whose rows leave.
+    pub(crate) output: usize,
+}
+
+/// One step; numbers are those of steps before it.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// The rows of an input.
+    Input(usize),
+    /// What goes round in a loop; without a beginning where it stands outside of its loop.
+    Variable {
+        initial: Option<usize>,
+    },
+    Select {
+        from: usize,
+        columns: Vec<Expr>,
+    },
+    Filter {
+        from: usize,
+        predicate: Expr,
+    },
+    Join {
+        left: usize,
+        right: usize,
+        join: Join,
+    },
+    Aggregate {
+        from: usize,
+        keys: Vec<Expr>,
+        aggregates: Vec<Expr>,
+    },
+    Distinct {
+        from: usize,
+    },
+    Union {
+        from: Vec<usize>,
+    },
+    Iterate {
+        initial: usize,
+        variable: usize,
+        body: usize,
+    },
+}
+
+impl Step {
+    /// The steps that it reads.
+    pub(crate) fn reads(&self) -> Vec<usize> {
+        match self {
+            Self::Input(_) => Vec::new(),
+            Self::Variable { initial } => initial.iter().copied().collect(),
+            Self::Select { from, .. }
+            | Self::Filter { from, .. }
+            | Self::Aggregate { from, .. }
+            | Self::Distinct { from } => vec![*from],
+            Self::Join { left, right, .. } => vec![*left, *right],
+            Self::Union { from } => from.clone(),
+            Self::Iterate {
+                initial,
+                variable,
+                body,
+            } => vec![*initial, *variable, *body],
+        }
+    }
+
+    /// What messages call it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "input",
+            Self::Variable { .. } => "variable",
+            Self::Select { .. } => "select",
+            Self::Filter { .. } => "filter",
+            Self::Join { .. } => "join",
+            Self::Aggregate { .. } => "group_by",
+            Self::Distinct { .. } => "distinct",
+            Self::Union { .. } => "union",
+            Self::Iterate { .. } => "iterate",
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let text = |all: &[Expr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut json = match self {
+            Self::Input(input) => json!({ "input": input }),
+            Self::Select { columns, .. } => json!({ "columns": text(columns) }),
+            Self::Filter { predicate, .. } => json!({ "predicate": predicate.to_string() }),
+            Self::Join { join, .. } => join.describe().config,
+            Self::Aggregate {
+                keys, aggregates, ..
+            } => json!({ "keys": text(keys), "aggregates": text(aggregates) }),
+            _ => json!({}),
+        };
+        json["step"] = self.name().into();
+        json["reads"] = self.reads().into();
+        json
+    }
+}
+
+impl Program {
+    /// For `explain()` and the graph as data.
+    pub(crate) fn to_json(&self) -> Value {
+        let steps: Vec<Value> = self.steps.iter().map(Step::to_json).collect();
+        json!({ "steps": steps, "output": self.output })
+    }
+
+    /// For each step the loop that it stands in: the step that iterates. Only what depends on a loop's variable
+    /// stands in the loop; all else is computed once, outside.
+    pub(crate) fn loops(&self) -> Vec<Option<usize>> {
+        let mut of_variable = vec![None; self.steps.len()];
+        for (n, step) in self.steps.iter().enumerate() {
+            if let Step::Iterate { variable, .. } = step {
+                of_variable[*variable] = Some(n);
+            }
+        }
+        let mut loops: Vec<Option<usize>> = Vec::with_capacity(self.steps.len());
+        for (n, step) in self.steps.iter().enumerate() {
+            let inside = match step {
+                Step::Variable { .. } => of_variable[n],
+                // What leaves a loop stands where its beginning stands.
+                Step::Iterate { initial, .. } => loops[*initial],
+                _ => step.reads().iter().find_map(|read| loops[*read]),
+            };
+            loops.push(inside);
+        }
+        loops
+    }
+}

@@ -1,0 +1,71 @@
+//! The node that keeps a relation up to date.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use super::compiled::Compiled;
+use super::program::Program;
+use crate::artifact::Artifacts;
+use crate::error::{Error, Result};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
+
+/// Keeps a [`Relation`](super::Relation) up to date.
+///
+/// It does not become an operator: the runner builds a dataflow of several in its place, which exchange rows
+/// by different keys and go round in loops.
+#[derive(Clone, Debug)]
+pub struct Incremental {
+    program: Arc<Program>,
+}
+
+impl Incremental {
+    pub(crate) fn new(program: Program) -> Self {
+        Self {
+            program: Arc::new(program),
+        }
+    }
+
+    /// The steps, compiled for inputs of these columns.
+    pub(crate) fn compile(&self, inputs: &[SchemaRef]) -> Result<Compiled> {
+        Compiled::new(&self.program, inputs)
+    }
+
+    fn n_inputs(&self) -> usize {
+        let input = |step: &super::Step| match step {
+            super::Step::Input(n) => n + 1,
+            _ => 0,
+        };
+        self.program.steps.iter().map(input).max().unwrap_or(0)
+    }
+}
+
+impl Transform for Incremental {
+    fn describe(&self) -> Description {
+        Description::new("incremental", self.program.to_json())
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Ok(Arc::clone(&self.compile(inputs)?.output))
+    }
+
+    fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        Err(
+            Error::pipeline("a relation is kept up to date only in a pipeline")
+                .with_hint("Run it with `Pipeline::run`."),
+        )
+    }
+
+    fn incremental(&self) -> Option<&Incremental> {
+        Some(self)
+    }
+
+    fn properties(&self) -> Properties {
+        Properties {
+            n_inputs: Some(self.n_inputs()),
+            stateful: true,
+            on_changelog: OnChangelog::Understand,
+            ..Properties::default()
+        }
+    }
+}

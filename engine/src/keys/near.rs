@@ -1,0 +1,93 @@
+//! Values that lie close together, as those of few groups mostly do, with a number each: no hash, one look.
+
+/// How far apart values may lie: the table then stays in the nearest cache.
+const SPAN: usize = 4096;
+
+/// The number of a value that is not there.
+pub(super) const EMPTY: u32 = u32::MAX;
+
+/// An integer that knows how far behind another it lies, around the end of its range.
+pub(super) trait Distance: Copy {
+    fn behind(self, base: Self) -> usize;
+
+    /// What lies half a [`SPAN`] before it.
+    fn base(self) -> Self;
+}
+
+macro_rules! distance {
+    ($($of:ty),*) => {$(
+        impl Distance for $of {
+            #[inline]
+            fn behind(self, base: Self) -> usize {
+                usize::try_from(self.wrapping_sub(base)).unwrap_or(usize::MAX)
+            }
+
+            fn base(self) -> Self {
+                // Of fewer than 4096 values all are close.
+                self.wrapping_sub(Self::try_from(SPAN / 2).unwrap_or(0))
+            }
+        }
+    )*};
+}
+distance!(u8, u16, u32, u64);
+
+/// A table of numbers by value, until a value comes that lies too far away.
+#[derive(Debug, Default)]
+pub(super) enum Near<K> {
+    #[default]
+    Unknown,
+    Close {
+        base: K,
+        numbers: Vec<u32>,
+    },
+    Far,
+}
+
+impl<K: Distance> Near<K> {
+    /// True if all these values have a place in the table; the first that come decide where it lies.
+    pub(super) fn holds(&mut self, values: &[K]) -> bool {
+        let base = match (&*self, values.first()) {
+            (Self::Far, _) => return false,
+            (Self::Close { base, .. }, _) => *base,
+            (Self::Unknown, None) => return true,
+            (Self::Unknown, Some(first)) => first.base(),
+        };
+        let furthest = values.iter().fold(0, |far, v| far.max(v.behind(base)));
+        let holds = furthest < SPAN;
+        if holds && matches!(self, Self::Unknown) {
+            let numbers = vec![EMPTY; SPAN];
+            *self = Self::Close { base, numbers };
+        }
+        holds
+    }
+
+    /// The number of each value, to `groups`, once it is known that they are held; new ones are added to `distinct`.
+    pub(super) fn number(&mut self, values: &[K], distinct: &mut Vec<K>, groups: &mut Vec<usize>) {
+        let Self::Close { base, numbers } = self else {
+            return;
+        };
+        groups.extend(values.iter().map(|value| {
+            let number = &mut numbers[value.behind(*base)];
+            if *number == EMPTY {
+                *number = u32::try_from(distinct.len()).unwrap_or(EMPTY);
+                distinct.push(*value);
+            }
+            *number as usize
+        }));
+    }
+
+    /// From now on no value is held; gives the numbers that there were, once.
+    pub(super) fn give_up(&mut self) -> Option<Vec<u32>> {
+        match std::mem::replace(self, Self::Far) {
+            Self::Close { numbers, .. } => Some(numbers),
+            Self::Unknown | Self::Far => None,
+        }
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        match self {
+            Self::Close { numbers, .. } => numbers.capacity() * size_of::<u32>(),
+            Self::Unknown | Self::Far => 0,
+        }
+    }
+}

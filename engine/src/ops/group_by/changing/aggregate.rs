@@ -1,0 +1,177 @@
+//! An aggregate from which rows can be taken back.
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
+use arrow::datatypes::DataType;
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use std::sync::Arc;
+
+use super::distinct_count::DistinctCount;
+use super::extreme::{End, Extreme};
+use super::sum::{Average, FloatSum, IntegerSum};
+use crate::error::{Error, Result};
+use crate::ops::rows_by_time::Run;
+
+/// The rows of many runs, as one aggregate reads them.
+pub(super) struct Changed<'a> {
+    pub(super) runs: &'a [Run],
+    pub(super) values: &'a ArrayRef,
+    pub(super) taken: Option<&'a BooleanArray>,
+    pub(super) diffs: &'a [i8],
+}
+
+impl Changed<'_> {
+    /// By how much row `row` changes how often its value is there; 0 where it is none.
+    #[inline]
+    pub(super) fn weight(&self, row: usize) -> i64 {
+        let is_taken = self.taken.is_none_or(|t| t.is_valid(row) && t.value(row));
+        match is_taken && self.values.is_valid(row) {
+            true => i64::from(self.diffs[row]),
+            false => 0,
+        }
+    }
+}
+
+/// An aggregate of many groups from which rows can be taken back.
+pub(super) trait Retractable: Send {
+    /// Makes room for groups up to this number.
+    fn grow(&mut self, n_groups: usize);
+
+    /// Takes in the rows of all runs in order; the values of each run's group before it and after it.
+    ///
+    /// # Errors
+    /// If a result does not fit its type.
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)>;
+
+    /// The state as rows, each with the group that it belongs to.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)>;
+
+    /// Adds to the state what [`Retractable::state`] gave, for these groups.
+    ///
+    /// # Errors
+    /// If the columns are others.
+    fn restore(&mut self, groups: &[usize], state: &[ArrayRef]) -> Result<()>;
+
+    /// Keeps these groups, in this order, and forgets all others.
+    fn keep(&mut self, groups: &[usize]);
+
+    /// How many bytes of memory it keeps, about.
+    fn n_bytes(&self) -> usize;
+}
+
+/// How an aggregate is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Retraction {
+    Count,
+    DistinctCount(DataType),
+    IntegerSum(DataType),
+    FloatSum,
+    Average,
+    Extreme(End, DataType),
+}
+
+impl Retraction {
+    /// The kind of `function` over values of type `argument`; `None` where rows cannot be taken back from it.
+    pub(super) fn of(function: &AggregateFunctionExpr, argument: &DataType) -> Option<Self> {
+        let result = function.field().data_type().clone();
+        Some(match (function.fun().name(), function.is_distinct()) {
+            ("count", false) => Self::Count,
+            ("count", true) => Self::DistinctCount(argument.clone()),
+            ("sum", false) => match result {
+                DataType::Int64 | DataType::UInt64 | DataType::Decimal128(_, _)
+                    if same_numbers(argument, &result) =>
+                {
+                    Self::IntegerSum(result)
+                }
+                DataType::Float64 if *argument == DataType::Float64 => Self::FloatSum,
+                _ => return None,
+            },
+            ("avg", false) if *argument == DataType::Float64 => Self::Average,
+            ("min", _) => Self::Extreme(End::Least, argument.clone()),
+            ("max", _) => Self::Extreme(End::Greatest, argument.clone()),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn create(&self) -> Result<Box<dyn Retractable>> {
+        Ok(match self {
+            Self::Count => Box::new(Count::default()),
+            Self::DistinctCount(of) => Box::new(DistinctCount::new(of)?),
+            Self::IntegerSum(of) => Box::new(IntegerSum::new(of.clone())),
+            Self::FloatSum => Box::new(FloatSum::default()),
+            Self::Average => Box::new(Average::default()),
+            Self::Extreme(end, of) => Box::new(Extreme::new(*end, of)?),
+        })
+    }
+}
+
+/// True if the sum of `argument` is kept in units of `result`.
+fn same_numbers(argument: &DataType, result: &DataType) -> bool {
+    match (argument, result) {
+        (DataType::Decimal128(_, a), DataType::Decimal128(_, b)) => a == b,
+        _ => argument == result,
+    }
+}
+
+/// A column of state.
+pub(super) fn column<'a, T: 'static>(state: &'a [ArrayRef], n: usize) -> Result<&'a T> {
+    state
+        .get(n)
+        .and_then(|column| column.as_any().downcast_ref::<T>())
+        .ok_or_else(|| Error::bug("the state of an aggregate has other columns"))
+}
+
+/// The values of the groups that are kept, in their new order.
+pub(super) fn kept<T: Clone>(values: &[T], groups: &[usize]) -> Vec<T> {
+    groups.iter().map(|g| values[*g].clone()).collect()
+}
+
+/// How many values there are.
+#[derive(Default)]
+pub(super) struct Count {
+    n: Vec<i64>,
+}
+
+impl Retractable for Count {
+    fn grow(&mut self, n_groups: usize) {
+        self.n.resize(n_groups, 0);
+    }
+
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+        let mut before = Vec::with_capacity(changed.runs.len());
+        let mut after = Vec::with_capacity(changed.runs.len());
+        for run in changed.runs {
+            let n = &mut self.n[run.group];
+            before.push(*n);
+            *n += run.rows.clone().map(|row| changed.weight(row)).sum::<i64>();
+            after.push(*n);
+        }
+        Ok((
+            Arc::new(Int64Array::from(before)),
+            Arc::new(Int64Array::from(after)),
+        ))
+    }
+
+    fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
+        let n = Arc::new(Int64Array::from(self.n.clone()));
+        Ok(((0..self.n.len()).collect(), vec![n]))
+    }
+
+    fn restore(&mut self, groups: &[usize], state: &[ArrayRef]) -> Result<()> {
+        let n: &Int64Array = column(state, 0)?;
+        for (group, n) in groups.iter().zip(n.values()) {
+            self.n[*group] += n;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, groups: &[usize]) {
+        self.n = kept(&self.n, groups);
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.n.capacity() * size_of::<i64>()
+    }
+}

@@ -1,0 +1,169 @@
+//! Least and greatest values from which rows can be taken back: all values of a group are kept, in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, new_null_array};
+use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, SortField};
+
+use super::aggregate::{Changed, Retractable, column};
+use crate::error::Result;
+use crate::keys::normal;
+
+/// Which end of the values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Least,
+    Greatest,
+}
+
+/// How often each value of a group is there, by its bytes, which are ordered as the values are.
+type Values = BTreeMap<Box<[u8]>, i64>;
+
+/// What an entry takes besides the bytes of its value, about.
+const ENTRY_BYTES: usize = 40;
+
+/// The least or the greatest value of each group.
+///
+/// NaN is greater than all other floats.
+pub(super) struct Extreme {
+    end: End,
+    converter: RowConverter,
+    /// The bytes of null.
+    null: Box<[u8]>,
+    values: Vec<Values>,
+    n_bytes: usize,
+}
+
+impl Extreme {
+    pub(super) fn new(end: End, data_type: &DataType) -> Result<Self> {
+        let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
+        let null = converter.convert_columns(&[new_null_array(data_type, 1)])?;
+        let null = null.row(0).as_ref().into();
+        Ok(Self {
+            end,
+            converter,
+            null,
+            values: Vec::new(),
+            n_bytes: 0,
+        })
+    }
+
+    fn add(&mut self, group: usize, value: &[u8], weight: i64) {
+        let values = &mut self.values[group];
+        match values.get_mut(value) {
+            Some(n) if *n + weight == 0 => {
+                values.remove(value);
+                self.n_bytes -= value.len() + ENTRY_BYTES;
+            }
+            Some(n) => *n += weight,
+            None => {
+                values.insert(value.into(), weight);
+                self.n_bytes += value.len() + ENTRY_BYTES;
+            }
+        }
+    }
+
+    fn best(&self, group: usize) -> &[u8] {
+        let mut there = self.values[group].iter().filter(|(_, n)| **n > 0);
+        let best = match self.end {
+            End::Least => there.next(),
+            End::Greatest => there.next_back(),
+        };
+        best.map_or(&self.null, |(value, _)| value)
+    }
+
+    fn array(&self, values: &Bytes) -> Result<ArrayRef> {
+        let parser = self.converter.parser();
+        let rows = values.iter().map(|value| parser.parse(value));
+        let columns = self.converter.convert_rows(rows)?;
+        Ok(Arc::clone(&columns[0]))
+    }
+}
+
+/// Byte strings, one after the other.
+#[derive(Default)]
+struct Bytes {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Bytes {
+    fn push(&mut self, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts
+            .zip(&self.ends)
+            .map(|(start, end)| &self.bytes[*start..*end])
+    }
+}
+
+impl Retractable for Extreme {
+    fn grow(&mut self, n_groups: usize) {
+        self.values.resize(n_groups, Values::new());
+    }
+
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+        let rows = self.converter.convert_columns(&[normal(changed.values)?])?;
+        let (mut before, mut after) = (Bytes::default(), Bytes::default());
+        for run in changed.runs {
+            before.push(self.best(run.group));
+            for row in run.rows.clone() {
+                let weight = changed.weight(row);
+                if weight != 0 {
+                    self.add(run.group, rows.row(row).as_ref(), weight);
+                }
+            }
+            after.push(self.best(run.group));
+        }
+        Ok((self.array(&before)?, self.array(&after)?))
+    }
+
+    fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
+        let mut groups = Vec::new();
+        let (mut values, mut counts) = (Bytes::default(), Vec::new());
+        for (group, of_group) in self.values.iter().enumerate() {
+            for (value, n) in of_group {
+                groups.push(group);
+                values.push(value);
+                counts.push(*n);
+            }
+        }
+        let columns = vec![
+            self.array(&values)?,
+            Arc::new(Int64Array::from(counts)) as _,
+        ];
+        Ok((groups, columns))
+    }
+
+    fn restore(&mut self, groups: &[usize], state: &[ArrayRef]) -> Result<()> {
+        let counts: &Int64Array = column(state, 1)?;
+        let rows = self.converter.convert_columns(&state[..1])?;
+        for (row, &group) in groups.iter().enumerate() {
+            self.add(group, rows.row(row).as_ref(), counts.value(row));
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, groups: &[usize]) {
+        self.values = groups
+            .iter()
+            .map(|g| std::mem::take(&mut self.values[*g]))
+            .collect();
+        let sizes = self
+            .values
+            .iter()
+            .flatten()
+            .map(|(v, _)| v.len() + ENTRY_BYTES);
+        self.n_bytes = sizes.sum();
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.n_bytes + self.values.capacity() * size_of::<Values>()
+    }
+}

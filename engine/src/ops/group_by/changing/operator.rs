@@ -1,0 +1,362 @@
+//! Keeps the aggregates of groups up to date, where equal keys have met on one worker.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array};
+use arrow::compute::{filter, interleave_record_batch};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use super::aggregate::{Changed, Retractable, kept};
+use super::plan::ChangingPlan;
+use crate::batch::{BATCH_ROWS, Batch};
+use crate::changelog::diffs;
+use crate::error::{Error, Result};
+use crate::event_time::event_times;
+use crate::keys::{Keys, keys_of};
+use crate::ops::row_key::equal_rows;
+use crate::ops::rows_by_time::{RowsByTime, Run, in_runs, lots, watermark_of, watermark_part};
+use crate::output::Output;
+use crate::state::StatePart;
+use crate::transform::{Operator, Watermark};
+
+/// Groups that are gone are forgotten once there are more of them than groups that are there, and than this.
+const MAX_GONE: usize = BATCH_ROWS;
+
+/// The second half of an aggregation of changes.
+pub(in crate::ops::group_by) struct ChangingOperator {
+    plan: Arc<ChangingPlan>,
+    key_names: Vec<String>,
+    groups: Groups,
+    /// Changes that the watermark has not passed.
+    waiting: RowsByTime,
+    /// Changes that it has, still to be taken in.
+    due: VecDeque<RecordBatch>,
+    watermark: i64,
+}
+
+/// All groups that are there, and some that are no more.
+struct Groups {
+    keys: Box<dyn Keys>,
+    /// How many rows each has.
+    n_rows: Vec<i64>,
+    /// Which have been given out: without keys, the one group stays when it has no rows.
+    is_out: Vec<bool>,
+    aggregates: Vec<Box<dyn Retractable>>,
+    n_gone: usize,
+}
+
+impl Groups {
+    fn new(plan: &ChangingPlan) -> Result<Self> {
+        let types = plan.planned.key_fields.iter();
+        let types: Vec<DataType> = types.map(|f| f.data_type().clone()).collect();
+        Ok(Self {
+            keys: keys_of(&types)?,
+            n_rows: Vec::new(),
+            is_out: Vec::new(),
+            aggregates: plan
+                .kinds
+                .iter()
+                .map(|k| k.create())
+                .collect::<Result<_>>()?,
+            n_gone: 0,
+        })
+    }
+
+    /// The number of each row's group.
+    fn number(&mut self, keys: &[ArrayRef], n_rows: usize) -> Result<Vec<usize>> {
+        let mut groups = Vec::new();
+        self.keys.number(keys, n_rows, &mut groups)?;
+        let n_groups = self.keys.len();
+        let n_new = n_groups - self.n_rows.len();
+        self.n_gone += n_new;
+        self.n_rows.resize(n_groups, 0);
+        self.is_out.resize(n_groups, false);
+        for aggregate in &mut self.aggregates {
+            aggregate.grow(n_groups);
+        }
+        Ok(groups)
+    }
+
+    fn forget_those_gone(&mut self, plan: &ChangingPlan) -> Result<()> {
+        let n_there = self.n_rows.len() - self.n_gone;
+        if plan.planned.key_fields.is_empty() || self.n_gone <= MAX_GONE.max(n_there) {
+            return Ok(());
+        }
+        let there: Vec<usize> = (0..self.n_rows.len()).filter(|g| self.is_out[*g]).collect();
+        let columns = self.keys.columns_of(&there)?;
+        let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
+        self.keys = keys_of(&types)?;
+        self.keys.number(&columns, there.len(), &mut Vec::new())?;
+        self.n_rows = kept(&self.n_rows, &there);
+        self.is_out = kept(&self.is_out, &there);
+        for aggregate in &mut self.aggregates {
+            aggregate.keep(&there);
+        }
+        self.n_gone = 0;
+        Ok(())
+    }
+
+    fn n_bytes(&self) -> usize {
+        let states: usize = self.aggregates.iter().map(|a| a.n_bytes()).sum();
+        self.keys.n_bytes() + states + self.n_rows.capacity() * (size_of::<i64>() + 1)
+    }
+}
+
+impl ChangingOperator {
+    pub(in crate::ops::group_by) fn new(
+        plan: &Arc<ChangingPlan>,
+        key_names: Vec<String>,
+    ) -> Result<Self> {
+        Ok(Self {
+            plan: Arc::clone(plan),
+            key_names,
+            groups: Groups::new(plan)?,
+            waiting: RowsByTime::default(),
+            due: VecDeque::new(),
+            watermark: i64::MIN,
+        })
+    }
+
+    /// Takes in changes that are all there are of their instants, sorted by time, and gives what follows.
+    fn take_in(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let groups = self.groups.number(plan.keys(rows), rows.num_rows())?;
+        let (rows, runs) = in_runs(rows, &groups, plan.has_time)?;
+        let diffs = diffs(&rows)?;
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for ((values, taken), aggregate) in plan.values(&rows).zip(&mut self.groups.aggregates) {
+            let changed = Changed {
+                runs: &runs,
+                values,
+                taken,
+                diffs,
+            };
+            let (old, new) = aggregate.change(&changed)?;
+            before.push(old);
+            after.push(new);
+        }
+        let (was, is) = self.count_rows(&runs, diffs)?;
+        let keys: Vec<usize> = runs.iter().map(|r| r.group).collect();
+        let keys = self.groups.keys.columns_of(&keys)?;
+        let project = |values: &[ArrayRef], mask: &BooleanArray| -> Result<RecordBatch> {
+            let columns = keys.iter().chain(values).map(|c| filter(c, mask));
+            plan.planned
+                .project(columns.collect::<Result<Vec<_>, _>>()?)
+        };
+        let old = project(&before, &was)?;
+        let new = project(&after, &is)?;
+        let times = match plan.has_time {
+            true => event_times(&rows)?,
+            false => &[],
+        };
+        let at = |run: &Run| times.get(run.rows.start).copied().unwrap_or_default();
+        for rows in changes(&plan, (&old, &was), (&new, &is), &runs, at)? {
+            out.push(Batch::new(rows).inexact());
+        }
+        self.groups.forget_those_gone(&plan)
+    }
+
+    /// Counts the rows of the groups: which had been there before each run, and which are after it.
+    fn count_rows(&mut self, runs: &[Run], diffs: &[i8]) -> Result<(BooleanArray, BooleanArray)> {
+        let stays = self.plan.planned.key_fields.is_empty();
+        let mut was = Vec::with_capacity(runs.len());
+        let mut is = Vec::with_capacity(runs.len());
+        for run in runs {
+            let n = &mut self.groups.n_rows[run.group];
+            let more: i64 = diffs[run.rows.clone()].iter().map(|d| i64::from(*d)).sum();
+            *n += more;
+            if *n < 0 {
+                return Err(self.never_added(run.group));
+            }
+            let is_there = *n > 0 || stays;
+            let is_out = &mut self.groups.is_out[run.group];
+            was.push(*is_out);
+            is.push(is_there);
+            match (*is_out, is_there) {
+                (false, true) => self.groups.n_gone -= 1,
+                (true, false) => self.groups.n_gone += 1,
+                _ => {}
+            }
+            *is_out = is_there;
+        }
+        Ok((BooleanArray::from(was), BooleanArray::from(is)))
+    }
+
+    fn never_added(&self, group: usize) -> Error {
+        let error = Error::data("a changelog takes back a row that it never added").with_hint(
+            "Each row with `diff` -1 must be equal to one with 1 that took effect no later.",
+        );
+        match self.show_group(group) {
+            Some(detail) => error.with_detail(detail),
+            None => error,
+        }
+    }
+
+    fn show_group(&self, group: usize) -> Option<String> {
+        let keys = self.groups.keys.columns_of(&[group]).ok()?;
+        let options = FormatOptions::default().with_null("null");
+        let show = |(name, key): (&String, &ArrayRef)| {
+            let value = ArrayFormatter::try_new(key.as_ref(), &options).ok()?;
+            Some(format!("{name} = {}", value.value(0)))
+        };
+        let shown: Option<Vec<String>> = self.key_names.iter().zip(&keys).map(show).collect();
+        let shown = shown.filter(|shown| !shown.is_empty())?;
+        Some(format!("The group is {}.", shown.join(", ")))
+    }
+
+    fn work(&mut self, out: &mut Output) -> Result<()> {
+        if let Some(rows) = self.due.pop_front() {
+            self.take_in(&rows, out)?;
+        }
+        if !self.due.is_empty() {
+            out.more_follows();
+        }
+        Ok(())
+    }
+}
+
+/// Each run's old row taken back and its new row added, where they are different.
+fn changes(
+    plan: &ChangingPlan,
+    (old, was): (&RecordBatch, &BooleanArray),
+    (new, is): (&RecordBatch, &BooleanArray),
+    runs: &[Run],
+    at: impl Fn(&Run) -> i64,
+) -> Result<Vec<RecordBatch>> {
+    let same = equal_rows(old, new)?;
+    let (mut places, mut times, mut diffs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut n_old, mut n_new) = (0, 0);
+    for (n, run) in runs.iter().enumerate() {
+        let (was, is) = (was.value(n), is.value(n));
+        if !(was && is && same(n_old, n_new)) {
+            for (is_there, side, row, diff) in [(was, 0, n_old, -1), (is, 1, n_new, 1)] {
+                if is_there {
+                    places.push((side, row));
+                    times.push(at(run));
+                    diffs.push(diff);
+                }
+            }
+        }
+        n_old += usize::from(was);
+        n_new += usize::from(is);
+    }
+    let mut batches = Vec::new();
+    for start in (0..places.len()).step_by(BATCH_ROWS) {
+        let range = start..places.len().min(start + BATCH_ROWS);
+        let rows = interleave_record_batch(&[old, new], &places[range.clone()])?;
+        batches.push(plan.changes(&rows, times[range.clone()].to_vec(), diffs[range].to_vec())?);
+    }
+    Ok(batches)
+}
+
+impl Operator for ChangingOperator {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        match self.plan.has_time {
+            true => {
+                let now = self.watermark.max(batch.watermark().0);
+                self.waiting.add(batch.rows().clone(), now)
+            }
+            false => self.take_in(batch.rows(), out),
+        }
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        self.watermark = watermark.0;
+        if let Some(rows) = self.waiting.take_before(watermark.0)? {
+            self.due = lots(&rows)?;
+        }
+        self.work(out)
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<()> {
+        self.work(out)
+    }
+
+    fn state_bytes(&self) -> u64 {
+        (self.groups.n_bytes() + self.waiting.n_bytes()) as u64
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        let n_groups = self.groups.n_rows.len();
+        let all: Vec<usize> = (0..n_groups).filter(|g| self.groups.is_out[*g]).collect();
+        let n_rows = Arc::new(Int64Array::from(kept(&self.groups.n_rows, &all)));
+        let mut parts = self.parts("groups", &all, vec![n_rows])?;
+        for (n, aggregate) in self.groups.aggregates.iter().enumerate() {
+            let (groups, columns) = aggregate.state()?;
+            let there: BooleanArray = groups
+                .iter()
+                .map(|g| Some(self.groups.is_out[*g]))
+                .collect();
+            let columns = columns.iter().map(|c| filter(c, &there));
+            let columns = columns.collect::<Result<Vec<_>, _>>()?;
+            let groups: Vec<usize> = groups
+                .into_iter()
+                .filter(|g| self.groups.is_out[*g])
+                .collect();
+            parts.extend(self.parts(&format!("aggregate {n}"), &groups, columns)?);
+        }
+        if !self.plan.has_time {
+            return Ok(parts);
+        }
+        for rows in self.waiting.rows() {
+            parts.extend(StatePart::by_key("waiting", rows, &self.key_names)?);
+        }
+        parts.push(watermark_part(self.watermark)?);
+        Ok(parts)
+    }
+
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        let n_keys = self.plan.planned.key_fields.len();
+        // Groups before their aggregates, whatever the order of the parts.
+        for StatePart { rows, .. } in state.iter().filter(|p| p.table == "groups") {
+            let (keys, columns) = rows.columns().split_at(n_keys);
+            let groups = self.groups.number(keys, rows.num_rows())?;
+            let n_rows: &Int64Array = super::aggregate::column(columns, 0)?;
+            for (group, n) in groups.into_iter().zip(n_rows.values()) {
+                self.groups.n_rows[group] = *n;
+                self.groups.is_out[group] = true;
+                self.groups.n_gone -= 1;
+            }
+        }
+        for StatePart { table, rows, .. } in state {
+            if let Some(n) = table.strip_prefix("aggregate ") {
+                let (keys, columns) = rows.columns().split_at(n_keys);
+                let groups = self.groups.number(keys, rows.num_rows())?;
+                let aggregate = n
+                    .parse()
+                    .ok()
+                    .and_then(|n: usize| self.groups.aggregates.get_mut(n));
+                let aggregate = aggregate
+                    .ok_or_else(|| Error::pipeline("the state is that of other aggregates"))?;
+                aggregate.restore(&groups, columns)?;
+            } else if table == "waiting" {
+                self.waiting.add(rows.clone(), i64::MIN)?;
+            }
+        }
+        self.watermark = watermark_of(state).unwrap_or(self.watermark);
+        Ok(())
+    }
+}
+
+impl ChangingOperator {
+    /// Rows of state, with the keys of their groups before.
+    fn parts(
+        &self,
+        table: &str,
+        groups: &[usize],
+        columns: Vec<ArrayRef>,
+    ) -> Result<Vec<StatePart>> {
+        let mut all = self.groups.keys.columns_of(groups)?;
+        let mut fields: Vec<Arc<Field>> = self.plan.planned.key_fields.clone();
+        for (n, column) in columns.iter().enumerate() {
+            let field = Field::new(format!("{n}: state"), column.data_type().clone(), true);
+            fields.push(Arc::new(field));
+        }
+        all.extend(columns);
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), all)?;
+        StatePart::by_key(table, &rows, &self.key_names)
+    }
+}

@@ -1,0 +1,347 @@
+//! Sums and means from which rows can be taken back.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, UInt64Array};
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type,
+};
+
+use super::aggregate::{Changed, Retractable, column, kept};
+use crate::error::{Error, Result};
+
+/// Sums of integers and decimals, exact whatever the order.
+pub(super) struct IntegerSum {
+    data_type: DataType,
+    /// A sum on the way may pass the ends of the type: only what leaves must fit.
+    sums: Vec<i128>,
+    n: Vec<i64>,
+}
+
+impl IntegerSum {
+    pub(super) fn new(data_type: DataType) -> Self {
+        Self {
+            data_type,
+            sums: Vec::new(),
+            n: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, changed: &Changed<'_>, value: impl Fn(usize) -> i128) -> Result<Pairs<i128>> {
+        let mut pairs = Pairs::with_capacity(changed.runs.len());
+        for run in changed.runs {
+            let (sum, n) = (&mut self.sums[run.group], &mut self.n[run.group]);
+            pairs.before.push((*n != 0).then_some(*sum));
+            for row in run.rows.clone() {
+                let weight = changed.weight(row);
+                if weight != 0 {
+                    *sum = value(row)
+                        .checked_mul(i128::from(weight))
+                        .and_then(|value| sum.checked_add(value))
+                        .ok_or_else(|| overflow(&self.data_type))?;
+                    *n += weight;
+                }
+            }
+            pairs.after.push((*n != 0).then_some(*sum));
+        }
+        Ok(pairs)
+    }
+
+    fn array(&self, sums: Vec<Option<i128>>) -> Result<ArrayRef> {
+        let overflow = || overflow(&self.data_type);
+        Ok(match &self.data_type {
+            DataType::Int64 => {
+                let fit = |sum: Option<i128>| sum.map(i64::try_from).transpose();
+                let sums = sums.into_iter().map(fit).collect::<Result<Vec<_>, _>>();
+                Arc::new(Int64Array::from(sums.map_err(|_| overflow())?))
+            }
+            DataType::UInt64 => {
+                let fit = |sum: Option<i128>| sum.map(u64::try_from).transpose();
+                let sums = sums.into_iter().map(fit).collect::<Result<Vec<_>, _>>();
+                Arc::new(UInt64Array::from(sums.map_err(|_| overflow())?))
+            }
+            DataType::Decimal128(precision, scale) => {
+                let digits = u32::from((*precision).min(DECIMAL128_MAX_PRECISION));
+                let end = 10_i128.pow(digits);
+                if sums.iter().flatten().any(|sum| *sum <= -end || *sum >= end) {
+                    return Err(overflow());
+                }
+                let sums = Decimal128Array::from(sums);
+                Arc::new(sums.with_precision_and_scale(*precision, *scale)?)
+            }
+            other => return Err(Error::bug(format!("a sum of {other} is kept as integers"))),
+        })
+    }
+}
+
+fn overflow(data_type: &DataType) -> Error {
+    Error::data(format!("a sum does not fit {data_type}"))
+        .with_hint("Cast the values to Float64 or to a decimal before they are summed.")
+}
+
+/// What each run's group had before it and has after it; `None` is null.
+struct Pairs<T> {
+    before: Vec<Option<T>>,
+    after: Vec<Option<T>>,
+}
+
+impl<T> Pairs<T> {
+    fn with_capacity(n: usize) -> Self {
+        Self {
+            before: Vec::with_capacity(n),
+            after: Vec::with_capacity(n),
+        }
+    }
+}
+
+impl Retractable for IntegerSum {
+    fn grow(&mut self, n_groups: usize) {
+        self.sums.resize(n_groups, 0);
+        self.n.resize(n_groups, 0);
+    }
+
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+        let pairs = match &self.data_type {
+            DataType::Int64 => {
+                let values = changed.values.as_primitive::<Int64Type>().values();
+                self.add(changed, |row| i128::from(values[row]))
+            }
+            DataType::UInt64 => {
+                let values = changed.values.as_primitive::<UInt64Type>().values();
+                self.add(changed, |row| i128::from(values[row]))
+            }
+            _ => {
+                let values = changed.values.as_primitive::<Decimal128Type>().values();
+                self.add(changed, |row| values[row])
+            }
+        }?;
+        Ok((self.array(pairs.before)?, self.array(pairs.after)?))
+    }
+
+    fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
+        // Halves, since 128 bits of a sum on the way are more than a decimal holds.
+        let high = self
+            .sums
+            .iter()
+            .map(|s| i64::try_from(s >> 64).unwrap_or(0));
+        let low = self.sums.iter().map(|s| low_half(*s));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(high)),
+            Arc::new(UInt64Array::from_iter_values(low)),
+            Arc::new(Int64Array::from(self.n.clone())),
+        ];
+        Ok(((0..self.n.len()).collect(), columns))
+    }
+
+    fn restore(&mut self, groups: &[usize], state: &[ArrayRef]) -> Result<()> {
+        let high: &Int64Array = column(state, 0)?;
+        let low: &UInt64Array = column(state, 1)?;
+        let n: &Int64Array = column(state, 2)?;
+        for (row, &group) in groups.iter().enumerate() {
+            self.sums[group] += (i128::from(high.value(row)) << 64) + i128::from(low.value(row));
+            self.n[group] += n.value(row);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, groups: &[usize]) {
+        self.sums = kept(&self.sums, groups);
+        self.n = kept(&self.n, groups);
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.sums.capacity() * size_of::<i128>() + self.n.capacity() * size_of::<i64>()
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the low half"
+)]
+fn low_half(sum: i128) -> u64 {
+    sum as u64
+}
+
+/// One sum of floats, with what was lost by rounding, and with what is no number counted apart.
+///
+/// Without the count an infinity that is taken back would leave NaN for ever.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    sum: f64,
+    lost: f64,
+    /// Values that are there, those that are no number included.
+    n: i64,
+    n_nan: i64,
+    n_positive: i64,
+    n_negative: i64,
+}
+
+impl Sum {
+    fn add(&mut self, value: f64, weight: i64) {
+        self.n += weight;
+        if value.is_finite() {
+            self.add_finite(value * f64::from(i8::try_from(weight).unwrap_or(0)));
+        } else if value.is_nan() {
+            self.n_nan += weight;
+        } else if value > 0.0 {
+            self.n_positive += weight;
+        } else {
+            self.n_negative += weight;
+        }
+    }
+
+    /// Forgets what rounding has left where no value is there. Not before all changes of an instant are in:
+    /// what is taken back may come before what it was.
+    fn settle(&mut self) {
+        if self.n == 0 {
+            (self.sum, self.lost) = (0.0, 0.0);
+        }
+    }
+
+    /// Neumaier's summation.
+    fn add_finite(&mut self, value: f64) {
+        let sum = self.sum + value;
+        self.lost += match self.sum.abs() >= value.abs() {
+            true => (self.sum - sum) + value,
+            false => (value - sum) + self.sum,
+        };
+        self.sum = sum;
+    }
+
+    fn value(&self) -> Option<f64> {
+        let (positive, negative) = (self.n_positive > 0, self.n_negative > 0);
+        let value = match (self.n_nan > 0, positive, negative) {
+            (true, _, _) | (_, true, true) => f64::NAN,
+            (_, true, _) => f64::INFINITY,
+            (_, _, true) => f64::NEG_INFINITY,
+            _ => self.sum + self.lost,
+        };
+        (self.n != 0).then_some(value)
+    }
+
+    fn mean(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "a mean is a float")]
+        let n = self.n as f64;
+        self.value().map(|sum| sum / n)
+    }
+}
+
+/// Sums of floats.
+#[derive(Default)]
+pub(super) struct FloatSum {
+    sums: Vec<Sum>,
+}
+
+impl FloatSum {
+    fn change_to(
+        &mut self,
+        changed: &Changed<'_>,
+        result: impl Fn(&Sum) -> Option<f64>,
+    ) -> (ArrayRef, ArrayRef) {
+        let values = changed.values.as_primitive::<Float64Type>().values();
+        let mut pairs = Pairs::with_capacity(changed.runs.len());
+        for run in changed.runs {
+            let sum = &mut self.sums[run.group];
+            pairs.before.push(result(sum));
+            for row in run.rows.clone() {
+                let weight = changed.weight(row);
+                if weight != 0 {
+                    sum.add(values[row], weight);
+                }
+            }
+            sum.settle();
+            pairs.after.push(result(sum));
+        }
+        (
+            Arc::new(Float64Array::from(pairs.before)),
+            Arc::new(Float64Array::from(pairs.after)),
+        )
+    }
+}
+
+impl Retractable for FloatSum {
+    fn grow(&mut self, n_groups: usize) {
+        self.sums.resize(n_groups, Sum::default());
+    }
+
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+        Ok(self.change_to(changed, Sum::value))
+    }
+
+    fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
+        let floats = |of: fn(&Sum) -> f64| -> ArrayRef {
+            Arc::new(Float64Array::from_iter_values(self.sums.iter().map(of)))
+        };
+        let counts = |of: fn(&Sum) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(self.sums.iter().map(of)))
+        };
+        let columns = vec![
+            floats(|s| s.sum),
+            floats(|s| s.lost),
+            counts(|s| s.n),
+            counts(|s| s.n_nan),
+            counts(|s| s.n_positive),
+            counts(|s| s.n_negative),
+        ];
+        Ok(((0..self.sums.len()).collect(), columns))
+    }
+
+    fn restore(&mut self, groups: &[usize], state: &[ArrayRef]) -> Result<()> {
+        let (sums, lost): (&Float64Array, &Float64Array) = (column(state, 0)?, column(state, 1)?);
+        let n: &Int64Array = column(state, 2)?;
+        let nan: &Int64Array = column(state, 3)?;
+        let positive: &Int64Array = column(state, 4)?;
+        let negative: &Int64Array = column(state, 5)?;
+        for (row, &group) in groups.iter().enumerate() {
+            let sum = &mut self.sums[group];
+            sum.add_finite(sums.value(row));
+            sum.lost += lost.value(row);
+            sum.n += n.value(row);
+            sum.n_nan += nan.value(row);
+            sum.n_positive += positive.value(row);
+            sum.n_negative += negative.value(row);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, groups: &[usize]) {
+        self.sums = kept(&self.sums, groups);
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.sums.capacity() * size_of::<Sum>()
+    }
+}
+
+/// Means of floats.
+#[derive(Default)]
+pub(super) struct Average {
+    sums: FloatSum,
+}
+
+impl Retractable for Average {
+    fn grow(&mut self, n_groups: usize) {
+        self.sums.grow(n_groups);
+    }
+
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+        Ok(self.sums.change_to(changed, Sum::mean))
+    }
+
+    fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
+        self.sums.state()
+    }
+
+    fn restore(&mut self, groups: &[usize], state: &[ArrayRef]) -> Result<()> {
+        self.sums.restore(groups, state)
+    }
+
+    fn keep(&mut self, groups: &[usize]) {
+        self.sums.keep(groups);
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.sums.n_bytes()
+    }
+}

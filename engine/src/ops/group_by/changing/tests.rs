@@ -1,0 +1,316 @@
+//! Tests of aggregates of changelogs.
+
+use std::collections::BTreeMap;
+
+use expect_test::expect;
+use proptest::prelude::*;
+
+use crate::aggregates::{AggregateExt, array_agg, avg, count, count_distinct, max, min, sum};
+use crate::connectors::{collect, from_record_batches};
+use crate::testing::{Script, changelog, contents_at, scripted_with, show, simulate, times_of};
+use crate::{Expr, Pipeline, RunOptions, col, lit};
+
+fn run(rows: &str, keys: &[&str], aggregates: Vec<Expr>) -> String {
+    let pipeline = Pipeline::new("test");
+    let (sink, made) = collect();
+    let rows = pipeline.read("rows", from_record_batches(vec![changelog(rows)]));
+    rows.group_by(keys.iter().map(|key| col(*key)))
+        .agg(aggregates)
+        .write(sink);
+    match pipeline.run(&RunOptions::new().workers(1)) {
+        Ok(_) => made
+            .take()
+            .iter()
+            .map(show)
+            .collect::<Vec<_>>()
+            .join("\n\n"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_group_changes_when_its_rows_do() {
+    let rows =
+        "k: a, a, b, a, b; n: 1, 2, 3, 1, 3; event_time: 1, 2, 2, 3, 4; diff: 1, 1, 1, -1, -1";
+    let made = run(
+        rows,
+        &["k"],
+        vec![sum(col("n")).alias("sum"), count(lit(1)).alias("n")],
+    );
+    expect![[r#"
+        k: 'a', 'a', 'a', 'b', 'a', 'a', 'b'
+        sum: 1, 1, 3, 3, 3, 2, 3
+        n: 1, 1, 2, 1, 2, 1, 1
+        event_time: 1970-01-01T00:00:00.001, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.003, 1970-01-01T00:00:00.003, 1970-01-01T00:00:00.004
+        diff: 1, -1, 1, 1, -1, 1, -1"#]]
+    .assert_eq(&made);
+}
+
+#[test]
+fn a_group_whose_outputs_stay_the_same_does_not_leave_again() {
+    let rows = "k: a, a, a; n: 5, 7, 7; event_time: 1, 2, 3; diff: 1, 1, -1";
+    let made = run(rows, &["k"], vec![min(col("n")).alias("least")]);
+    expect![[r#"
+        k: 'a'
+        least: 5
+        event_time: 1970-01-01T00:00:00.001
+        diff: 1"#]]
+    .assert_eq(&made);
+}
+
+#[test]
+fn without_a_key_the_one_group_stays_when_it_is_empty() {
+    let rows = "n: 5, 5; event_time: 1, 2; diff: 1, -1";
+    let made = run(
+        rows,
+        &[],
+        vec![sum(col("n")).alias("sum"), count(col("n")).alias("n")],
+    );
+    expect![[r#"
+        sum: 5, 5, null
+        n: 1, 1, 0
+        event_time: 1970-01-01T00:00:00.001, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.002
+        diff: 1, -1, 1"#]]
+    .assert_eq(&made);
+}
+
+#[test]
+fn nulls_filters_and_infinities_are_taken_back() {
+    let rows =
+        "x: 1.5, inf, null, inf, nan, nan; event_time: 1, 2, 3, 4, 5, 6; diff: 1, 1, 1, -1, 1, -1";
+    let small = sum(col("x")).filter(col("x").lt(lit(10))).build().unwrap();
+    let made = run(
+        rows,
+        &[],
+        vec![
+            sum(col("x")).alias("sum"),
+            max(col("x")).alias("max"),
+            small.alias("small"),
+            count_distinct(col("x")).alias("distinct"),
+        ],
+    );
+    expect![[r#"
+        sum: 1.5, 1.5, inf, inf, 1.5, 1.5, NaN, NaN, 1.5
+        max: 1.5, 1.5, inf, inf, 1.5, 1.5, NaN, NaN, 1.5
+        small: 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5
+        distinct: 1, 1, 2, 2, 1, 1, 2, 2, 1
+        event_time: 1970-01-01T00:00:00.001, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.004, 1970-01-01T00:00:00.004, 1970-01-01T00:00:00.005, 1970-01-01T00:00:00.005, 1970-01-01T00:00:00.006, 1970-01-01T00:00:00.006
+        diff: 1, -1, 1, -1, 1, -1, 1, -1, 1"#]]
+    .assert_eq(&made);
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_refused_by_name() {
+    let rows = "k: a; n: 1; event_time: 1; diff: 1";
+    let refused = run(
+        rows,
+        &["k"],
+        vec![array_agg(col("n")), max(col("event_time"))],
+    );
+    expect![[r#"
+        `max(event_time)` reads column "event_time" of a changelog
+          in transform "group_by/partial"
+          It is another when the same row is taken back, which would then be a row that was never added.
+          Hint: Copy it to another name before the rows become changes, or take `changes()` first, where "diff" is a column like any other."#]]
+    .assert_eq(&refused);
+    let refused = run(
+        rows,
+        &["k"],
+        vec![array_agg(col("n")), sum(col("n")).alias("diff")],
+    );
+    expect![[r#"
+        2 errors
+        1. column "diff" of a changelog cannot be replaced
+             in transform "group_by/partial"
+             Hint: Give the key or the aggregate another name with `.alias("…")`.
+        2. `array_agg(n)` cannot take rows of a changelog back
+             in transform "group_by/partial"
+             Hint: Count, sum, avg, min, max and count_distinct can; for others aggregate before the rows become changes."#]]
+    .assert_eq(&refused);
+}
+
+#[test]
+fn a_row_that_was_never_added_cannot_be_taken_back() {
+    let rows = "k: a, b; n: 1, 1; event_time: 1, 2; diff: 1, -1";
+    expect![[r#"
+        a changelog takes back a row that it never added
+          in transform "group_by"
+          The group is k = b.
+          Hint: Each row with `diff` -1 must be equal to one with 1 that took effect no later."#]]
+    .assert_eq(&run(rows, &["k"], vec![sum(col("n"))]));
+}
+
+/// A change: key, value, time, and whether the row is taken back.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    k: i64,
+    n: Option<i64>,
+    time: i64,
+    diff: i64,
+}
+
+/// Additions, some of which are taken back later.
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let row = (
+        0i64..4,
+        prop::option::weighted(0.9, -5i64..5),
+        0i64..12,
+        prop::option::of(0i64..6),
+    );
+    prop::collection::vec(row, 1..30).prop_map(|rows| {
+        let mut changes = Vec::new();
+        for (k, n, time, back) in rows {
+            changes.push(Change {
+                k,
+                n,
+                time,
+                diff: 1,
+            });
+            if let Some(after) = back {
+                changes.push(Change {
+                    k,
+                    n,
+                    time: time + after,
+                    diff: -1,
+                });
+            }
+        }
+        changes
+    })
+}
+
+/// The groups at `time`, by hand.
+fn naive(changes: &[Change], time: i64) -> String {
+    let mut groups: BTreeMap<i64, Vec<Option<i64>>> = BTreeMap::new();
+    for change in changes.iter().filter(|c| c.time <= time && c.diff > 0) {
+        groups.entry(change.k).or_default().push(change.n);
+    }
+    for change in changes.iter().filter(|c| c.time <= time && c.diff < 0) {
+        let rows = groups.get_mut(&change.k).unwrap();
+        let at = rows.iter().position(|n| *n == change.n).unwrap();
+        rows.remove(at);
+    }
+    let text = |value: Option<String>| value.unwrap_or_else(|| "null".into());
+    let mut lines = Vec::new();
+    for (k, rows) in groups.iter().filter(|(_, rows)| !rows.is_empty()) {
+        let values: Vec<i64> = rows.iter().flatten().copied().collect();
+        let sum = (!values.is_empty()).then(|| values.iter().sum::<i64>());
+        let mean = sum.map(|sum| format!("{:?}", sum as f64 / values.len() as f64));
+        lines.push(format!(
+            "k={k} n={} sum={} min={} max={} mean={} distinct={}",
+            rows.len(),
+            text(sum.map(|s| s.to_string())),
+            text(values.iter().min().map(ToString::to_string)),
+            text(values.iter().max().map(ToString::to_string)),
+            text(mean),
+            values
+                .iter()
+                .collect::<std::collections::BTreeSet<_>>()
+                .len(),
+        ));
+    }
+    lines.sort();
+    lines.join("\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    /// Changes come in any order, cut anywhere, with restarts to any number of workers: at each instant the
+    /// groups are those of a fresh computation, and they change at no other instant.
+    #[test]
+    fn at_each_instant_groups_are_those_of_a_fresh_computation(
+        changes in changes(),
+        order in any::<u64>(),
+        cuts in prop::collection::vec(1usize..9, 1..8),
+        restarts in prop::collection::vec(prop::option::weighted(0.3, 1usize..4), 8),
+        n_workers in 1usize..4,
+        seed in any::<u64>(),
+    ) {
+        let mut arriving = changes.clone();
+        let mut state = order;
+        for n in (1..arriving.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            arriving.swap(n, usize::try_from(state >> 33).unwrap() % (n + 1));
+        }
+        let pipeline = Pipeline::new("test");
+        let (sink, _) = collect();
+        let schema = changelog("k: 1; n: 1; event_time: 1; diff: 1").schema();
+        let rows = pipeline.read("rows", scripted_with(schema));
+        rows.group_by([col("k")])
+            .agg([
+                count(lit(1)).alias("n"),
+                sum(col("n")).alias("sum"),
+                min(col("n")).alias("min"),
+                max(col("n")).alias("max"),
+                avg(col("n")).alias("mean"),
+                count_distinct(col("n")).alias("distinct"),
+            ])
+            .named("out")
+            .write(sink);
+        let mut script = Script::new();
+        let mut rest = arriving.as_slice();
+        for (cut, restart) in cuts.iter().cycle().zip(restarts.iter().cycle()) {
+            let (part, others) = rest.split_at((*cut).min(rest.len()));
+            let column = |of: fn(&Change) -> String| {
+                part.iter().map(of).collect::<Vec<_>>().join(", ")
+            };
+            let text = format!(
+                "k: 0, {}; n: 0, {}; event_time: 0, {}; diff: 0, {}",
+                column(|c| c.k.to_string()),
+                column(|c| c.n.map_or("null".into(), |n| n.to_string())),
+                column(|c| c.time.to_string()),
+                column(|c| c.diff.to_string()),
+            );
+            script = script.batch("rows", 0, changelog(&text).slice(1, part.len()));
+            rest = others;
+            let Some(promised) = rest.iter().map(|c| c.time).min() else { break };
+            script = script.watermark("rows", promised);
+            if let Some(n_workers) = restart {
+                script = script.restart(*n_workers);
+            }
+        }
+        let made = simulate(&pipeline, &script.end("rows"), n_workers, seed).unwrap();
+        let made = made.rows("out");
+        for time in 0..20 {
+            prop_assert_eq!(contents_at(&made, Some(time)), naive(&changes, time), "at {}", time);
+        }
+        for time in times_of(&made) {
+            prop_assert!(naive(&changes, time) != naive(&changes, time - 1));
+        }
+    }
+}
+
+#[test]
+fn what_comes_late_takes_effect_at_the_watermark_under_which_it_was_sent() {
+    let early = changelog("k: 1; n: 5; event_time: 9; diff: 1");
+    // One row that becomes two changes of different groups.
+    let late = changelog("k: 2; n: 7; event_time: 3; diff: 1");
+    let pipeline = Pipeline::new("test");
+    let rows = pipeline.read("rows", scripted_with(early.schema()));
+    let back = rows.select([
+        (col("k") + lit(1)).alias("k"),
+        (lit(0) - col("n")).alias("n"),
+    ]);
+    let sums = rows
+        .union(&[back])
+        .group_by([col("k")])
+        .agg([sum(col("n")).alias("n")]);
+    let (sink, _) = collect();
+    let total = sums.agg([
+        sum(col("n")).alias("total"),
+        count(lit(1)).alias("n_groups"),
+    ]);
+    total.named("total").write(sink);
+    let script = Script::new()
+        .batch("rows", 0, early)
+        .watermark("rows", 10)
+        .batch("rows", 1, late)
+        .watermark("rows", 20)
+        .end("rows");
+    for seed in 0..20 {
+        let made = simulate(&pipeline, &script, 3, seed).unwrap().rows("total");
+        assert_eq!(times_of(&made), [9, 10]);
+        assert_eq!(contents_at(&made, Some(9)), "total=0 n_groups=2");
+        assert_eq!(contents_at(&made, Some(10)), "total=0 n_groups=3");
+    }
+}

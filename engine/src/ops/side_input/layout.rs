@@ -1,0 +1,413 @@
+//! Which columns a side input adds, what is compared with what, and what is refused.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::row::{RowConverter, SortField};
+use datafusion_expr::Expr;
+
+use super::reach::Reach;
+use super::{Missing, Shape, SideInput};
+use crate::error::{Error, Result};
+use crate::event_time::{DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time};
+use crate::expression::{Expression, check_column};
+use crate::keys::{normal, plain_type};
+use crate::ops::join::{can_hash, common_type};
+use crate::windowing::{Accumulation, Trigger, Windowing};
+
+/// A side input that fits its inputs.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// What messages call the side.
+    pub(super) side: Arc<str>,
+    pub(super) missing: Missing,
+    pub(super) reach: Reach,
+    /// The keys of main rows, of side rows, and the type in which both are compared.
+    keys: Vec<(Expression, Expression, DataType)>,
+    pub(super) values: Values,
+    /// The columns that are kept of the side: keys, then values.
+    pub(super) stored: SchemaRef,
+    /// The columns that are added, in order.
+    pub(super) added: Vec<Arc<Field>>,
+    pub(super) output: SchemaRef,
+}
+
+/// What is kept of a side row besides its key.
+#[derive(Debug)]
+pub(super) enum Values {
+    /// These columns: of the one row that is seen.
+    Columns(Vec<usize>),
+    /// The value of a list.
+    List(Expression),
+}
+
+impl Layout {
+    pub(super) fn new(
+        input: &SideInput,
+        name: &Arc<str>,
+        windowings: &[Windowing; 2],
+        main: &SchemaRef,
+        side: &SchemaRef,
+    ) -> Result<Self> {
+        let mut errors = Vec::new();
+        let mut keep = |checked: Result<()>| errors.extend(checked.err());
+        keep(check_time(input, name, windowings, main, side));
+        let mut keys = Vec::new();
+        if input.shape.on().is_empty()
+            && matches!(input.shape, Shape::Map { .. } | Shape::Multimap { .. })
+        {
+            let shape = input.shape.name();
+            keep(Err(Error::pipeline(format!(
+                "a {shape} needs at least one pair of keys"
+            ))
+            .with_hint(
+                "For all rows of the side, take a singleton or a list.",
+            )));
+        }
+        for pair in input.shape.on() {
+            match key(pair, name, main, side) {
+                Ok(key) => keys.push(key),
+                Err(error) => keep(Err(error)),
+            }
+        }
+        let values = match Values::new(input, name, side) {
+            Ok(values) => Some(values),
+            Err(error) => {
+                keep(Err(error));
+                None
+            }
+        };
+        let (Some((values, added)), true) = (values, errors.is_empty()) else {
+            return Err(Error::all(errors));
+        };
+        let added = renamed(input, name, main, added)?;
+        let key_fields = keys.iter().enumerate();
+        let mut stored: Vec<Arc<Field>> = key_fields
+            .map(|(n, (_, _, data_type))| {
+                Arc::new(Field::new(format!("key {n}"), data_type.clone(), false))
+            })
+            .collect();
+        stored.extend(values.kept(side));
+        Ok(Self {
+            side: Arc::clone(name),
+            missing: input.missing(),
+            reach: Reach::new(input.versions, windowings),
+            keys,
+            values,
+            stored: Arc::new(Schema::new(stored)),
+            output: Arc::new(Schema::new(
+                [main.fields().to_vec(), added.clone()].concat(),
+            )),
+            added,
+        })
+    }
+
+    pub(super) fn n_keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(super) fn key_types(&self) -> Vec<DataType> {
+        self.keys.iter().map(|(_, _, t)| t.clone()).collect()
+    }
+
+    /// The keys of main rows.
+    pub(super) fn main_keys(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let keys = self.keys.iter();
+        keys.map(|(main, _, data_type)| compared(main, data_type, rows))
+            .collect()
+    }
+
+    /// What is kept of side rows, without those whose key is null; true in the mask is a row that is kept.
+    pub(super) fn store(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
+        let keys = self.keys.iter();
+        let keys = keys.map(|(_, side, data_type)| compared(side, data_type, rows));
+        let mut columns = keys.collect::<Result<Vec<_>>>()?;
+        let nulls = columns.iter().fold(None, |nulls, column| {
+            NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref())
+        });
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        match &self.values {
+            Values::Columns(places) => {
+                columns.extend(places.iter().map(|&p| Arc::clone(rows.column(p))))
+            }
+            Values::List(value) => columns.push(value.evaluate(rows)?),
+        }
+        // A key that is null is left out below, but stands here still.
+        let nullable = match nulls {
+            Some(_) => nullable(&self.stored),
+            None => Arc::clone(&self.stored),
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let stored = RecordBatch::try_new_with_options(nullable, columns, &options)?;
+        let Some(nulls) = nulls else {
+            return Ok((stored, None));
+        };
+        let mask = BooleanArray::new(nulls.into_inner(), None);
+        let kept = filter_record_batch(&stored, &mask)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(kept.num_rows()));
+        let columns = kept.columns().to_vec();
+        let kept = RecordBatch::try_new_with_options(Arc::clone(&self.stored), columns, &options)?;
+        Ok((kept, Some(mask)))
+    }
+
+    /// What is wrong with a side that never ends.
+    pub(super) fn check_unbounded(&self) -> Result<()> {
+        if !self.reach.is_whole() {
+            return Ok(());
+        }
+        Err(Error::pipeline(format!(
+            "rows wait for the end of side input {:?}, which never ends",
+            &*self.side
+        ))
+        .with_hint("Divide the side by `window`, or see the version valid at the time of a row with `SideInput::as_of_event_time`."))
+    }
+}
+
+impl Values {
+    /// The values, and the columns they become.
+    fn new(input: &SideInput, name: &str, side: &SchemaRef) -> Result<(Self, Vec<Arc<Field>>)> {
+        if let Shape::List { name: list, value }
+        | Shape::Multimap {
+            name: list, value, ..
+        } = &input.shape
+        {
+            if input.columns.is_some() {
+                return Err(Error::pipeline(format!(
+                    "a {} adds one column, {list:?}",
+                    input.shape.name()
+                ))
+                .with_hint("Say what its values are by its expression, and leave `columns` out."));
+            }
+            let value = Expression::compile(value, side).map_err(|e| of_side(e, name))?;
+            check_order(&format!("`{value:?}`"), value.data_type(), name)?;
+            let item = Field::new_list_field(value.data_type().clone(), value.nullable());
+            let added = Field::new(list, DataType::List(Arc::new(item)), true);
+            return Ok((Self::List(value), vec![Arc::new(added)]));
+        }
+        let places: Vec<usize> = match &input.columns {
+            Some(columns) => columns
+                .iter()
+                .map(|c| check_column(c, side).map_err(|e| of_side(e, name)))
+                .collect::<Result<_>>()?,
+            None => {
+                let is_key = |name: &str| {
+                    let keys = input.shape.on().iter();
+                    keys.into_iter()
+                        .any(|(_, key)| matches!(key, Expr::Column(c) if c.name == name))
+                };
+                let of_time = [EVENT_TIME, WINDOW_START, WINDOW_END, PANE];
+                let adds = |name: &str| !is_key(name) && !of_time.contains(&name);
+                let fields = side.fields().iter().enumerate();
+                fields
+                    .filter(|(_, f)| adds(f.name()))
+                    .map(|(place, _)| place)
+                    .collect()
+            }
+        };
+        if places.is_empty() {
+            return Err(
+                Error::pipeline(format!("side input {name:?} adds no columns"))
+                    .with_hint("Name some with `columns`, or keep rows by a semi join instead."),
+            );
+        }
+        let mut added = Vec::new();
+        for &place in &places {
+            let field = side.field(place);
+            check_order(
+                &format!("column {:?}", field.name()),
+                field.data_type(),
+                name,
+            )?;
+            added.push(Arc::new(field.clone().with_nullable(true)));
+        }
+        Ok((Self::Columns(places), added))
+    }
+
+    /// The fields in which they are kept.
+    fn kept(&self, side: &SchemaRef) -> Vec<Arc<Field>> {
+        match self {
+            Self::Columns(places) => places
+                .iter()
+                .enumerate()
+                .map(|(n, &place)| {
+                    Arc::new(side.field(place).clone().with_name(format!("value {n}")))
+                })
+                .collect(),
+            Self::List(value) => {
+                let field = Field::new("value", value.data_type().clone(), value.nullable());
+                vec![Arc::new(field)]
+            }
+        }
+    }
+}
+
+/// Key values as they are compared.
+fn compared(key: &Expression, data_type: &DataType, rows: &RecordBatch) -> Result<ArrayRef> {
+    let values = key.evaluate(rows)?;
+    match values.data_type() == data_type {
+        true => normal(&values),
+        false => normal(&cast(&values, data_type)?),
+    }
+}
+
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter();
+    let fields: Vec<Field> = fields
+        .map(|f| f.as_ref().clone().with_nullable(true))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn of_side(error: Error, name: &str) -> Error {
+    error.with_detail(format!("It is read of side input {name:?}."))
+}
+
+fn key(
+    (of_main, of_side_row): &(Expr, Expr),
+    name: &str,
+    main: &SchemaRef,
+    side: &SchemaRef,
+) -> Result<(Expression, Expression, DataType)> {
+    let left = Expression::compile(of_main, main)
+        .map_err(|e| e.with_detail(format!("Key `{of_main}` is of the main rows.")));
+    let right = Expression::compile(of_side_row, side)
+        .map_err(|e| e.with_detail(format!("Key `{of_side_row}` is of side input {name:?}.")));
+    let (left, right) = match (left, right) {
+        (Ok(left), Ok(right)) => (left, right),
+        (left, right) => {
+            return Err(Error::all(
+                left.err()
+                    .into_iter()
+                    .chain(right.err())
+                    .collect::<Vec<_>>(),
+            ));
+        }
+    };
+    for (expr, key) in [(of_main, &left), (of_side_row, &right)] {
+        if !can_hash(key.data_type()) {
+            let found = key.data_type();
+            return Err(
+                Error::pipeline(format!("key `{expr}` cannot be hashed: {found}"))
+                    .with_hint("Take a field of it, or a text form of it."),
+            );
+        }
+    }
+    match common_type(left.data_type(), right.data_type()) {
+        Some(data_type) => Ok((left, right, plain_type(&data_type))),
+        None => Err(Error::pipeline(format!(
+            "key `{of_main}` is {}, key `{of_side_row}` is {}",
+            left.data_type(),
+            right.data_type()
+        ))
+        .with_hint("Bring both to one type with `cast`.")),
+    }
+}
+
+/// Values are put in order, so that no result depends on the order in which rows arrive.
+fn check_order(what: &str, data_type: &DataType, name: &str) -> Result<()> {
+    if RowConverter::supports_fields(&[SortField::new(data_type.clone())]) {
+        return Ok(());
+    }
+    Err(Error::pipeline(format!(
+        "{what} of side input {name:?} has no order: {data_type}"
+    ))
+    .with_hint("Leave it out with `columns`, or take a part of it that has one."))
+}
+
+/// The columns under the names that they have in the result.
+fn renamed(
+    input: &SideInput,
+    name: &str,
+    main: &SchemaRef,
+    added: Vec<Arc<Field>>,
+) -> Result<Vec<Arc<Field>>> {
+    let mut fields: Vec<Arc<Field>> = Vec::with_capacity(added.len());
+    let mut errors = Vec::new();
+    for field in added {
+        let mut field = field;
+        if let Some(suffix) = &input.suffix
+            && main.index_of(field.name()).is_ok()
+        {
+            let renamed = format!("{}{suffix}", field.name());
+            field = Arc::new(field.as_ref().clone().with_name(renamed));
+        }
+        let is_taken =
+            main.index_of(field.name()).is_ok() || fields.iter().any(|f| f.name() == field.name());
+        if is_taken {
+            let taken = field.name();
+            errors.push(
+                Error::pipeline(format!(
+                    "column {taken:?} is there before side input {name:?} adds it"
+                ))
+                .with_hint(
+                    "Tell them apart with `SideInput::suffix`, or name others with `columns`.",
+                ),
+            );
+        }
+        fields.push(field);
+    }
+    match errors.is_empty() {
+        true => Ok(fields),
+        false => Err(Error::all(errors)),
+    }
+}
+
+fn check_time(
+    input: &SideInput,
+    name: &str,
+    [main_windowing, side_windowing]: &[Windowing; 2],
+    main: &Schema,
+    side: &Schema,
+) -> Result<()> {
+    if side.index_of(DIFF).is_ok() {
+        return Err(Error::pipeline(format!("side input {name:?} takes rows back"))
+            .with_detail("Its column \"diff\" says which rows are added and which are taken back.")
+            .with_hint("Give the versions themselves, and see the one valid at the time of a row with `SideInput::as_of_event_time`."));
+    }
+    let once = [Trigger::Default, Trigger::after_watermark()];
+    if !once.contains(&side_windowing.trigger)
+        || side_windowing.accumulation == Accumulation::AccumulatingAndRetracting
+    {
+        return Err(Error::pipeline(format!("side input {name:?} has a trigger of its own"))
+            .with_detail("Which of its results a row saw would depend on when they arrive.")
+            .with_hint("Put `window` with the default trigger behind it to see whole windows, or see the version valid at the time of a row with `SideInput::as_of_event_time`."));
+    }
+    let reach = Reach::new(
+        input.versions,
+        &[main_windowing.clone(), side_windowing.clone()],
+    );
+    if input.versions {
+        if matches!(input.shape, Shape::List { .. } | Shape::Multimap { .. }) {
+            let shape = input.shape.name();
+            return Err(
+                Error::pipeline(format!("a {shape} has no version valid at a time"))
+                    .with_hint("Take a singleton or a map, or divide the side by `window`."),
+            );
+        }
+        if !side_windowing.is_default() {
+            return Err(Error::pipeline(format!(
+                "side input {name:?} is divided into windows, and its versions are not"
+            ))
+            .with_hint("Leave out `window` before it, or `SideInput::as_of_event_time`."));
+        }
+    }
+    if reach.is_whole() {
+        return Ok(());
+    }
+    reach.check(name)?;
+    reach.check_main(main)?;
+    let has_time =
+        |schema, whose: String| check_event_time(schema).map_err(|e| e.with_detail(whose));
+    has_time(main, "They are the main rows.".into())?;
+    has_time(side, format!("They are those of side input {name:?}."))?;
+    if main.index_of(DIFF).is_ok() {
+        return Err(Error::pipeline("rows that are taken back would see another part of the side")
+            .with_detail("What a row sees depends on its event time, and a row is taken back later than it is added.")
+            .with_hint("Add the side input before the rows become changes."));
+    }
+    Ok(())
+}

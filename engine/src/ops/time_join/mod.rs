@@ -1,0 +1,40 @@
+//! Brings the rows of two collections together by key and event time, as the watermark moves.
+//!
+//! ```text
+//!            keys as columns            dealt by key
+//! left  ──▶ join/left_key  ──▶ ┐
+//!                              ├─▶ join: rows wait, pairs leave, what no row can need any more is let go
+//! right ──▶ join/right_key ──▶ ┘
+//! ```
+//!
+//! - `as_of`: to each row the newest of the other side; `look_up`: the same for a table that changes.
+//! - `interval`: pairs whose times are near each other.
+//! - `windowed`: pairs in the same window.
+//!
+//! The operators are the same in bounded runs: there the watermark comes once, at the end.
+
+mod as_of;
+mod as_of_operator;
+mod gather;
+mod interval;
+mod interval_operator;
+mod key_numbers;
+mod late;
+mod latest;
+mod layout;
+mod look_up;
+mod near_rows;
+mod panes;
+#[cfg(test)]
+mod pipeline_tests;
+mod state;
+#[cfg(test)]
+mod testing;
+mod waiting;
+mod windowed;
+mod windowed_operator;
+
+pub use as_of::AsOf;
+pub use interval::IntervalJoin;
+pub use look_up::LookUp;
+pub use windowed::WindowedJoin;

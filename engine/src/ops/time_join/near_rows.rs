@@ -1,0 +1,285 @@
+//! Rows of one side, found by key and a stretch of time.
+//!
+//! ```text
+//! (stretch of time, key) ──▶ newest row ──▶ the row before it ──▶ …      chains of row numbers
+//! row number ──▶ its time, key, and place in a batch
+//! ```
+//!
+//! A stretch is as long as the interval of the join, so that whatever a row may match is in at most two of
+//! them, in whatever order rows come, and a frequent key costs no more than the rows it is near to.
+
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+use super::gather::{Gather, RowAt, concat_rows, n_bytes};
+use super::key_numbers::{NO_KEY, renumber};
+use crate::batch::BATCH_ROWS;
+use crate::error::Result;
+
+/// The end of a chain.
+pub(super) const NO_ROW: u32 = u32::MAX;
+
+/// Rows that may still match.
+pub(super) struct NearRows {
+    schema: SchemaRef,
+    /// How long a stretch of time is.
+    width: i64,
+    newest: HashMap<(i64, u32), u32>,
+    /// By the number of the row.
+    before: Vec<u32>,
+    times: Vec<i64>,
+    keys: Vec<u32>,
+    places: Vec<RowAt>,
+    matched: Vec<bool>,
+    chunks: Vec<Chunk>,
+    /// The rows of the chunks; none of those that are over.
+    batches: Vec<RecordBatch>,
+    /// Rows with an earlier time are over.
+    horizon: i64,
+    n_over: usize,
+    n_bytes: u64,
+}
+
+/// Rows that stand together in a batch.
+struct Chunk {
+    /// The number of its first row.
+    first: u32,
+    /// Its rows by time.
+    order: Vec<u32>,
+    /// How many of them are over.
+    n_over: usize,
+}
+
+impl NearRows {
+    pub(super) fn new(schema: &SchemaRef, width: i64) -> Self {
+        Self {
+            schema: SchemaRef::clone(schema),
+            width: width.max(1),
+            newest: HashMap::new(),
+            before: Vec::new(),
+            times: Vec::new(),
+            keys: Vec::new(),
+            places: Vec::new(),
+            matched: Vec::new(),
+            chunks: Vec::new(),
+            batches: Vec::new(),
+            horizon: i64::MIN,
+            n_over: 0,
+            n_bytes: 0,
+        }
+    }
+
+    /// Takes in rows, which get the numbers from the result on.
+    pub(super) fn push(
+        &mut self,
+        rows: RecordBatch,
+        keys: Vec<u32>,
+        times: &[i64],
+        matched: Vec<bool>,
+    ) -> Result<u32> {
+        let first = number(self.times.len());
+        let chunk = self.batches.len();
+        for (row, (&key, &time)) in keys.iter().zip(times).enumerate() {
+            let number = first + number(row);
+            let mut before = NO_ROW;
+            if key != NO_KEY {
+                let stretch = (time.div_euclid(self.width), key);
+                before = self.newest.insert(stretch, number).unwrap_or(NO_ROW);
+            }
+            self.before.push(before);
+            self.places.push(RowAt::new(chunk, row));
+        }
+        self.times.extend_from_slice(times);
+        self.keys.extend(keys);
+        self.matched.extend(matched);
+        self.add_chunk(first, rows);
+        self.put_together()?;
+        Ok(first)
+    }
+
+    fn add_chunk(&mut self, first: u32, rows: RecordBatch) {
+        let times = &self.times[first as usize..];
+        let mut order: Vec<u32> = (0u32..).take(times.len()).collect();
+        if !times.is_sorted() {
+            order.sort_by_key(|&row| times[row as usize]);
+        }
+        let n_over = order.partition_point(|&row| times[row as usize] < self.horizon);
+        self.n_over += n_over;
+        self.n_bytes += n_bytes(&rows);
+        self.chunks.push(Chunk {
+            first,
+            order,
+            n_over,
+        });
+        self.batches.push(rows);
+    }
+
+    /// Puts small batches together, so that single rows do not make as many.
+    fn put_together(&mut self) -> Result<()> {
+        while let [.., before, last] = self.batches.as_slice()
+            && before.num_rows() + last.num_rows() <= BATCH_ROWS
+            && before.num_rows() <= 2 * last.num_rows()
+            && before.num_rows() > 0
+        {
+            let both = concat_rows(&self.schema, &[before.clone(), last.clone()])?;
+            for _ in 0..2 {
+                if let (Some(chunk), Some(rows)) = (self.chunks.pop(), self.batches.pop()) {
+                    self.n_over -= chunk.n_over;
+                    self.n_bytes -= n_bytes(&rows);
+                }
+            }
+            let chunk = self.batches.len();
+            let first = self.times.len() - both.num_rows();
+            for (row, place) in self.places[first..].iter_mut().enumerate() {
+                *place = RowAt::new(chunk, row);
+            }
+            self.add_chunk(number(first), both);
+        }
+        Ok(())
+    }
+
+    /// The stretches that hold all times from `low` to `high`.
+    pub(super) fn stretches(&self, low: i64, high: i64) -> (i64, i64) {
+        (low.div_euclid(self.width), high.div_euclid(self.width))
+    }
+
+    /// The newest row of a key in a stretch.
+    pub(super) fn newest(&self, stretch: i64, key: u32) -> u32 {
+        self.newest.get(&(stretch, key)).copied().unwrap_or(NO_ROW)
+    }
+
+    /// The row of the same key and stretch that came before this one.
+    pub(super) fn before(&self, row: u32) -> u32 {
+        self.before[row as usize]
+    }
+
+    pub(super) fn time(&self, row: u32) -> i64 {
+        self.times[row as usize]
+    }
+
+    pub(super) fn key(&self, row: u32) -> u32 {
+        self.keys[row as usize]
+    }
+
+    pub(super) fn place(&self, row: u32) -> RowAt {
+        self.places[row as usize]
+    }
+
+    pub(super) fn set_matched(&mut self, row: u32) {
+        self.matched[row as usize] = true;
+    }
+
+    /// The number after that of the last row.
+    pub(super) fn end(&self) -> u32 {
+        number(self.times.len())
+    }
+
+    /// The batches that the places of rows are in.
+    pub(super) fn batches(&self) -> &[RecordBatch] {
+        &self.batches
+    }
+
+    /// Rows with a time before `horizon` are over; gives the numbers of those that have not matched.
+    pub(super) fn pass(&mut self, horizon: i64) -> Vec<u32> {
+        let mut unmatched = Vec::new();
+        self.horizon = self.horizon.max(horizon);
+        for chunk in &mut self.chunks {
+            let time = |row: u32| self.times[(chunk.first + row) as usize];
+            while let Some(&row) = chunk.order.get(chunk.n_over)
+                && time(row) < self.horizon
+            {
+                let row = chunk.first + row;
+                if !self.matched[row as usize] {
+                    unmatched.push(row);
+                }
+                chunk.n_over += 1;
+                self.n_over += 1;
+            }
+        }
+        unmatched
+    }
+
+    /// Frees the memory of rows that are over, once it is worth it.
+    pub(super) fn let_go(&mut self) -> Result<()> {
+        for (chunk, rows) in self.chunks.iter().zip(&mut self.batches) {
+            if chunk.n_over == chunk.order.len() && rows.num_rows() > 0 {
+                self.n_bytes -= n_bytes(rows);
+                *rows = RecordBatch::new_empty(SchemaRef::clone(&self.schema));
+            }
+        }
+        if self.n_over > self.n_rows() + BATCH_ROWS {
+            self.begin_anew()?;
+        }
+        Ok(())
+    }
+
+    /// Numbers the rows anew that are not over.
+    fn begin_anew(&mut self) -> Result<()> {
+        let rows = self.left();
+        let mut anew = Self::new(&self.schema, self.width);
+        anew.horizon = self.horizon;
+        for rows in rows.chunks(BATCH_ROWS) {
+            let places: Vec<RowAt> = rows.iter().map(|&row| self.place(row)).collect();
+            let times: Vec<i64> = rows.iter().map(|&row| self.time(row)).collect();
+            anew.push(
+                Gather::new(&self.batches, &places).rows(&self.schema)?,
+                rows.iter().map(|&row| self.key(row)).collect(),
+                &times,
+                rows.iter().map(|&row| self.matched[row as usize]).collect(),
+            )?;
+        }
+        *self = anew;
+        Ok(())
+    }
+
+    /// The numbers of the rows that are not over.
+    fn left(&self) -> Vec<u32> {
+        let numbered = (0u32..).zip(&self.times);
+        let left = numbered.filter(|(_, time)| **time >= self.horizon);
+        left.map(|(row, _)| row).collect()
+    }
+
+    /// The rows that are not over, with whether they have matched.
+    pub(super) fn all(&self) -> Result<(RecordBatch, ArrayRef)> {
+        let rows = self.left();
+        let places: Vec<RowAt> = rows.iter().map(|&row| self.place(row)).collect();
+        let matched = rows.iter().map(|&row| Some(self.matched[row as usize]));
+        Ok((
+            Gather::new(&self.batches, &places).rows(&self.schema)?,
+            Arc::new(matched.collect::<BooleanArray>()),
+        ))
+    }
+
+    /// Marks the keys of the rows that are not over.
+    pub(super) fn mark(&self, is_kept: &mut [bool]) {
+        for row in self.left() {
+            if self.key(row) != NO_KEY {
+                is_kept[self.key(row) as usize] = true;
+            }
+        }
+    }
+
+    /// Gives keys their new numbers.
+    pub(super) fn renumber(&mut self, new_numbers: &[u32]) -> Result<()> {
+        renumber(&mut self.keys, new_numbers);
+        self.begin_anew()
+    }
+
+    /// How many rows are not over.
+    pub(super) fn n_rows(&self) -> usize {
+        self.times.len() - self.n_over
+    }
+
+    pub(super) fn n_bytes(&self) -> u64 {
+        let of_row = 3 * size_of::<u32>() + size_of::<i64>() + size_of::<RowAt>() + 1;
+        let of_entry = size_of::<((i64, u32), u32)>() + 1;
+        self.n_bytes + (self.times.capacity() * of_row + self.newest.capacity() * of_entry) as u64
+    }
+}
+
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(NO_ROW)
+}

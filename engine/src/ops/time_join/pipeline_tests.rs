@@ -1,0 +1,130 @@
+//! Joins in event time in whole pipelines: keys that are expressions, late rows, and what `explain` says.
+
+use std::time::Duration;
+
+use expect_test::expect;
+
+use super::{AsOf, IntervalJoin, LookUp, WindowedJoin};
+use crate::ops::{JoinKind, Watermarks};
+use crate::testing::{Script, scripted, show_rows, simulate};
+use crate::{Collection, Pipeline, col, connectors, lit};
+
+fn read(pipeline: &Pipeline, name: &str, columns: &str) -> Collection {
+    let rows = pipeline.read(name, scripted(columns));
+    rows.assign_timestamps(col("t"), Watermarks::monotone())
+}
+
+fn write(rows: &Collection, name: &str) {
+    let (sink, _) = connectors::collect();
+    rows.named(name).write(sink);
+}
+
+/// Rows without the column `t`, which is the event time.
+fn lines(rows: &str) -> String {
+    rows.replace("1970-01-01T00:00:00", "")
+}
+
+#[test]
+fn keys_may_be_expressions_and_late_rows_have_the_columns_of_their_side() {
+    let pipeline = Pipeline::new("rides");
+    let rides = read(&pipeline, "rides", "t: 1; driver: 1; ride: 1");
+    let stats = read(&pipeline, "stats", "t: 1; name: a; trips: 1");
+    let keys = [(
+        crate::expression::functions::string::expr_fn::concat(vec![
+            lit("d"),
+            crate::expression::cast(col("driver"), arrow::datatypes::DataType::Utf8),
+        ]),
+        col("name"),
+    )];
+    let stats = stats.select([col("name"), col("trips"), col("event_time")]);
+    let joined = rides
+        .named("known")
+        .join_as_of(&stats, AsOf::on_pairs(keys));
+    write(&joined, "out");
+    write(&joined.port("late"), "late_rides");
+    write(&joined.port("late_right"), "late_stats");
+    let script = Script::new()
+        .rows("stats", "t: 3, 8; name: d7, d7; trips: 30, 80")
+        .rows("rides", "t: 5; driver: 7; ride: 1")
+        .rows("rides", "t: 9; driver: 7; ride: 2")
+        // The watermark is at 8 now.
+        .rows("stats", "t: 4; name: d7; trips: 40")
+        .rows("stats", "t: 9; name: d7; trips: 90")
+        .rows("rides", "t: 10, 6; driver: 7, 7; ride: 3, 4")
+        .end("rides")
+        .end("stats");
+    for seed in 0..20 {
+        let made = simulate(&pipeline, &script, 1 + seed as usize % 4, seed).unwrap();
+        expect![[r#"
+            t=10 driver=7 ride=3 event_time=.010 name='d7' trips=90
+            t=5 driver=7 ride=1 event_time=.005 name='d7' trips=30
+            t=9 driver=7 ride=2 event_time=.009 name='d7' trips=90"#]]
+        .assert_eq(&lines(&show_rows(&made.rows("out"))));
+        expect!["name='d7' trips=40 event_time=.004"]
+            .assert_eq(&lines(&show_rows(&made.rows("late_stats"))));
+        expect!["t=6 driver=7 ride=4 event_time=.006"]
+            .assert_eq(&lines(&show_rows(&made.rows("late_rides"))));
+    }
+}
+
+#[test]
+fn a_port_that_is_not_there_is_a_mistake() {
+    let pipeline = Pipeline::new("rides");
+    let rides = read(&pipeline, "rides", "t: 1; k: 1");
+    write(&rides.port("late"), "out");
+    let error = pipeline.plan().unwrap_err();
+    expect![[r#"
+        "assign_timestamps" has no port "late"
+          Its ports are ["out"]."#]]
+    .assert_eq(&error.to_string());
+}
+
+#[test]
+fn explain_says_what_is_kept_and_until_when() {
+    let pipeline = Pipeline::new("joins");
+    let left = read(&pipeline, "left", "t: 1; k: 1; a: 1");
+    let right = read(&pipeline, "right", "t: 1; k: 1; b: 1");
+    let right = right.select([col("k"), col("b"), col("event_time")]);
+    let minute = Duration::from_secs(60);
+    write(
+        &left.join_as_of(&right, AsOf::on([col("k")]).ttl(minute)),
+        "a",
+    );
+    write(&left.look_up(&right, LookUp::on([col("k")])), "b");
+    let near = IntervalJoin::new(JoinKind::Left, [(col("k"), col("k"))]).after(minute);
+    write(&left.join_interval(&right, near), "c");
+    let plan = pipeline.plan().unwrap();
+    expect![[r#"
+        pipeline "joins": 1 phase
+
+        phase 1 of 1
+          scan      left [scripted], columns 3 of 3: t, k, a
+          transform assign_timestamps [assign_timestamps] <- left
+                      time=t, watermarks={"out_of_orderness_ms":0}
+          scan      right [scripted], columns 3 of 3: t, k, b
+          transform assign_timestamps-2 [assign_timestamps] <- right
+                      time=t, watermarks={"out_of_orderness_ms":0}
+          transform select [select] <- assign_timestamps-2
+                      columns=["k","b","event_time"], fused with assign_timestamps-2
+          transform as_of_join [as_of_join] <- assign_timestamps, select
+                      keeps=the newest row of each key, until older than the ttl, on=["k"],
+                        rows_wait=for the watermark, ttl_ms=60000
+          write     a [collect] <- as_of_join:out
+          transform look_up [look_up] <- assign_timestamps, select
+                      keeps=the newest row of each key, on=["k"], rows_wait=for the watermark
+          write     b [collect] <- look_up:out
+          transform interval_join [interval_join] <- assign_timestamps, select
+                      after_ms=60000, before_ms=0, keeps=rows until the watermark is past the interval,
+                        kind=left, on=["k"]
+          write     c [collect] <- interval_join:out
+    "#]].assert_eq(&plan.explain());
+    let windowed = WindowedJoin::new(JoinKind::Inner, [(col("k"), col("k"))]);
+    write(&left.join_windowed(&right, windowed), "d");
+    let error = pipeline.plan().unwrap_err();
+    expect![[r#"
+        a windowed join needs windows that end
+          in transform "windowed_join"
+          All rows are in one window, which ends with the input.
+          Hint: Divide both sides with `window`, or use `join` or `join_interval`."#]]
+    .assert_eq(&error.to_string());
+}

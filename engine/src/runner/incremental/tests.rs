@@ -1,0 +1,303 @@
+//! Tests of relations at work: at each instant they are what a fresh computation gives.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use expect_test::expect;
+use proptest::prelude::*;
+
+use crate::aggregates::{AggregateExt, avg, count, max, min, sum};
+use crate::connectors::{collect, from_record_batches};
+use crate::ops::JoinKind;
+use crate::testing::{changelog, contents_at, show_rows, table};
+use crate::{Collection, Pipeline, Relation, RunOptions, col, lit};
+
+/// What reaches a sink behind `make`, which gets a collection for each of the tables.
+fn run(
+    tables: &[arrow::record_batch::RecordBatch],
+    n_workers: usize,
+    make: impl FnOnce(&[Collection]) -> Collection,
+) -> Vec<arrow::record_batch::RecordBatch> {
+    let pipeline = Pipeline::new("test");
+    let read = |(n, rows): (usize, &arrow::record_batch::RecordBatch)| {
+        // Several splits, which several workers read.
+        let half = rows.num_rows() / 2;
+        let parts = vec![
+            rows.slice(0, half),
+            rows.slice(half, rows.num_rows() - half),
+        ];
+        pipeline.read(&format!("rows-{n}"), from_record_batches(parts))
+    };
+    let inputs: Vec<Collection> = tables.iter().enumerate().map(read).collect();
+    let (sink, made) = collect();
+    make(&inputs).write(sink);
+    pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
+    made.take()
+}
+
+#[test]
+fn a_join_of_two_changelogs_carries_what_is_taken_back() {
+    let left = changelog("k: 1, 1, 2; a: x, x, y; event_time: 1, 5, 2; diff: 1, -1, 1");
+    let right = changelog("k: 1, 2, 2; b: 10, 20, 20; event_time: 3, 1, 4; diff: 1, 1, -1");
+    let made = run(&[left, right], 2, |inputs| {
+        inputs[0].join(&inputs[1], JoinKind::Inner, [(col("k"), col("k"))])
+    });
+    expect![[r#"
+        k=1 a='x' b=10 event_time=1970-01-01T00:00:00.003 diff=1
+        k=1 a='x' b=10 event_time=1970-01-01T00:00:00.005 diff=-1
+        k=2 a='y' b=20 event_time=1970-01-01T00:00:00.002 diff=1
+        k=2 a='y' b=20 event_time=1970-01-01T00:00:00.004 diff=-1"#]]
+    .assert_eq(&show_rows(&made));
+}
+
+#[test]
+fn rows_without_a_time_have_been_there_always() {
+    let changes = changelog("k: 1, 2; event_time: 7, 8; diff: 1, 1");
+    let names = table("k: 1, 2; name: one, two");
+    let made = run(&[changes, names], 1, |inputs| {
+        inputs[0].join(&inputs[1], JoinKind::Left, [(col("k"), col("k"))])
+    });
+    expect![[r#"
+        k=1 name='one' event_time=1970-01-01T00:00:00.007 diff=1
+        k=2 name='two' event_time=1970-01-01T00:00:00.008 diff=1"#]]
+    .assert_eq(&show_rows(&made));
+}
+
+#[test]
+fn expressions_over_text_and_aggregates_are_computed() {
+    let rows = table("name: Ann, Bob, Al, null; n: 1, 2, 3, 4");
+    let made = run(&[rows], 2, |inputs| {
+        let rows = inputs[0].incremental();
+        let first = crate::expression::functions::string::expr_fn::upper(col("name"));
+        let named = rows.filter(col("name").is_not_null());
+        let by_name = named.select([first.alias("name"), (col("n") * lit(10)).alias("n")]);
+        let large = sum(col("n")).filter(col("n").gt(lit(10))).build().unwrap();
+        let totals = by_name.group_by([]).agg([
+            (sum(col("n")) / count(lit(1))).alias("ratio"),
+            max(col("name")).alias("last"),
+            large.alias("large"),
+            avg(col("n")).alias("mean"),
+        ]);
+        totals.into_collection("totals")
+    });
+    assert_eq!(
+        show_rows(&made),
+        "ratio=20 last='BOB' large=50 mean=20.0 diff=1"
+    );
+}
+
+#[test]
+fn a_failure_inside_is_an_error_of_the_node() {
+    let pipeline = Pipeline::new("test");
+    let rows = table(&format!("n: {}, 1", i64::MAX));
+    let rows = pipeline.read("rows", from_record_batches(vec![rows]));
+    let (sink, _) = collect();
+    let sums = rows.incremental().group_by([]).agg([sum(col("n"))]);
+    sums.into_collection("sums").write(sink);
+    let error = pipeline.run(&RunOptions::new().workers(2)).unwrap_err();
+    expect![[r#"
+        a sum does not fit Int64
+          in transform "sums"
+          Hint: Cast the values to Float64 before they are summed."#]]
+    .assert_eq(&error.to_string());
+}
+
+/// A row that is there from a time on, until another.
+type Life = (i64, i64, i64, Option<i64>);
+
+fn lives(n: usize) -> impl Strategy<Value = Vec<Life>> {
+    let life = (0i64..4, 0i64..3, 0i64..8, prop::option::of(1i64..6));
+    prop::collection::vec(life, 0..n)
+}
+
+/// The changes of rows, named `k` and `name`; a key of 3 is null.
+fn changes_of(lives: &[Life], name: &str) -> arrow::record_batch::RecordBatch {
+    let mut rows = vec![(0, 0, 0, 0)];
+    for (k, n, from, stays) in lives {
+        rows.push((*k, *n, *from, 1));
+        rows.extend(stays.map(|stays| (*k, *n, from + stays, -1)));
+    }
+    let column = |of: fn(&(i64, i64, i64, i64)) -> String| {
+        rows.iter().map(of).collect::<Vec<_>>().join(", ")
+    };
+    let text = format!(
+        "k: {}; {name}: {}; event_time: {}; diff: {}",
+        column(|r| if r.0 == 3 {
+            "null".into()
+        } else {
+            r.0.to_string()
+        }),
+        column(|r| r.1.to_string()),
+        column(|r| r.2.to_string()),
+        column(|r| r.3.to_string()),
+    );
+    changelog(&text).slice(1, rows.len() - 1)
+}
+
+/// The rows that are there at a time.
+fn there(lives: &[Life], time: i64) -> Vec<(Option<i64>, i64)> {
+    let alive = lives.iter().filter(|(_, _, from, stays)| {
+        *from <= time && stays.is_none_or(|stays| time < from + stays)
+    });
+    alive
+        .map(|(k, n, ..)| ((*k != 3).then_some(*k), *n))
+        .collect()
+}
+
+fn text(value: Option<i64>) -> String {
+    value.map_or("null".into(), |value| value.to_string())
+}
+
+fn sorted(mut lines: Vec<String>) -> String {
+    lines.sort();
+    lines.join("\n")
+}
+
+/// A join by hand, each pair looked at.
+fn naive_join(kind: JoinKind, left: &[(Option<i64>, i64)], right: &[(Option<i64>, i64)]) -> String {
+    let matches = |l: &(Option<i64>, i64), r: &(Option<i64>, i64)| l.0.is_some() && l.0 == r.0;
+    let mut lines = Vec::new();
+    let (inner, left_only, right_only) = match kind {
+        JoinKind::Inner => (true, false, false),
+        JoinKind::Left => (true, true, false),
+        JoinKind::Right => (true, false, true),
+        _ => (false, false, false),
+    };
+    for l in left {
+        let partners: Vec<_> = right.iter().filter(|r| matches(l, r)).collect();
+        if inner {
+            lines.extend(
+                partners
+                    .iter()
+                    .map(|r| format!("k={} a={} b={}", text(l.0), l.1, r.1)),
+            );
+        }
+        if left_only && partners.is_empty() {
+            lines.push(format!("k={} a={} b=null", text(l.0), l.1));
+        }
+        if (kind == JoinKind::LeftSemi && !partners.is_empty())
+            || (kind == JoinKind::LeftAnti && partners.is_empty())
+        {
+            lines.push(format!("k={} a={}", text(l.0), l.1));
+        }
+    }
+    if right_only {
+        let alone = right.iter().filter(|r| !left.iter().any(|l| matches(l, r)));
+        lines.extend(alone.map(|r| format!("k={} a=null b={}", text(r.0), r.1)));
+    }
+    sorted(lines)
+}
+
+/// The least node that each node is connected with, by walking from each.
+fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
+    let mut near: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
+    for (from, to) in edges {
+        let from = from.unwrap_or(3);
+        near.entry(from).or_default().insert(to + 2);
+        near.entry(to + 2).or_default().insert(from);
+    }
+    let least = |node: i64| {
+        let (mut seen, mut open) = (BTreeSet::from([node]), vec![node]);
+        while let Some(at) = open.pop() {
+            open.extend(near[&at].iter().filter(|next| seen.insert(**next)));
+        }
+        seen.first().copied().unwrap_or(node)
+    };
+    sorted(
+        near.keys()
+            .map(|node| format!("node={node} least={}", least(*node)))
+            .collect(),
+    )
+}
+
+/// The connected components of a graph that changes.
+fn components(edges: &Relation) -> Relation {
+    let back = edges.select([col("to").alias("from"), col("from").alias("to")]);
+    let edges = edges.union([&back]);
+    let nodes = edges
+        .select([col("from").alias("node"), col("from").alias("least")])
+        .distinct();
+    nodes.iterate(|least| {
+        least
+            .join(&edges, JoinKind::Inner, [(col("node"), col("from"))])
+            .select([col("to").alias("node"), col("least")])
+            .union([&nodes])
+            .group_by([col("node")])
+            .agg([min(col("least")).alias("least")])
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn joins_are_what_a_fresh_join_gives_at_each_instant(
+        left in lives(10),
+        right in lives(10),
+        n_workers in 1usize..4,
+    ) {
+        use JoinKind::{Inner, Left, LeftAnti, LeftSemi, Right};
+        for kind in [Inner, Left, Right, LeftSemi, LeftAnti] {
+            let tables = [changes_of(&left, "a"), changes_of(&right, "b")];
+            let made = run(&tables, n_workers, |inputs| {
+                inputs[0].join(&inputs[1], kind, [(col("k"), col("k"))])
+            });
+            for time in 0..14 {
+                let expected = naive_join(kind, &there(&left, time), &there(&right, time));
+                prop_assert_eq!(contents_at(&made, Some(time)), expected, "{:?} at {}", kind, time);
+            }
+        }
+    }
+
+    /// Three changing collections, an aggregate of the first two, and what is computed of it.
+    #[test]
+    fn chains_of_joins_and_aggregates_are_too(
+        a in lives(8),
+        b in lives(8),
+        c in lives(8),
+        n_workers in 1usize..4,
+    ) {
+        let tables = [changes_of(&a, "a"), changes_of(&b, "b"), changes_of(&c, "c")];
+        let made = run(&tables, n_workers, |inputs| {
+            let [a, b, c] = [0, 1, 2].map(|n| inputs[n].incremental());
+            let pairs = a.join(&b, JoinKind::Inner, [(col("k"), col("k"))]);
+            let sums = pairs.group_by([col("k")]).agg([
+                sum(col("a") * col("b")).alias("product"),
+                count(lit(1)).alias("n"),
+            ]);
+            let of_c = c.select([col("k")]).distinct();
+            let kept = sums.join(&of_c, JoinKind::LeftSemi, [(col("k"), col("k"))]);
+            kept.filter(col("product").gt(lit(0))).into_collection("kept")
+        });
+        for time in 0..14 {
+            let [a, b, c] = [&a, &b, &c].map(|lives| there(lives, time));
+            let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+            for (k, of_a) in a.iter().filter_map(|(k, a)| Some(((*k)?, *a))) {
+                for (_, of_b) in b.iter().filter(|(of, _)| *of == Some(k)) {
+                    let slot = sums.entry(k).or_default();
+                    *slot = (slot.0 + of_a * of_b, slot.1 + 1);
+                }
+            }
+            let kept = sums.into_iter().filter(|(k, (product, _))| {
+                *product > 0 && c.iter().any(|(of, _)| of == &Some(*k))
+            });
+            let expected = kept.map(|(k, (product, n))| format!("k={k} product={product} n={n}"));
+            prop_assert_eq!(contents_at(&made, Some(time)), sorted(expected.collect()), "at {}", time);
+        }
+    }
+
+    #[test]
+    fn components_of_a_graph_are_those_of_a_fresh_search_at_each_instant(
+        edges in lives(14),
+        n_workers in 1usize..4,
+    ) {
+        let made = run(&[changes_of(&edges, "n")], n_workers, |inputs| {
+            let key = crate::expression::when(col("k").is_null(), lit(3_i64)).otherwise(col("k")).unwrap();
+            let edges = inputs[0].incremental();
+            let edges = edges.select([key.alias("from"), (col("n") + lit(2_i64)).alias("to")]);
+            components(&edges).into_collection("components")
+        });
+        for time in 0..14 {
+            let expected = naive_components(&there(&edges, time));
+            prop_assert_eq!(contents_at(&made, Some(time)), expected, "at {}", time);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Connected components of a graph that changes: what is kept up to date is what a fresh computation gives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array};
+use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, TimestampMillisecondType};
+use arrow::record_batch::RecordBatch;
+use mainstem::engine::aggregates::min;
+use mainstem::engine::connectors::{collect, from_record_batches};
+use mainstem::engine::ops::{JoinKind, Watermarks};
+use mainstem::engine::{Collection, Pipeline, RunOptions, col};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+type Edge = (i64, i64);
+
+/// Edges that are added, or taken back, at a time.
+fn changes(edges: &[Edge], at: i64, diff: i8) -> RecordBatch {
+    let ints = |of: fn(&Edge) -> i64| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(edges.iter().map(of)))
+    };
+    let int = |name| Field::new(name, DataType::Int64, false);
+    let diffs = Field::new("diff", DataType::Int8, false);
+    let schema = Schema::new(vec![int("from"), int("to"), int("at"), diffs]);
+    let columns: Vec<ArrayRef> = vec![
+        ints(|e| e.0),
+        ints(|e| e.1),
+        Arc::new(Int64Array::from(vec![at; edges.len()])),
+        Arc::new(Int8Array::from(vec![diff; edges.len()])),
+    ];
+    RecordBatch::try_new(Arc::new(schema), columns).unwrap()
+}
+
+/// The least node that each node is connected with.
+fn components(edges: &Collection) -> Collection {
+    let edges = edges.incremental();
+    let back = edges.select([col("to").alias("from"), col("from").alias("to")]);
+    let both = edges.select([col("from"), col("to")]).union([&back]);
+    let nodes = both
+        .select([col("from").alias("node"), col("from").alias("least")])
+        .distinct();
+    let least = nodes.iterate(|least| {
+        least
+            .join(&both, JoinKind::Inner, [(col("node"), col("from"))])
+            .select([col("to").alias("node"), col("least")])
+            .union([&nodes])
+            .group_by([col("node")])
+            .agg([min(col("least")).alias("least")])
+    });
+    least.into_collection("components")
+}
+
+/// What the components have come to at each of two times, and how many rows changed at the second.
+fn run(rounds: Vec<RecordBatch>, n_workers: usize) -> ([BTreeMap<i64, i64>; 2], usize) {
+    let pipeline = Pipeline::new("graph");
+    let edges = pipeline
+        .read("edges", from_record_batches(rounds))
+        .assign_timestamps(col("at"), Watermarks::monotone().splits_in_order(true));
+    let (sink, made) = collect();
+    components(&edges).write(sink);
+    pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
+    let mut there: [BTreeMap<(i64, i64), i64>; 2] = Default::default();
+    let mut n_changed = 0;
+    for rows in made.take() {
+        let int = |name: &str| rows[name].as_primitive::<Int64Type>().values();
+        let times = rows["event_time"]
+            .as_primitive::<TimestampMillisecondType>()
+            .values();
+        let diffs = rows["diff"].as_primitive::<Int8Type>().values();
+        for row in 0..rows.num_rows() {
+            n_changed += usize::from(times[row] == 1);
+            for (time, there) in there.iter_mut().enumerate() {
+                if times[row] <= time as i64 {
+                    let key = (int("node")[row], int("least")[row]);
+                    *there.entry(key).or_default() += i64::from(diffs[row]);
+                }
+            }
+        }
+    }
+    let contents = there.map(|there| {
+        assert!(there.values().all(|n| (0..=1).contains(n)));
+        there
+            .into_iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(row, _)| row)
+            .collect()
+    });
+    (contents, n_changed)
+}
+
+/// By hand: the least node spreads until nothing changes.
+fn by_hand(edges: &[Edge]) -> BTreeMap<i64, i64> {
+    let nodes = edges
+        .iter()
+        .flat_map(|(from, to)| [(*from, *from), (*to, *to)]);
+    let mut least: BTreeMap<i64, i64> = nodes.collect();
+    loop {
+        let before = least.clone();
+        for (from, to) in edges {
+            let both = least[from].min(least[to]);
+            least.insert(*from, both);
+            least.insert(*to, both);
+        }
+        if least == before {
+            return least;
+        }
+    }
+}
+
+#[test]
+fn components_of_a_graph_follow_edges_that_are_taken_back() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut node = || rng.random_range(0..2_000_i64);
+    let edges: Vec<Edge> = (0..3_000).map(|_| (node(), node())).collect();
+    let (removed, left) = edges.split_at(30);
+    for n_workers in 1..=3 {
+        let rounds = vec![changes(&edges, 0, 1), changes(removed, 1, -1)];
+        let ([before, after], n_changed) = run(rounds, n_workers);
+        assert_eq!(before, by_hand(&edges));
+        assert_eq!(after, by_hand(left));
+        let ([fresh, _], _) = run(vec![changes(left, 0, 1)], n_workers);
+        assert_eq!(after, fresh);
+        assert!(
+            (1..fresh.len() / 10).contains(&n_changed),
+            "{n_changed} rows changed"
+        );
+    }
+}
