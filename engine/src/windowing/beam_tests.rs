@@ -776,3 +776,19 @@ fn test_window_assignment_through_multiple_gbk_idempotency() {
     run.end();
     assert_eq!(sums(&run), [(0, 2, 0), (2, 4, 2), (4, 6, 4)]);
 }
+
+/// A count that has been waited for is not waited for again where results are grouped.
+#[test]
+fn what_is_made_of_results_leaves_as_soon_as_they_do() {
+    let windowing = Windowing::fixed(ms(10)).trigger(count(2).repeatedly());
+    let mut run = Run::of(|rows| {
+        let summed = summed(&rows, &windowing);
+        summed
+            .group_by([col("key")])
+            .agg([sum(col("n")).alias("n")])
+    });
+    for n in [1, 2, 3, 4] {
+        run.rows(&[("key", n, "")]);
+    }
+    assert_eq!(sums(&run), [(0, 10, 3), (0, 10, 7)]);
+}

@@ -171,6 +171,13 @@ impl Windowing {
         self
     }
 
+    /// The strategy of the results of windows: the same, with the [`continuation`](Trigger::continuation) of the
+    /// trigger.
+    #[must_use]
+    pub fn continuation(&self) -> Self {
+        self.clone().trigger(self.trigger.continuation())
+    }
+
     /// Checks the windows and the trigger; called while planning by whatever groups rows in windows.
     ///
     /// # Errors
