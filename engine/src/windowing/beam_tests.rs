@@ -9,6 +9,7 @@ use arrow::array::{
     ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMillisecondType};
+use expect_test::expect;
 
 use super::*;
 use crate::aggregates::{array_agg, avg, sum};
@@ -791,4 +792,37 @@ fn what_is_made_of_results_leaves_as_soon_as_they_do() {
         run.rows(&[("key", n, "")]);
     }
     assert_eq!(sums(&run), [(0, 10, 3), (0, 10, 7)]);
+}
+
+/// Sums by key and window, then over all keys in the same windows.
+fn summed_twice(windowing: &Windowing) -> Run {
+    Run::of(|rows| summed(&rows, windowing).agg([sum(col("n")).alias("n")]))
+}
+
+#[test]
+fn results_of_overlapping_windows_stay_in_theirs() {
+    let mut run = summed_twice(&Windowing::sliding(ms(4), ms(2)));
+    run.rows(&[("a", 1, ""), ("b", 2, ""), ("a", 3, "")]);
+    run.end();
+    assert_eq!(sums(&run), [(-2, 2, 1), (0, 4, 6), (2, 6, 5)]);
+}
+
+#[test]
+fn results_that_do_not_tell_their_windows_need_new_ones() {
+    let refusal = |windowing: &Windowing| {
+        let error = summed_twice(windowing).pipeline.plan().unwrap_err();
+        error.to_string()
+    };
+    expect![[""]].assert_eq(&refusal(&Windowing::sessions(ms(10))));
+    let earliest = Windowing::sliding(ms(4), ms(2)).timestamp_combiner(TimestampCombiner::Earliest);
+    expect![[""]].assert_eq(&refusal(&earliest));
+    let mut run = Run::of(|rows| {
+        let sessions = summed(&rows, &Windowing::sessions(ms(10)));
+        sessions
+            .window(Windowing::fixed(ms(100)))
+            .agg([sum(col("n")).alias("n")])
+    });
+    run.rows(&[("a", 1, ""), ("b", 2, ""), ("a", 30, "")]);
+    run.end();
+    assert_eq!(sums(&run), [(0, 100, 33)]);
 }

@@ -5,6 +5,7 @@
 mod calendar;
 mod display;
 mod fixed;
+mod results;
 mod sessions;
 mod sliding;
 mod span;
@@ -169,13 +170,6 @@ impl Windowing {
     pub fn allow_data_loss(mut self, allow_data_loss: bool) -> Self {
         self.allow_data_loss = allow_data_loss;
         self
-    }
-
-    /// The strategy of the results of windows: the same, with the [`continuation`](Trigger::continuation) of the
-    /// trigger.
-    #[must_use]
-    pub fn continuation(&self) -> Self {
-        self.clone().trigger(self.trigger.continuation())
     }
 
     /// Checks the windows and the trigger; called while planning by whatever groups rows in windows.
