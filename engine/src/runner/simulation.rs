@@ -516,7 +516,7 @@ mod tests {
         let pipeline = Pipeline::new("sums");
         let (sink, _) = collect();
         pipeline
-            .read("rows", scripted("k: 0; v: 0"))
+            .read("rows", scripted("k: 0; v: 0").bounded(true))
             .assign_timestamps(col("v"), Watermarks::monotone())
             .group_by([col("k")])
             .agg([sum(col("v")).alias("sum"), count(lit(1)).alias("n")])

@@ -15,6 +15,16 @@ use crate::transform::Description;
 #[derive(Clone, Debug)]
 pub struct Scripted {
     schema: SchemaRef,
+    bounded: bool,
+}
+
+impl Scripted {
+    /// Whether planning is told that it ends, as a script may let it; false by default.
+    #[must_use]
+    pub fn bounded(mut self, bounded: bool) -> Self {
+        self.bounded = bounded;
+        self
+    }
 }
 
 /// A source for [`simulate`] with the columns of `rows`, as [`table`] reads them.
@@ -24,7 +34,10 @@ pub fn scripted(rows: &str) -> Scripted {
 
 /// A source for [`simulate`] with these columns.
 pub fn scripted_with(schema: SchemaRef) -> Scripted {
-    Scripted { schema }
+    Scripted {
+        schema,
+        bounded: false,
+    }
 }
 
 impl Source for Scripted {
@@ -51,7 +64,7 @@ impl Source for Scripted {
 
     fn properties(&self) -> SourceProperties {
         SourceProperties {
-            bounded: false,
+            bounded: self.bounded,
             repeatable: false,
         }
     }

@@ -191,6 +191,23 @@ impl Planned {
         Ok(Inputs { keys, arguments })
     }
 
+    /// The places of the columns that are keys, and of those that aggregates read, where all are plain columns
+    /// and all rows count.
+    pub(super) fn plain_places(&self) -> Option<(Vec<usize>, Vec<usize>)> {
+        let place = |expression: &Expression| {
+            let column = expression.physical().downcast_ref::<Column>()?;
+            Some(column.index())
+        };
+        let value = |aggregate: &PlannedAggregate| match (&*aggregate.arguments, &aggregate.filter)
+        {
+            ([argument], None) => place(argument),
+            _ => None,
+        };
+        let keys = self.keys.iter().map(place).collect::<Option<_>>()?;
+        let values = self.aggregates.iter().map(value).collect::<Option<_>>()?;
+        Some((keys, values))
+    }
+
     /// The columns of keys and of the value of each aggregate.
     pub(super) fn results(&self) -> &SchemaRef {
         &self.results

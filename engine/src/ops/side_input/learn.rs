@@ -176,6 +176,7 @@ impl Transform for WithLearnedSide {
         Properties {
             keeps_positions: true,
             stateful: true,
+            on_changelog: self.layout.reach.on_changelog(),
             ..Properties::default()
         }
         .ports(["out", "late"])

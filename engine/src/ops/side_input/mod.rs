@@ -204,8 +204,8 @@ impl Collection {
     ///
     /// Every worker keeps the side, so it should be the smaller one. Where it ends, it is read before the main
     /// rows; where it never ends, rows wait for its watermark, and it is kept as long as the main watermark
-    /// allows that somebody may ask for it. Rows that come later than that leave by [`Collection::late`],
-    /// with nulls for the side.
+    /// allows that somebody may ask for it. Rows that come later than that leave by the port `late` of
+    /// [`Collection::port`], with nulls for the side.
     ///
     /// ```
     /// # use mainstem_engine::{Pipeline, RunOptions, col, connectors, ops::SideInput, testing::{show, table}};
@@ -314,8 +314,10 @@ impl Transform for WithSideInput {
     }
 
     fn properties(&self) -> Properties {
+        let reach = Reach::new(self.input.versions, &self.windowings);
         Properties {
             stateful: true,
+            on_changelog: reach.on_changelog(),
             other_distributions: vec![Distribution::Broadcast],
             n_inputs: Some(2),
             ..Properties::default()

@@ -97,6 +97,9 @@ impl SideInputOperator {
 
     /// Keeps side rows; says how many of them came too late for all of their windows.
     fn keep(&mut self, stored: &Stored) -> Result<usize> {
+        if self.is_over() {
+            return Ok(0);
+        }
         let Stored {
             rows,
             times,
@@ -128,6 +131,13 @@ impl SideInputOperator {
             add(table, &take_record_batch(rows, &of_window)?, &times)?;
         }
         Ok(is_kept.iter().filter(|kept| !**kept).count())
+    }
+
+    /// True if nobody will ask for the side any more.
+    fn is_over(&self) -> bool {
+        self.watermarks[MAIN] == i64::MAX
+            && self.waiting.earliest_need().is_none()
+            && self.ready.is_empty()
     }
 
     fn on_main(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
@@ -213,6 +223,9 @@ impl SideInputOperator {
             self.answer(batch, out)?;
             out.more_follows();
             return Ok(());
+        }
+        if self.is_over() {
+            self.tables.clear();
         }
         let [main, side] = self.watermarks;
         let reach = &self.layout.reach;

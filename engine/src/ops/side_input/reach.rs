@@ -6,6 +6,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
 use crate::event_time::{WINDOW_END, WINDOW_START, event_times, time_type};
+use crate::transform::OnChangelog;
 use crate::windowing::{Window, Windowing};
 
 /// Which part of the side a row sees.
@@ -60,6 +61,14 @@ impl Reach {
 
     pub(super) fn is_versions(&self) -> bool {
         self.kind == Kind::Versions
+    }
+
+    /// A row that is taken back sees what it saw when it was added only where all rows see the same.
+    pub(super) fn on_changelog(&self) -> OnChangelog {
+        match self.kind {
+            Kind::Whole => OnChangelog::Carry,
+            Kind::Windows | Kind::Versions => OnChangelog::Refuse,
+        }
     }
 
     /// What is kept, and what releases it; rows wait where the side `arrives` while they do.

@@ -308,6 +308,11 @@ impl Operator for IntervalOperator {
         self.watermark = watermark.0;
         self.pass(Side::Left)?;
         self.pass(Side::Right)?;
+        if watermark.is_end() {
+            // What still has to leave is in `leaving`.
+            let new = Self::new(Arc::clone(&self.layout), self.before, self.after)?;
+            (self.left, self.right, self.keys) = (new.left, new.right, new.keys);
+        }
         self.let_keys_go()?;
         self.resume(out)
     }

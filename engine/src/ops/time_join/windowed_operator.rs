@@ -12,7 +12,7 @@ use super::gather::{Gather, RowAt, concat_rows, record_batch};
 use super::key_numbers::{KeyNumbers, NO_KEY};
 use super::late::{as_they_came, late_port};
 use super::layout::{Made, Residual, TimeLayout};
-use super::panes::{InWindow, PaneId, Panes, with_number};
+use super::panes::{InWindow, PaneId, Panes, Standing, with_number};
 use super::state::{foreign, load_number, save_numbers};
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
@@ -33,6 +33,15 @@ pub(super) struct WindowedOperator {
     panes: Panes,
     watermark: i64,
     leaving: Option<Leaving>,
+}
+
+/// What was not kept of some rows.
+#[derive(Default)]
+struct Kept {
+    /// The rows of which all windows are over.
+    late: Vec<u32>,
+    /// How many are in no window.
+    n_in_none: usize,
 }
 
 /// A window whose results leave.
@@ -72,8 +81,8 @@ impl WindowedOperator {
         })
     }
 
-    /// Takes rows into their panes; gives those of which all windows are over.
-    fn keep(&mut self, side: Side, rows: &RecordBatch, left_up_to: i64) -> Result<Vec<u32>> {
+    /// Takes rows into their panes.
+    fn keep(&mut self, side: Side, rows: &RecordBatch, left_up_to: i64) -> Result<Kept> {
         let mut order: Vec<PaneId> = Vec::new();
         let mut places: HashMap<PaneId, usize> = HashMap::new();
         let mut rows_of: Vec<Vec<u32>> = Vec::new();
@@ -98,19 +107,22 @@ impl WindowedOperator {
             rows_of[place].push(row);
         }
         let keys = self.keys.number(rows, &self.layout.side(side).keys)?;
-        let mut late = Vec::new();
+        let mut kept = Kept::default();
         for (id, of_pane) in order.into_iter().zip(rows_of) {
-            if !self.panes.is_open(id, self.watermark) {
-                late.extend(of_pane);
-            } else if of_pane.len() == rows.num_rows() {
-                self.panes.push(id, side, rows.clone(), keys.clone())?;
-            } else {
-                let keys = of_pane.iter().map(|&row| keys[row as usize]).collect();
-                let rows = take_record_batch(rows, &UInt32Array::from(of_pane))?;
-                self.panes.push(id, side, rows, keys)?;
+            match self.panes.open(id, self.watermark) {
+                Standing::Over => kept.late.extend(of_pane),
+                Standing::InNone => kept.n_in_none += of_pane.len(),
+                Standing::Open if of_pane.len() == rows.num_rows() => {
+                    self.panes.push(id, side, rows.clone(), keys.clone())?;
+                }
+                Standing::Open => {
+                    let keys = of_pane.iter().map(|&row| keys[row as usize]).collect();
+                    let rows = take_record_batch(rows, &UInt32Array::from(of_pane))?;
+                    self.panes.push(id, side, rows, keys)?;
+                }
             }
         }
-        Ok(late)
+        Ok(kept)
     }
 
     /// A lot of the results of a window; `None` once all have left.
@@ -183,7 +195,9 @@ impl WindowedOperator {
     }
 
     fn let_keys_go(&mut self) -> Result<()> {
-        if self.keys.len() > 2 * self.panes.n_rows() + BATCH_ROWS {
+        if self.watermark == i64::MAX {
+            self.keys = KeyNumbers::new(&self.layout.key_types)?;
+        } else if self.keys.len() > 2 * self.panes.n_rows() + BATCH_ROWS {
             let mut is_kept = vec![false; self.keys.len()];
             self.panes.mark(&mut is_kept);
             let new_numbers = self.keys.keep(&is_kept)?;
@@ -302,7 +316,8 @@ impl Operator for WindowedOperator {
             batch = batch.filter(&has_key)?;
         }
         let rows = self.layout.side(side).project(batch.rows())?;
-        let late = self.keep(side, &rows, i64::MIN)?;
+        let Kept { late, n_in_none } = self.keep(side, &rows, i64::MIN)?;
+        out.filtered(n_in_none);
         if !late.is_empty() {
             let late = take_record_batch(batch.rows(), &UInt32Array::from(late))?;
             out.push_late(late_port(side), as_they_came(batch.derive(late))?);

@@ -229,7 +229,7 @@ impl FinalOperator {
                 columns,
                 rows: arrivals,
             };
-            settled.add(arrivals, now, &mut taken)?;
+            out.late(settled.add(arrivals, now, &mut taken)?);
             push_together(settled.take_results()?, out)?;
         }
         if taken.iter().any(|taken| !taken) {

@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef};
 use arrow::compute::min;
 use arrow::record_batch::RecordBatch;
 
+use super::overlap::{Overlap, merge_all};
 use super::plan::WindowedPlan;
 use super::slices::Slice;
 use crate::error::{Error, Result};
@@ -19,7 +20,15 @@ pub(super) struct LiveSlices {
     slices: BTreeMap<Window, LiveSlice>,
     /// The windows that have not fired, by end and start.
     waiting: BTreeSet<(i64, i64)>,
+    overlap: Overlap,
+    /// How many groups the last window had.
+    n_groups: usize,
 }
+
+/// A window of fewer slices than this is put together from them anew.
+const MANY_SLICES: usize = 8;
+/// And if that takes in less than this many rows for each group: sums of slices are little smaller then.
+const ROWS_PER_GROUP: usize = 4;
 
 struct LiveSlice {
     slice: Slice,
@@ -40,6 +49,8 @@ impl LiveSlices {
             plan: Arc::clone(plan),
             slices: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            overlap: Overlap::new(plan),
+            n_groups: 0,
         }
     }
 
@@ -48,7 +59,7 @@ impl LiveSlices {
             Groups::Open(table) => table.n_bytes(),
             Groups::Read(rows) => rows.iter().map(RecordBatch::get_array_memory_size).sum(),
         };
-        self.slices.values().map(of).sum()
+        self.slices.values().map(of).sum::<usize>() + self.overlap.n_bytes()
     }
 
     /// Takes keys and states of a slice in; `windows` are those over it that have not fired.
@@ -60,6 +71,7 @@ impl LiveSlices {
         watermark: i64,
     ) -> Result<()> {
         let n_rows = columns.first().map_or(0, Array::len);
+        self.overlap.changes(slice.span);
         let plan = &self.plan;
         let live = match self.slices.entry(slice.span) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -107,9 +119,20 @@ impl LiveSlices {
 
     /// The groups of a window that fires; windows must come in the order of their ends.
     pub(super) fn take(&mut self, window: Window) -> Result<GroupTable> {
+        let spans = self.spans_of(window);
+        let table = match spans.len() {
+            0..MANY_SLICES => self.put_together(window, &spans)?,
+            _ => self.put_together_from_sums(window, &spans)?,
+        };
+        self.n_groups = table.n_groups();
+        Ok(table)
+    }
+
+    fn put_together(&mut self, window: Window, spans: &[Window]) -> Result<GroupTable> {
+        self.overlap.forget();
         let mut all = None;
-        for span in self.spans_of(window) {
-            let Some(live) = self.slices.get_mut(&span) else {
+        for span in spans {
+            let Some(live) = self.slices.get_mut(span) else {
                 continue;
             };
             if live.slice.last_end > window.end {
@@ -117,7 +140,7 @@ impl LiveSlices {
                 merge_all(or_new(&mut all, &self.plan)?, rows)?;
                 continue;
             }
-            let removed = self.slices.remove(&span).map(|live| live.groups);
+            let removed = self.slices.remove(span).map(|live| live.groups);
             match removed {
                 Some(Groups::Open(table)) if all.is_none() => all = Some(table),
                 Some(Groups::Open(mut table)) => {
@@ -132,6 +155,43 @@ impl LiveSlices {
             Some(table) => Ok(table),
             None => GroupTable::new(&self.plan.planned),
         }
+    }
+
+    fn put_together_from_sums(&mut self, window: Window, spans: &[Window]) -> Result<GroupTable> {
+        let mut n_rows = 0;
+        for span in spans {
+            if let Some(live) = self.slices.get_mut(span) {
+                n_rows += live
+                    .read()?
+                    .iter()
+                    .map(RecordBatch::num_rows)
+                    .sum::<usize>();
+            }
+        }
+        if n_rows < ROWS_PER_GROUP.saturating_mul(self.n_groups) {
+            return self.put_together(window, spans);
+        }
+        let mut slices = Vec::with_capacity(spans.len());
+        for span in spans {
+            if let Some(LiveSlice {
+                groups: Groups::Read(rows),
+                ..
+            }) = self.slices.get(span)
+            {
+                slices.push((*span, rows.as_slice()));
+            }
+        }
+        let table = self.overlap.sum(&slices)?;
+        for span in spans {
+            if self
+                .slices
+                .get(span)
+                .is_some_and(|live| live.slice.last_end <= window.end)
+            {
+                self.slices.remove(span);
+            }
+        }
+        Ok(table)
     }
 
     fn spans_of(&self, window: Window) -> Vec<Window> {
@@ -204,8 +264,4 @@ fn or_new<'a>(slot: &'a mut Option<GroupTable>, plan: &WindowedPlan) -> Result<&
         Some(table) => table,
         None => slot.insert(GroupTable::new(&plan.planned)?),
     })
-}
-
-fn merge_all(table: &mut GroupTable, rows: &[RecordBatch]) -> Result<()> {
-    rows.iter().try_for_each(|rows| table.merge(rows))
 }

@@ -103,7 +103,8 @@ impl Settled {
             + self.slots.capacity() * size_of::<u32>()
     }
 
-    /// Takes states in and asks their triggers; sets in `taken` the rows that some window has taken.
+    /// Takes states in and asks their triggers; sets in `taken` the rows that some window has taken, and gives
+    /// how many rows are lost that had been taken before.
     ///
     /// Windows that are over or have finished take none.
     pub(super) fn add(
@@ -111,7 +112,7 @@ impl Settled {
         mut arrivals: Arrivals<'_>,
         now: Now,
         taken: &mut [bool],
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let (keys, states) = arrivals.columns.split_at(self.plan.n_keys);
         let n_rows = arrivals.columns.first().map_or(0, |column| column.len());
         let mut numbers = std::mem::take(&mut self.numbers);
@@ -144,7 +145,7 @@ impl Settled {
         for id in touched.ids {
             self.slots[id as usize] = u32::MAX;
         }
-        Ok(())
+        Ok(touched.n_lost)
     }
 
     /// The place of an entry among those of the batch at hand.
@@ -657,6 +658,8 @@ struct Touched {
     ids: Vec<u32>,
     /// States of windows that are no more, with the entry which they became a part of.
     absorbed: Vec<(u32, Place)>,
+    /// Rows that had not left and never will, because their window has become a part of one that has finished.
+    n_lost: u64,
 }
 
 /// True if these are all rows, once and in order.

@@ -20,7 +20,7 @@ use crate::output::{OnBadRow, Output};
 use crate::state::{StatePart, worker_of};
 use crate::testing::table;
 use crate::transform::{Operator, Transform, Watermark};
-use crate::windowing::Windowing;
+use crate::windowing::{Window, Windowing};
 
 /// Rows as [`table`] reads them, whose column `event_time` holds times.
 pub(super) fn timed(text: &str) -> RecordBatch {
@@ -267,8 +267,9 @@ fn lines(rows: &RecordBatch) -> Vec<String> {
             match field.name().as_str() {
                 WINDOW_START => {
                     let (start, end) = (time(WINDOW_START, row), time(WINDOW_END, row));
-                    parts.push(match (crate::windowing::Window { start, end }) {
-                        crate::windowing::Window::GLOBAL => "global".to_owned(),
+                    let window = Window { start, end };
+                    parts.push(match window {
+                        Window::GLOBAL => "global".to_owned(),
                         _ => format!("[{start}, {end})"),
                     });
                 }
