@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(board.stand(0, 40, false), 40);
         assert_eq!(board.stand(2, 5, true), 30);
         assert_eq!(board.stand(0, 40, true), 40);
-        assert_eq!(board.stand(1, 30, true), 30);
+        assert_eq!(board.stand(1, 30, true), 40);
         assert_eq!(board.stand(2, 5, true), 40);
     }
 }

@@ -1,6 +1,7 @@
 //! What is done when a time has come, in event time and on the clock.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use super::entries::NEVER;
 use super::{Now, Settled};
