@@ -62,6 +62,14 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
+//! # How do I ask questions of time, over rows that never end?
+//!
+//! [`assign_timestamps`](engine::Collection::assign_timestamps) gives rows their event time,
+//! [`window`](engine::Collection::window) divides them by it, and keyed aggregates and joins then work window
+//! by window, as [`Windowing`](engine::windowing::Windowing) says when results leave and what late rows do.
+//! [`with_side_input`](engine::Collection::with_side_input) looks each row up in a smaller collection, also
+//! as of its event time. `docs/event-time.md` teaches the model in one page, with a drawing.
+//!
 //! # What happens to bad rows, to a failure, to Ctrl-C?
 //!
 //! A row that a source or a transform cannot take ends the run with its place, unless
@@ -108,6 +116,29 @@
 //! own process: by the same operator. [`Predictor::function`](ml_stages::Predictor::function) makes it a
 //! scalar function for expressions and, in DataFusion, for SQL.
 //!
+//! # How do I follow collections that change?
+//!
+//! `rows.upserts(["id"])` makes a [changelog](engine::changelog) of rows that replace each other: what is taken
+//! back has -1 in the column `diff`, what is added has 1. Filters, columns, `group_by` and joins carry it on, and
+//! what they give is right at each instant. [`incremental`](engine::incremental) makes relations of changing
+//! collections, with joins and loops. `changes()` turns a changelog into plain rows, which any sink takes.
+//!
+//! ```
+//! use mainstem::engine::aggregates::sum;
+//! use mainstem::engine::testing::{contents_at, table};
+//! use mainstem::prelude::*;
+//!
+//! let pipeline = Pipeline::new("stock");
+//! let counts = table("shelf: a, b, a; item: nut, nut, bolt; n: 5, 3, 4");
+//! let counts = pipeline.read("counts", connectors::from_record_batches(vec![counts]));
+//! let (sink, stock) = connectors::collect();
+//! let of_shelves = counts.upserts(["shelf"]);
+//! of_shelves.group_by([col("item")]).agg([sum(col("n")).alias("n")]).write(sink);
+//! pipeline.run(&RunOptions::new().workers(1))?;
+//! assert_eq!(contents_at(&stock.take(), None), "item='bolt' n=4\nitem='nut' n=3");
+//! # Ok::<(), Error>(())
+//! ```
+//!
 //! # How do I run a pipeline in my own async program?
 //!
 //! [`Pipeline::run_async`](engine::Pipeline::run_async) runs it on threads of its own as a future;
@@ -140,3 +171,7 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/event-time.md")]
+struct EventTime;

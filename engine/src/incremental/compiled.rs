@@ -79,6 +79,8 @@ pub(crate) struct JoinPlan {
     pub(crate) right_keys: Keying,
     /// The columns of the result as places in the columns of the left rows, followed by those of the right.
     pub(crate) places: Vec<usize>,
+    /// The same where there is no left row, and nulls stand in its place: keys are then those of the right one.
+    pub(crate) right_places: Vec<usize>,
     /// What must be true of a pair, over the columns of the result.
     pub(crate) filter: Option<Expression>,
 }
@@ -90,6 +92,8 @@ pub(crate) enum Matches {
     Pairs,
     /// And left rows that match none.
     PairsAndUnmatched,
+    /// And rows of either side that match none.
+    All,
     /// Left rows that match.
     Matched,
     /// Left rows that match none.
@@ -355,10 +359,7 @@ fn join_plan(
         JoinKind::Right => (Matches::PairsAndUnmatched, true),
         JoinKind::RightSemi => (Matches::Matched, true),
         JoinKind::RightAnti => (Matches::Unmatched, true),
-        JoinKind::Full => {
-            return Err(Error::pipeline("collections that change cannot be joined in full")
-                .with_hint("Take the union of a left join, and of a right anti join with nulls for the left columns."));
-        }
+        JoinKind::Full => (Matches::All, false),
     };
     let columns = join_columns(join, left.1, right.1)?;
     check_steady(
@@ -408,18 +409,32 @@ fn join_plan(
         false => left.1.fields().len(),
         true => right.1.fields().len(),
     };
-    let place = |column: &JoinColumn| -> Result<usize> {
-        let (schema, is_first) = match column.side {
+    let place = |column: &JoinColumn, of_keys: Side| -> Result<usize> {
+        let side = column.side.unwrap_or(of_keys);
+        let (schema, is_first) = match side {
             Side::Left => (left.1, !swapped),
             Side::Right => (right.1, swapped),
         };
-        Ok(schema.index_of(&column.name)? + if is_first { 0 } else { n_first })
+        let at = schema.index_of(&column.name)?;
+        if schema.field(at).data_type() != column.field.data_type() {
+            return Err(Error::pipeline(format!(
+                "key {:?} is {} on the {} side, and {} in the result",
+                column.name,
+                schema.field(at).data_type(),
+                side.name(),
+                column.field.data_type()
+            ))
+            .with_hint("Bring both sides to one type with `cast` before a full join."));
+        }
+        Ok(at + if is_first { 0 } else { n_first })
     };
-    let places = columns
-        .columns
-        .iter()
-        .map(place)
-        .collect::<Result<Vec<_>>>()?;
+    let places = |of_keys: Side| -> Result<Vec<usize>> {
+        columns
+            .columns
+            .iter()
+            .map(|column| place(column, of_keys))
+            .collect()
+    };
     let fields: Vec<FieldRef> = columns
         .columns
         .iter()
@@ -432,11 +447,12 @@ fn join_plan(
         kind: matches,
         left_keys: of_left,
         right_keys: of_right,
+        right_places: places(Side::Right)?,
         filter: join
             .residual()
             .map(|f| Expression::compile_predicate(f, &schema))
             .transpose()?,
-        places,
+        places: places(Side::Left)?,
     };
     if swapped {
         std::mem::swap(&mut plan.left, &mut plan.right);

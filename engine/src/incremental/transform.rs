@@ -56,6 +56,10 @@ impl Transform for Incremental {
         )
     }
 
+    fn keeps(&self) -> Option<String> {
+        Some("the rows that its joins, groups and loops read, while they are there".into())
+    }
+
     fn incremental(&self) -> Option<&Incremental> {
         Some(self)
     }
@@ -64,6 +68,7 @@ impl Transform for Incremental {
         Properties {
             n_inputs: Some(self.n_inputs()),
             stateful: true,
+            ignores_windows: true,
             on_changelog: OnChangelog::Understand,
             ..Properties::default()
         }

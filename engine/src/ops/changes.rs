@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn the_diff_becomes_a_column_like_any_other() {
-        let (added, _) = run_transform(&AsChangelog, &table("a: 1, 2"), OnBadRow::Fail).unwrap();
+        let (added, _) =
+            run_transform(&AsChangelog::new(), &table("a: 1, 2"), OnBadRow::Fail).unwrap();
         let (plain, _) = run_transform(&Changes, &added, OnBadRow::Fail).unwrap();
         assert_eq!(show(&plain), "a: 1, 2\nchange: 1, 1");
     }

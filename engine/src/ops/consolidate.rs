@@ -89,6 +89,10 @@ impl Transform for Consolidate {
         }
     }
 
+    fn keeps(&self) -> Option<String> {
+        Some("changes until the watermark passes them".into())
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(match self.stage {
             Stage::Partial => Box::new(AddKeys { keys: None }),

@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_changelog_stays_one() {
         let rows = table("a: 1, 2");
-        let (added, _) = run_transform(&AsChangelog, &rows, OnBadRow::Fail).unwrap();
+        let (added, _) = run_transform(&AsChangelog::new(), &rows, OnBadRow::Fail).unwrap();
         let select = Select::new([(col("a") * lit(2)).alias("twice")]);
         let (made, _) = run_transform(&select, &added, OnBadRow::Fail).unwrap();
         assert_eq!(show(&made), "twice: 2, 4\ndiff: 1, 1");

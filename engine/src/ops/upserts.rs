@@ -82,7 +82,7 @@ impl Upserts {
 
     /// How far a row may be behind the watermark; by default not at all.
     ///
-    /// Rows from before leave by the port `late`, as additions, and are counted as late. So long a key that
+    /// Rows from before leave by the port `late`, as they came in, and are counted as late. So long a key that
     /// has been taken away is remembered, so that an older row does not bring it back.
     #[must_use]
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
@@ -133,6 +133,17 @@ impl Transform for Upserts {
         Ok(Plan::new(self, &inputs[0])?.output)
     }
 
+    fn keeps(&self) -> Option<String> {
+        Some("the newest row of each key, and rows until the watermark passes them".into())
+    }
+
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        match port {
+            0 => self.output_schema(inputs),
+            _ => Ok(Arc::clone(&inputs[0])),
+        }
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(Box::new(UpsertsOperator {
             spec: self.clone(),
@@ -147,6 +158,7 @@ impl Transform for Upserts {
     fn properties(&self) -> Properties {
         Properties {
             stateful: true,
+            ignores_windows: true,
             distribution: Distribution::ByKey(self.keys.clone()),
             ports: vec!["out".into(), "late".into()],
             ..Properties::default()
@@ -276,7 +288,7 @@ impl UpsertsOperator {
     }
 
     /// The rows that are not too late; the others leave as late.
-    fn in_time(&self, plan: &Plan, batch: &Batch, out: &mut Output) -> Result<Batch> {
+    fn in_time(&self, batch: &Batch, out: &mut Output) -> Result<Batch> {
         let now = self.watermark.max(batch.watermark().0);
         let end = now.saturating_sub(self.spec.lateness_ms());
         let times = event_times(batch.rows())?;
@@ -285,9 +297,6 @@ impl UpsertsOperator {
         }
         let late: BooleanArray = times.iter().map(|t| Some(*t < end)).collect();
         let rows = filter_record_batch(batch.rows(), &late)?;
-        let mut columns = rows.columns().to_vec();
-        columns.push(Arc::new(Int8Array::from(vec![1; rows.num_rows()])));
-        let rows = RecordBatch::try_new(Arc::clone(&plan.output), columns)?;
         out.push_late(1, batch.derive(rows));
         batch.filter(&not(&late)?)
     }
@@ -300,6 +309,8 @@ impl UpsertsOperator {
         }
         if !self.due.is_empty() {
             out.more_follows();
+        } else if Watermark(self.watermark).is_end() {
+            self.open = None;
         }
         Ok(())
     }
@@ -414,7 +425,7 @@ impl Operator for UpsertsOperator {
             return Ok(());
         };
         if plan.has_time {
-            let batch = self.in_time(plan, &batch, out)?;
+            let batch = self.in_time(&batch, out)?;
             let rows = plan.prepare(&batch)?;
             let now = self.watermark.max(batch.watermark().0);
             return self.waiting.add(rows, now);

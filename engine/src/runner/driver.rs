@@ -330,7 +330,7 @@ impl Driver<'_> {
 }
 
 /// The schema of the rows that leave by `exit` in this phase.
-fn schema_at(phase: &Phase, exit: Exit) -> Result<SchemaRef> {
+pub(super) fn schema_at(phase: &Phase, exit: Exit) -> Result<SchemaRef> {
     match exit.1 {
         Port::DeadLetters => Ok(dead_letter_schema()),
         Port::Out(port) => {

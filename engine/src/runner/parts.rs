@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-
 use super::analysis::RunningAnalysis;
 use super::chain::{Exit, Member, RunningChain};
 use super::clock::Clock;
 use super::credit::Credit;
 use super::dataflow::{ChainPart, EndPart, FeedPart, Part};
+use super::driver::schema_at;
 use super::ends::{EndWriter, SinkEnd};
 use super::failure::guard;
 use super::feed::{Ended, Feed, SourceFeed};
@@ -22,8 +21,8 @@ use super::watermark_board::WatermarkBoard;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::graph::{Edge, Graph, NodeIndex, Port, Stage};
-use crate::output::{OnBadRow, dead_letter_schema};
+use crate::graph::{Graph, NodeIndex, Port, Stage};
+use crate::output::OnBadRow;
 use crate::plan::{Chain, Phase};
 use crate::sink::Publication;
 use crate::transform::SplitEvent;
@@ -244,17 +243,16 @@ impl Workshop<'_> {
     fn relation_part(&self, kit: &Kit, index: NodeIndex) -> Result<RelationPart> {
         let node = &self.graph.nodes[index];
         let edges = self.phase.inputs(self.graph, index);
-        let schema = |edge: &Edge| match edge.port {
-            Port::DeadLetters => Some(dead_letter_schema()),
-            Port::Out(_) => self.phase.projection.schemas.get(&edge.from).cloned(),
+        let inputs = edges
+            .iter()
+            .map(|e| schema_at(self.phase, (e.from, e.port)));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let relation = match &node.stage {
+            Stage::Transform(transform) => transform.incremental(),
+            _ => None,
         };
-        let inputs: Option<Vec<SchemaRef>> = edges.iter().map(schema).collect();
-        let (Stage::Transform(transform), Some(inputs)) = (&node.stage, inputs) else {
-            return Err(Error::bug("a relation has inputs without columns").at_node(&node.id));
-        };
-        let relation = transform
-            .incremental()
-            .ok_or_else(|| Error::bug("a relation is none").at_node(&node.id))?;
+        let relation =
+            relation.ok_or_else(|| Error::bug("a relation is none").at_node(&node.id))?;
         let compiled = guard(&node.id, || relation.compile(&inputs))?;
         let metrics = Arc::clone(&kit.metrics[&index]);
         let accounts = edges

@@ -54,6 +54,15 @@ impl Transform for FinalAggregate {
         Ok(Arc::clone(self.grouping.plans()?.output()))
     }
 
+    fn keeps(&self) -> Option<String> {
+        match self.grouping.plans() {
+            Ok(Plans::Changes(_)) => Some(
+                "groups while they have rows, and changes until the watermark passes them".into(),
+            ),
+            _ => None,
+        }
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
         let planned = match self.grouping.plans()? {
@@ -74,7 +83,8 @@ impl Transform for FinalAggregate {
         let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
         Properties {
             stateful: true,
-            waits_for_end: true,
+            // Changes leave as they take effect. The first half has been checked before.
+            waits_for_end: !matches!(self.grouping.plans(), Ok(Plans::Changes(_))),
             on_changelog: OnChangelog::Understand,
             distribution: if keys.is_empty() {
                 Distribution::One

@@ -103,7 +103,7 @@ pub enum Side {
 }
 
 impl Side {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Left => "left",
             Self::Right => "right",
@@ -142,8 +142,8 @@ impl Side {
 /// match none come last. Which side is held does not change which rows there are.
 ///
 /// **Changes.** Where one side is a [changelog](crate::changelog), or both, so is the result, and neither side is
-/// held whole before the other: see [relations](crate::incremental). A plain side is rows that are added. Full
-/// joins of changes are refused, and so is a filter unless the join is inner.
+/// held whole before the other: see [relations](crate::incremental). A plain side is rows that are added. A filter
+/// is refused unless the join is inner.
 ///
 /// A row that is read past the table and whose key has no value, such as a division by zero, is a bad row of
 /// the join. A key of the side that is held, or a filter, that has no value ends the run: compute what can fail
@@ -201,7 +201,7 @@ impl Join {
                 "a join holds its {side} side whole, and that never ends"
             ));
             return Err(match never_ends(held.other()) {
-                true => error.with_hint("Join rows whose times are near to each other, so that what is held can be released."),
+                true => error.with_hint("Join windows of both with `join_windowed`, or rows whose times are near to each other with `join_interval`."),
                 false => error.with_hint("Hold the other side with `Join::build_side`."),
             });
         }
@@ -210,7 +210,7 @@ impl Join {
             return Err(Error::pipeline(format!(
                 "a {kind} join knows which {held} rows match none when its {read} side has ended, which it never does"
             ))
-            .with_hint("Leave such rows out, or join rows whose times are near to each other."));
+            .with_hint("Leave such rows out, or join with `join_windowed` or `join_interval`."));
         }
         Ok(())
     }
@@ -294,24 +294,28 @@ pub(crate) struct JoinColumns {
 /// A column of the result, and where it is from.
 pub(crate) struct JoinColumn {
     pub(crate) field: Arc<Field>,
-    pub(crate) side: Side,
+    /// `None` for a key that is taken from whichever side has a row.
+    pub(crate) side: Option<Side>,
     pub(crate) name: String,
 }
 
-/// Checks a join that is not full against the columns of both sides.
+/// Checks a join against the columns of both sides.
 pub(crate) fn join_columns(
     join: &Join,
     left: &SchemaRef,
     right: &SchemaRef,
 ) -> Result<JoinColumns> {
     let layout = Layout::new(join, left, right, None)?;
-    let columns = layout.columns.into_iter().map(|column| match column.from {
-        Origin::One(side, name) => Ok(JoinColumn {
+    let columns = layout.columns.into_iter().map(|column| {
+        let (side, name) = match column.from {
+            Origin::One(side, name) => (Some(side), name),
+            Origin::Either(name) => (None, name),
+        };
+        JoinColumn {
             field: column.field,
             side,
             name,
-        }),
-        Origin::Either(name) => Err(Error::bug(format!("column {name:?} is of both sides"))),
+        }
     });
     let keys = layout
         .keys
@@ -319,7 +323,7 @@ pub(crate) fn join_columns(
         .map(|k| (k.left, k.right, k.data_type));
     Ok(JoinColumns {
         keys: keys.collect(),
-        columns: columns.collect::<Result<_>>()?,
+        columns: columns.collect(),
     })
 }
 

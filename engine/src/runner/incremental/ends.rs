@@ -12,8 +12,8 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use super::codec::RowCodec;
-use super::render::Context;
 use super::row::RowBytes;
+use super::steps::Context;
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::changelog::{diffs, has_time, is_changelog};
 use crate::error::Result;

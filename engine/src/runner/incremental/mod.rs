@@ -11,9 +11,11 @@
 
 mod codec;
 mod ends;
+mod join;
 mod reduce;
 mod render;
 mod row;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -66,7 +68,7 @@ pub(crate) fn build_relation<'s>(
     shared: &Shared,
     streams: &mut BTreeMap<Exit, Stream<'s, LogicalTime, Rows>>,
 ) {
-    let context = render::Context {
+    let context = steps::Context {
         id: Arc::clone(&part.id),
         failure: Arc::clone(&shared.failure),
         metrics: Arc::clone(&part.metrics),

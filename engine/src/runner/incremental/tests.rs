@@ -160,6 +160,7 @@ fn naive_join(kind: JoinKind, left: &[(Option<i64>, i64)], right: &[(Option<i64>
         JoinKind::Inner => (true, false, false),
         JoinKind::Left => (true, true, false),
         JoinKind::Right => (true, false, true),
+        JoinKind::Full => (true, true, true),
         _ => (false, false, false),
     };
     for l in left {
@@ -234,8 +235,8 @@ proptest! {
         right in lives(10),
         n_workers in 1usize..4,
     ) {
-        use JoinKind::{Inner, Left, LeftAnti, LeftSemi, Right};
-        for kind in [Inner, Left, Right, LeftSemi, LeftAnti] {
+        use JoinKind::{Full, Inner, Left, LeftAnti, LeftSemi, Right};
+        for kind in [Inner, Left, Right, Full, LeftSemi, LeftAnti] {
             let tables = [changes_of(&left, "a"), changes_of(&right, "b")];
             let made = run(&tables, n_workers, |inputs| {
                 inputs[0].join(&inputs[1], kind, [(col("k"), col("k"))])

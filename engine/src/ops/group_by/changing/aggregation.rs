@@ -57,6 +57,12 @@ impl Aggregation {
         self.plan.planned.gives_results()
     }
 
+    /// The places of the columns that are keys, and of those that aggregates read, where nothing is computed
+    /// of rows and all of them count.
+    pub(crate) fn plain_places(&self) -> Option<(Vec<usize>, Vec<usize>)> {
+        self.plan.planned.plain_places()
+    }
+
     /// How each aggregate is kept.
     pub(crate) fn retractions(&self) -> &[Retraction] {
         &self.plan.kinds

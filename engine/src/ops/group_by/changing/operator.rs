@@ -213,6 +213,8 @@ impl ChangingOperator {
         }
         if !self.due.is_empty() {
             out.more_follows();
+        } else if Watermark(self.watermark).is_end() {
+            self.groups = Groups::new(&self.plan)?;
         }
         Ok(())
     }

@@ -140,6 +140,25 @@ fn a_row_that_was_never_added_cannot_be_taken_back() {
     .assert_eq(&run(rows, &["k"], vec![sum(col("n"))]));
 }
 
+#[test]
+fn a_plan_says_what_is_kept_and_what_releases_it() {
+    let pipeline = Pipeline::new("test");
+    let schema = changelog("k: 1; n: 1; event_time: 1").schema();
+    let rows = pipeline.read("rows", scripted_with(schema)).upserts(["k"]);
+    let groups = rows.group_by([col("n")]).agg([count(lit(1))]);
+    let pairs = groups.join(&rows, crate::ops::JoinKind::Inner, [(col("n"), col("n"))]);
+    pairs.consolidate().write(collect().0);
+    let text = pipeline.plan().unwrap().explain();
+    for said in [
+        "keeps the newest row of each key, and rows until the watermark passes them",
+        "keeps groups while they have rows, and changes until the watermark passes them",
+        "keeps the rows that its joins, groups and loops read, while they are there",
+        "keeps changes until the watermark passes them",
+    ] {
+        assert!(text.contains(said), "{said:?} is not in\n{text}");
+    }
+}
+
 /// A change: key, value, time, and whether the row is taken back.
 #[derive(Clone, Copy, Debug)]
 struct Change {

@@ -1,0 +1,207 @@
+//! Joins, put together from the pairs that match and from the rows that match at all.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use differential_dataflow::lattice::Lattice;
+use timely::progress::Timestamp;
+
+use super::codec::{Picks, RowCodec};
+use super::row::RowBytes;
+use super::steps::{Context, Rows, by_batch, filter};
+use crate::error::{Error, Result};
+use crate::incremental::{Compiled, JoinPlan, Keying, Matches};
+
+/// What a join is put together from: rows of two indices whose keys are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    /// Left and right rows.
+    Pairs,
+    /// Left rows whose key the right side has.
+    MatchedLeft,
+    /// Right rows whose key the left side has.
+    MatchedRight,
+}
+
+pub(super) fn halves(kind: Matches) -> &'static [Half] {
+    match kind {
+        Matches::Pairs => &[Half::Pairs],
+        Matches::PairsAndUnmatched => &[Half::Pairs, Half::MatchedLeft],
+        Matches::All => &[Half::Pairs, Half::MatchedLeft, Half::MatchedRight],
+        Matches::Matched | Matches::Unmatched => &[Half::MatchedLeft],
+    }
+}
+
+/// An index that a join reads.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<'p> {
+    pub(super) step: usize,
+    pub(super) keying: &'p Keying,
+    /// Which keys there are is all that is asked.
+    pub(super) keys_only: bool,
+}
+
+impl Half {
+    /// The indices whose keys must be equal.
+    pub(super) fn operands(self, plan: &JoinPlan) -> [Operand<'_>; 2] {
+        let left = |keys_only| Operand {
+            step: plan.left,
+            keying: &plan.left_keys,
+            keys_only,
+        };
+        let right = |keys_only| Operand {
+            step: plan.right,
+            keying: &plan.right_keys,
+            keys_only,
+        };
+        match self {
+            Self::Pairs => [left(false), right(false)],
+            Self::MatchedLeft => [left(false), right(true)],
+            Self::MatchedRight => [right(false), left(true)],
+        }
+    }
+}
+
+/// Makes one row of the rows of two indices.
+#[derive(Clone)]
+pub(super) enum Pair {
+    First,
+    Both,
+    Picks(Picks),
+}
+
+impl Pair {
+    /// The columns at these places of a left row with a right row behind it; both rows, where columns are not
+    /// at fixed places.
+    fn new(both: &RowCodec, places: &[usize]) -> Self {
+        Picks::new(both, places).map_or(Self::Both, Self::Picks)
+    }
+
+    pub(super) fn of(&self, first: &RowBytes, second: &RowBytes) -> Option<RowBytes> {
+        Some(match self {
+            Self::First => first.clone(),
+            Self::Both => RowBytes::of_parts([first.bytes(), second.bytes()].into_iter()),
+            Self::Picks(picks) => picks.of_pair(first, second),
+        })
+    }
+}
+
+/// A join that is being built.
+pub(super) struct JoinParts<'s, T: Timestamp + Lattice> {
+    left: Rows<'s, T>,
+    right: Rows<'s, T>,
+    kind: Matches,
+    pair: Pair,
+    made: Vec<(Half, Rows<'s, T>)>,
+}
+
+impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
+    pub(super) fn new(
+        compiled: &Compiled,
+        plan: &JoinPlan,
+        left: Rows<'s, T>,
+        right: Rows<'s, T>,
+    ) -> Result<Self> {
+        Ok(Self {
+            left,
+            right,
+            kind: plan.kind,
+            pair: Pair::new(&both_sides(compiled, plan)?, &plan.places),
+            made: Vec::new(),
+        })
+    }
+
+    pub(super) fn halves(&self) -> &'static [Half] {
+        halves(self.kind)
+    }
+
+    pub(super) fn pair(&self, half: Half) -> Pair {
+        match half {
+            Half::Pairs => self.pair.clone(),
+            Half::MatchedLeft | Half::MatchedRight => Pair::First,
+        }
+    }
+
+    pub(super) fn add(&mut self, half: Half, rows: Rows<'s, T>) {
+        self.made.push((half, rows));
+    }
+
+    fn made(&self, half: Half) -> Result<Rows<'s, T>> {
+        let made = self.made.iter().find(|(of, _)| *of == half);
+        made.map(|(_, rows)| rows.clone())
+            .ok_or_else(|| Error::bug("a join was finished before it was built"))
+    }
+
+    /// Left rows that match none.
+    fn left_alone(&self) -> Result<Rows<'s, T>> {
+        let matched = self.made(Half::MatchedLeft)?;
+        Ok(self.left.clone().concat(matched.negate()))
+    }
+
+    pub(super) fn finish(
+        self,
+        compiled: &Compiled,
+        plan: &JoinPlan,
+        schema: &SchemaRef,
+        context: &Context,
+    ) -> Result<Rows<'s, T>> {
+        let both = both_sides(compiled, plan)?;
+        let nulls = |step: usize| RowCodec::of(&compiled.steps[step].schema)?.nulls();
+        let columns = |rows, pair: &Pair, places: &[usize]| match pair {
+            Pair::Both => pick(rows, &both, places, schema, context),
+            Pair::First | Pair::Picks(_) => Ok(rows),
+        };
+        let mut rows = match self.kind {
+            Matches::Matched => return self.made(Half::MatchedLeft),
+            Matches::Unmatched => return self.left_alone(),
+            Matches::Pairs | Matches::PairsAndUnmatched | Matches::All => self.made(Half::Pairs)?,
+        };
+        if self.kind != Matches::Pairs {
+            let (nulls, pair) = (nulls(plan.right)?, self.pair.clone());
+            let alone = self.left_alone()?;
+            rows = rows.concat(alone.flat_map(move |left| pair.of(&left, &nulls)));
+        }
+        rows = columns(rows, &self.pair, &plan.places)?;
+        if self.kind == Matches::All {
+            let matched = self.made(Half::MatchedRight)?;
+            let alone = self.right.clone().concat(matched.negate());
+            let (nulls, pair) = (nulls(plan.left)?, Pair::new(&both, &plan.right_places));
+            let made = pair.clone();
+            let alone = alone.flat_map(move |right| made.of(&nulls, &right));
+            rows = rows.concat(columns(alone, &pair, &plan.right_places)?);
+        }
+        match &plan.filter {
+            None => Ok(rows),
+            Some(predicate) => filter(rows, predicate, schema, context),
+        }
+    }
+}
+
+/// The bytes of a left row with a right row behind it.
+fn both_sides(compiled: &Compiled, plan: &JoinPlan) -> Result<RowCodec> {
+    let sides = [plan.left, plan.right].map(|side| &compiled.steps[side].schema);
+    let fields = sides.iter().flat_map(|schema| schema.fields());
+    RowCodec::new(fields.map(|f| f.data_type().clone()))
+}
+
+/// The columns of the result of a join, where columns are not at fixed places.
+fn pick<'s, T: Timestamp + Lattice>(
+    rows: Rows<'s, T>,
+    both: &RowCodec,
+    places: &[usize],
+    schema: &SchemaRef,
+    context: &Context,
+) -> Result<Rows<'s, T>> {
+    let both = both.again()?;
+    let (places, made) = (places.to_vec(), RowCodec::of(schema)?);
+    Ok(by_batch(rows, context, move |rows| {
+        let columns = both.decode(rows.iter().copied())?;
+        let columns: Vec<ArrayRef> = places.iter().map(|p| Arc::clone(&columns[*p])).collect();
+        Ok(made
+            .encode(&columns, rows.len())?
+            .into_iter()
+            .map(Some)
+            .collect())
+    }))
+}
