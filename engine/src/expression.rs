@@ -4,8 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::Array;
-use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -151,7 +150,8 @@ impl Expression {
         };
         let schema = rows.schema();
         let columns = self.columns.iter();
-        let places: Vec<usize> = columns.filter_map(|c| schema.index_of(c).ok()).collect();
+        let mut places: Vec<usize> = columns.filter_map(|c| schema.index_of(c).ok()).collect();
+        places.sort_unstable();
         let values = match rows.project(&places) {
             Ok(read) if rows.num_rows() == 1 && !places.is_empty() => {
                 format!(" on {}", shown_row(&read, 0))

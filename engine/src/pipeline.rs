@@ -308,27 +308,6 @@ impl Collection {
             .collect()
     }
 
-    /// The rows that came too late for the last transform, which are not among its results.
-    ///
-    /// Only where the transform has such rows: what it gives out of its port `late`, in the same columns.
-    #[must_use]
-    pub fn late(&self) -> Collection {
-        let mut graph = self.pipeline.lock();
-        let node = &graph.nodes[self.node];
-        let ports = node.properties().ports;
-        let place = ports.iter().position(|port| port == "late");
-        if place.is_none() {
-            let kind = node.stage.describe().kind;
-            let mistake = Error::pipeline(format!("no row is late for a {kind}"))
-                .with_hint("Ask for the late rows of what divides rows by event time.")
-                .at_node(&node.id);
-            graph.mistakes.push(mistake);
-        }
-        drop(graph);
-        let port = Port::Out(place.unwrap_or_default());
-        Collection::new(self.pipeline.clone(), self.node, port).with_windowing(&self.windowing)
-    }
-
     /// The rows that leave the last transform by the port of this name, such as `late`.
     #[must_use]
     pub fn port(&self, name: &str) -> Collection {

@@ -205,7 +205,10 @@ pub(crate) fn to_rows<T: Serialize>(fields: &[FieldRef], values: &[T]) -> Result
 }
 
 /// The rows that can be read as `I`, with the batch reduced to them; the others are rejected.
-fn read_rows<I: DeserializeOwned>(batch: Batch, out: &mut Output) -> Result<(Batch, Vec<I>)> {
+pub(super) fn read_rows<I: DeserializeOwned>(
+    batch: Batch,
+    out: &mut Output,
+) -> Result<(Batch, Vec<I>)> {
     if let Ok(rows) = serde_arrow::from_record_batch::<Vec<I>>(batch.rows()) {
         return Ok((batch, rows));
     }

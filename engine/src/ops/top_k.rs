@@ -312,15 +312,11 @@ impl Operator for PartialTopK {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = Vec::new();
-        for rows in self.best.snapshot()? {
-            parts.extend(StatePart::by_key("best", &rows, &[])?);
-        }
-        Ok(parts)
+        self.best.parts()
     }
 
     fn restore(&mut self, state: &[StatePart]) -> Result<()> {
-        state.iter().try_for_each(|part| self.best.add(&part.rows))
+        self.best.restore(state)
     }
 }
 
@@ -362,15 +358,11 @@ impl Operator for FinalTopK {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = Vec::new();
-        for rows in self.best.snapshot()? {
-            parts.extend(StatePart::by_key("best", &rows, &[])?);
-        }
-        Ok(parts)
+        self.best.parts()
     }
 
     fn restore(&mut self, state: &[StatePart]) -> Result<()> {
-        state.iter().try_for_each(|part| self.best.add(&part.rows))
+        self.best.restore(state)
     }
 }
 

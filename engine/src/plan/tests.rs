@@ -518,7 +518,7 @@ fn what_waits_for_an_end_that_never_comes_is_refused() {
         expect![[r#"
             a join holds its left side whole, and that never ends
               in transform "join"
-              Hint: Join rows whose times are near to each other, so that what is held can be released."#]],
+              Hint: Join windows of both with `join_windowed`, or rows whose times are near to each other with `join_interval`."#]],
     );
     refused(
         |arrivals, people| {
@@ -540,7 +540,7 @@ fn what_waits_for_an_end_that_never_comes_is_refused() {
         expect![[r#"
             a full join knows which right rows match none when its left side has ended, which it never does
               in transform "join"
-              Hint: Leave such rows out, or join rows whose times are near to each other."#]],
+              Hint: Leave such rows out, or join with `join_windowed` or `join_interval`."#]],
     );
     refused(
         |arrivals, people| {
@@ -594,7 +594,7 @@ fn windows_that_would_be_ignored_are_refused() {
         )
         .write(Nowhere);
     let _ = divided.analyze::<i64>(Learn("age"));
-    divided.union(&[people.clone()]).write(Nowhere);
+    divided.union(std::slice::from_ref(&people)).write(Nowhere);
     // Row by row, windows do not matter; put aside, they do not either.
     divided.filter(col("age").gt(lit(1))).write(Nowhere);
     divided
@@ -602,29 +602,29 @@ fn windows_that_would_be_ignored_are_refused() {
         .named("all")
         .distinct()
         .write(Nowhere);
-    divided.union(&[divided.clone()]).write(Nowhere);
+    divided.union(std::slice::from_ref(&divided)).write(Nowhere);
     expect![[r#"
         6 errors
         1. top_k takes all rows together, but windows divide them
              in transform "top_k"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
         2. distinct takes all rows together, but windows divide them
              in transform "distinct"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
         3. describe takes all rows together, but windows divide them
              in transform "describe"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
         4. join takes all rows together, but windows divide them
              in transform "join"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
         5. learn learns from all rows together, but windows divide them
              in analysis "learn"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use aggregates in windows instead.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
         6. union brings rows together that are divided by event time in different ways
              in transform "union"
              The rows of "people" are divided into one global window, fires again and again after 10 rows.

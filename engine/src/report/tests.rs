@@ -1,9 +1,11 @@
 //! The report as a table, as JSON, and in files.
 
+use std::time::Duration;
+
 use expect_test::expect;
 use serde_json::json;
 
-use super::sample;
+use super::{WatermarkReport, sample};
 use crate::error::Error;
 
 #[test]
@@ -305,4 +307,41 @@ fn files_are_written_whole_or_not_at_all() {
     .assert_eq(&error.replace(&place, "…"));
     let left = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 2, "temporary files stay");
+}
+
+/// A report of two nodes in event time, one of which waits for the first row of a split.
+#[test]
+fn event_time_is_in_the_table_the_json_and_the_page() {
+    let at = |at_ms, lag, held_back_by: &str| {
+        Some(WatermarkReport {
+            at_ms,
+            lag,
+            held_back_by: held_back_by.into(),
+        })
+    };
+    let mut report = sample::report(None);
+    let nodes = &mut report.phases[0].nodes;
+    nodes.truncate(2);
+    report.phases.truncate(1);
+    let nodes = &mut report.phases[0].nodes;
+    nodes[0].behind = 120;
+    nodes[0].watermark = at(
+        Some(1_700_000_000_000),
+        Some(Duration::from_secs(12)),
+        "births, file \"a.csv\"",
+    );
+    nodes[1].late = 7;
+    nodes[1].watermark = at(None, None, "births, file \"b.csv\"");
+    expect![[r#""#]].assert_eq(&report.to_string());
+    let json = report.to_json();
+    expect![[r#""#]].assert_eq(&json["phases"][0]["nodes"][0]["watermark"].to_string());
+    expect![[r#""#]].assert_eq(&json["phases"][0]["nodes"][1]["watermark"].to_string());
+    let page = report.to_html();
+    for said in [
+        "held back by births, file &quot;b.csv&quot;",
+        "Watermark's lag",
+        "none yet",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
 }

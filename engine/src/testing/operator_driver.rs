@@ -79,7 +79,8 @@ impl Left {
 /// One operator.
 pub(super) struct Driver {
     operator: Box<dyn Operator>,
-    schema: SchemaRef,
+    /// Of each port.
+    schemas: Vec<SchemaRef>,
     makes_watermarks: bool,
     out: Output,
     n_rows: Vec<u64>,
@@ -91,10 +92,13 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(transform: &Arc<dyn Transform>, inputs: &[SchemaRef]) -> Result<Self> {
-        let schema = transform.output_schema(inputs)?;
+        let mut schemas = vec![transform.output_schema(inputs)?];
+        for port in 1..transform.properties().ports.len() {
+            schemas.push(transform.port_schema(port, inputs)?);
+        }
         Ok(Self {
             operator: transform.build(&Artifacts::none())?,
-            schema,
+            schemas,
             makes_watermarks: transform.properties().makes_watermarks,
             out: Output::new(OnBadRow::DeadLetter),
             n_rows: vec![0; inputs.len()],
@@ -159,10 +163,10 @@ impl Driver {
             .into_iter()
             .map(|(port, batch)| (port, batch.rows().clone()))
             .collect();
-        for (_, rows) in &rows {
+        for (port, rows) in &rows {
             assert_eq!(
                 rows.schema().fields(),
-                self.schema.fields(),
+                self.schemas[*port].fields(),
                 "the schema promised is the schema made"
             );
         }

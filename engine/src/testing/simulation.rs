@@ -9,12 +9,23 @@ use crate::error::{Error, Result};
 use crate::pipeline::Pipeline;
 use crate::runner;
 use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
+use crate::state::StatePart;
 use crate::transform::Description;
 
 /// A source whose rows come from a [`Script`]; it never ends by itself, and has no rows in a run.
 #[derive(Clone, Debug)]
 pub struct Scripted {
     schema: SchemaRef,
+    bounded: bool,
+}
+
+impl Scripted {
+    /// Whether planning is told that it ends, as a script may let it; false by default.
+    #[must_use]
+    pub fn bounded(mut self, bounded: bool) -> Self {
+        self.bounded = bounded;
+        self
+    }
 }
 
 /// A source for [`simulate`] with the columns of `rows`, as [`table`] reads them.
@@ -24,7 +35,10 @@ pub fn scripted(rows: &str) -> Scripted {
 
 /// A source for [`simulate`] with these columns.
 pub fn scripted_with(schema: SchemaRef) -> Scripted {
-    Scripted { schema }
+    Scripted {
+        schema,
+        bounded: false,
+    }
 }
 
 impl Source for Scripted {
@@ -51,7 +65,7 @@ impl Source for Scripted {
 
     fn properties(&self) -> SourceProperties {
         SourceProperties {
-            bounded: false,
+            bounded: self.bounded,
             repeatable: false,
         }
     }
@@ -145,6 +159,7 @@ impl Script {
 #[derive(Clone, Debug)]
 pub struct Simulated {
     arrived: runner::Arrived,
+    saved: runner::Saved,
 }
 
 impl Simulated {
@@ -164,6 +179,13 @@ impl Simulated {
     /// As [`Simulated::steps`].
     pub fn rows(&self, sink: &str) -> Vec<RecordBatch> {
         self.steps(sink).concat()
+    }
+
+    /// The state that a node had saved, on all workers, when the step with this number restarted everything;
+    /// none where it has no state or the step does something else.
+    pub fn saved(&self, step: usize, node: &str) -> &[StatePart] {
+        let parts = self.saved.get(&step).and_then(|nodes| nodes.get(node));
+        parts.map_or(&[], Vec::as_slice)
     }
 }
 
@@ -196,8 +218,9 @@ pub fn simulate(
     n_workers: usize,
     seed: u64,
 ) -> Result<Simulated> {
-    let arrived = runner::simulate(&pipeline.plan()?, &script.steps, n_workers.max(1), seed)?;
-    Ok(Simulated { arrived })
+    let plan = pipeline.plan()?;
+    let (arrived, saved) = runner::simulate(&plan, &script.steps, n_workers.max(1), seed)?;
+    Ok(Simulated { arrived, saved })
 }
 
 /// Rows of several batches, sorted, one a line, each as `name=value` pairs: for comparing what has no order.

@@ -100,12 +100,14 @@ fn rows(n: u64) -> String {
 
 fn of_ms(ms: i64) -> String {
     let sign = if ms < 0 { "-" } else { "" };
-    match u64::try_from(ms.unsigned_abs()) {
-        Ok(ms) if ms > 365 * 86_400_000 * 1_000 => "for ever".into(),
-        Ok(ms) => format!("{sign}{}", units::duration(Duration::from_millis(ms))),
-        Err(_) => format!("{ms} ms"),
+    match ms.unsigned_abs() {
+        A_LONG_TIME_MS.. => "for ever".into(),
+        ms => format!("{sign}{}", units::duration(Duration::from_millis(ms))),
     }
 }
+
+/// A thousand years.
+const A_LONG_TIME_MS: u64 = 365 * 86_400_000 * 1_000;
 
 #[cfg(test)]
 mod tests {

@@ -51,7 +51,7 @@ fn a_row_without_a_feature_is_rejected_with_the_reason() {
         .map(|l| format!("{} {}", l.row, l.reason))
         .collect();
     expect![[r#"
-        3 expression `Int32(10) / n` failed: Divide by zero error.
+        3 expression `Int32(10) / n` failed on {"n":0}: Divide by zero error.
         1 feature "age" is missing: age is null"#]]
     .assert_eq(&reasons.join("\n"));
 }

@@ -1,3 +1,5 @@
+//! What event time rows are given, and the watermark that follows.
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

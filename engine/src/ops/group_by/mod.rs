@@ -9,6 +9,7 @@
 //! frequent key keeps no worker busier than others. Where keys hardly repeat it passes rows on.
 
 mod accumulators;
+mod cell;
 mod changing;
 mod exact_sum;
 mod finish;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 
+pub(in crate::ops) use cell::{AggregateCell, CellPlan};
 pub(crate) use changing::{Aggregation, End, Retraction};
 pub use finish::FinalAggregate;
 pub use partial::PartialAggregate;
@@ -158,6 +160,7 @@ impl GroupedRows {
             .apply(WindowedPartialAggregate::new(&grouping))
             .named(name)
             .apply(WindowedFinalAggregate::new(&grouping))
+            .window(windowing.continuation())
     }
 
     pub(crate) fn rows(&self) -> &Collection {

@@ -201,7 +201,7 @@ impl Join {
                 "a join holds its {side} side whole, and that never ends"
             ));
             return Err(match never_ends(held.other()) {
-                true => error.with_hint("Join rows whose times are near to each other, so that what is held can be released."),
+                true => error.with_hint("Join windows of both with `join_windowed`, or rows whose times are near to each other with `join_interval`."),
                 false => error.with_hint("Hold the other side with `Join::build_side`."),
             });
         }
@@ -210,7 +210,7 @@ impl Join {
             return Err(Error::pipeline(format!(
                 "a {kind} join knows which {held} rows match none when its {read} side has ended, which it never does"
             ))
-            .with_hint("Leave such rows out, or join rows whose times are near to each other."));
+            .with_hint("Leave such rows out, or join with `join_windowed` or `join_interval`."));
         }
         Ok(())
     }

@@ -11,12 +11,13 @@
 //! Whether a row is ready is asked of the side's watermark alone, so the main input never waits for itself.
 //! A side that ends is read in a phase of its own first; then no row waits at all.
 //!
-//! - `layout`: which columns come out, and what is compared with what.
+//! - `layout`: which columns come out, and what is compared with what; `compiled`: for the columns that arrive.
 //! - `lookup`: keys to numbers; `table`: the rows of a window, or the versions of each key.
 //! - `reach`: which part of the side a row sees; `waiting`: rows that are not ready; `operator`: all of it at work.
 //! - `learn`: the side as an artifact, where it ends.
 
 mod answer;
+mod compiled;
 mod layout;
 mod learn;
 mod lookup;
@@ -204,8 +205,8 @@ impl Collection {
     ///
     /// Every worker keeps the side, so it should be the smaller one. Where it ends, it is read before the main
     /// rows; where it never ends, rows wait for its watermark, and it is kept as long as the main watermark
-    /// allows that somebody may ask for it. Rows that come later than that leave by [`Collection::late`],
-    /// with nulls for the side.
+    /// allows that somebody may ask for it. Rows that come later than that leave by the port `late` of
+    /// [`Collection::port`], with nulls for the side.
     ///
     /// ```
     /// # use mainstem_engine::{Pipeline, RunOptions, col, connectors, ops::SideInput, testing::{show, table}};
@@ -306,7 +307,7 @@ impl Transform for WithSideInput {
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        Ok(Arc::clone(&self.plan(inputs)?.output))
+        Ok(self.plan(inputs)?.output(&inputs[0]))
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
@@ -314,13 +315,26 @@ impl Transform for WithSideInput {
     }
 
     fn properties(&self) -> Properties {
+        let reach = Reach::new(self.input.versions, &self.windowings);
         Properties {
             stateful: true,
+            on_changelog: reach.on_changelog(),
             other_distributions: vec![Distribution::Broadcast],
             n_inputs: Some(2),
             ..Properties::default()
         }
         .ports(["out", "late"])
+    }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let layout = self.planned().ok()?;
+        // Both inputs are asked for the same columns: where a name is on both sides it stays so, and with it
+        // the suffix.
+        let mut columns = layout.reads_of_main(wanted?);
+        columns.extend(layout.reads_of_side());
+        columns.sort_unstable();
+        columns.dedup();
+        Some(columns)
     }
 
     fn keeps(&self) -> Option<String> {

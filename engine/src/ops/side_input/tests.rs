@@ -20,9 +20,9 @@ use crate::ops::Watermarks;
 use crate::output::{OnBadRow, Output};
 use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::state::StatePart;
-use crate::testing::table;
+use crate::testing::{Laws, check_operator, table};
 use crate::transform::{Description, Operator, Transform, Watermark};
-use crate::windowing::{Trigger, Window, WindowFn, Windowing};
+use crate::windowing::{FixedWindows, Trigger, Window, WindowFn, Windowing};
 use crate::{Pipeline, RunOptions};
 
 /// Windows of one size, one after the other or overlapping.
@@ -970,7 +970,7 @@ fn a_run_over_rows_that_never_end_gives_what_one_over_their_end_does() {
                 .window(of_main)
                 .named("seen")
                 .with_side_input(&side, ask.input());
-            answered.late().named("late").write(late_sink);
+            answered.port("late").named("late").write(late_sink);
             answered.named("out").write(sink);
             let report = pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
             assert_eq!(report.node("seen").unwrap().late, 0, "{ask:?}");
@@ -988,4 +988,54 @@ fn a_run_over_rows_that_never_end_gives_what_one_over_their_end_does() {
             );
         }
     }
+}
+
+/// The laws of stateful operators; rows that come late are counted or seen by those behind them.
+#[test]
+fn it_keeps_the_laws_of_operators() {
+    for ask in [Ask::Multimap, Ask::List, Ask::Versions, Ask::Version] {
+        for (main, side) in [(0, 0), (0, 20), (10, 20)] {
+            let inputs = [
+                "k: 1, 2, null; event_time: 0; m: 1, 2",
+                "key: 1, 2, null; event_time: 0; v: 1, 2, 3",
+            ];
+            let laws = Laws::new().on_time(false).runs(6);
+            check_operator(
+                transform(&ask.input(), ask.windowings(main, side, 5)),
+                &inputs,
+                &laws,
+            );
+        }
+    }
+}
+
+#[test]
+fn the_plan_says_what_is_kept_and_what_releases_it() {
+    let pipeline = Pipeline::new("endless");
+    let read = |name, rows: RecordBatch| {
+        let memory = connectors::from_record_batches(vec![rows]);
+        pipeline.read(name, Live(Box::new(memory)))
+    };
+    let orders = read("orders", timed("k: 1; event_time: 1"));
+    let rates = read("rates", timed("key: 1; v: 2; event_time: 1"));
+    let (sink, _) = connectors::collect();
+    let on = || [(col("k"), col("key"))];
+    let late = Windowing::of(FixedWindows::of(std::time::Duration::from_secs(60)))
+        .allowed_lateness(std::time::Duration::from_secs(5));
+    orders
+        .named("priced")
+        .with_side_input(&rates, SideInput::map(on()).as_of_event_time())
+        .window(late.clone())
+        .named("rated")
+        .with_side_input(
+            &rates.window(late),
+            SideInput::multimap("all", on(), col("v")),
+        )
+        .group_by([col("k")])
+        .agg([crate::aggregates::count(lit(1)).alias("n")])
+        .write(sink);
+    expect![[r#""#]].assert_eq(&pipeline.plan().unwrap().explain());
+    let drawn = pipeline.plan().unwrap().explain_mermaid();
+    let edges: Vec<&str> = drawn.lines().filter(|line| line.contains("-->|")).collect();
+    expect![[r#""#]].assert_eq(&edges.join("\n"));
 }

@@ -105,6 +105,11 @@ impl Waiting {
         Some(ready)
     }
 
+    /// What the row needs that is ready next.
+    pub(super) fn earliest_need(&self) -> Option<i64> {
+        self.lots.first_key_value().map(|((need, _), _)| *need)
+    }
+
     /// The earliest event time among the rows.
     pub(super) fn earliest(&self) -> Option<i64> {
         self.earliest.first().map(|(time, _)| *time)

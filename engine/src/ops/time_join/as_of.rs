@@ -163,8 +163,8 @@ impl Collection {
     ///
     /// **Late.** A feature that comes behind the watermark may already have been missed by rows that have left,
     /// so it changes nothing and goes to the port `late_right`. A row that comes behind the watermark is answered
-    /// at once where what is kept tells its answer for sure, which is so unless a newer feature of
-    /// its key has come already, or features are dropped for their age; else it goes to the port `late`.
+    /// at once where what is kept tells its answer for sure: where the newest feature of its key is not newer than
+    /// the row, or, without a ttl, where there is none. Otherwise it goes to the port `late`.
     ///
     /// **State.** Rows and features ahead of the watermark, and behind it the newest feature of each
     /// key, until it is older than the ttl.

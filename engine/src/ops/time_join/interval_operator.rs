@@ -166,7 +166,7 @@ impl IntervalOperator {
         let times = times.map(|(&l, &r)| self.left.time(l).max(self.right.time(r)));
         let made = Made {
             event_times: times.collect(),
-            window: None,
+            windows: Vec::new(),
         };
         let rows = self.layout.rows(
             &Gather::new(self.left.batches(), &places(&left, &self.left)),
@@ -197,7 +197,7 @@ impl IntervalOperator {
         let has_left = BooleanArray::from(vec![is_left; n]);
         let made = Made {
             event_times,
-            window: None,
+            windows: Vec::new(),
         };
         let rows = self.layout.rows(left, right, Some(&has_left), made, n)?;
         out.push(Batch::new(rows).inexact());
@@ -308,6 +308,11 @@ impl Operator for IntervalOperator {
         self.watermark = watermark.0;
         self.pass(Side::Left)?;
         self.pass(Side::Right)?;
+        if watermark.is_end() {
+            // What still has to leave is in `leaving`.
+            let new = Self::new(Arc::clone(&self.layout), self.before, self.after)?;
+            (self.left, self.right, self.keys) = (new.left, new.right, new.keys);
+        }
         self.let_keys_go()?;
         self.resume(out)
     }

@@ -27,6 +27,17 @@ pub(super) struct PaneId {
     pub(super) left_up_to: i64,
 }
 
+/// What becomes of the rows of a pane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// They count in a window that is still to leave.
+    Open,
+    /// All of their windows have left.
+    Over,
+    /// They are in no window.
+    InNone,
+}
+
 /// Rows in their panes, and the windows that are still to leave.
 pub(super) struct Panes {
     windows_of: Arc<dyn WindowFn>,
@@ -78,16 +89,19 @@ impl Panes {
         self.windows_of.pane_of(time).unwrap_or(instant)
     }
 
-    /// True if a window of the pane ends after `watermark`, so that rows still count.
-    pub(super) fn is_open(&mut self, id: PaneId, watermark: i64) -> bool {
+    /// What becomes of rows of the pane at this watermark; one that takes rows in is opened.
+    pub(super) fn open(&mut self, id: PaneId, watermark: i64) -> Standing {
         if self.panes.contains_key(&id) {
-            return true;
+            return Standing::Open;
         }
         let mut windows = Vec::new();
         self.windows_of.assign(id.stretch.start, &mut windows);
+        if windows.is_empty() {
+            return Standing::InNone;
+        }
         windows.retain(|w| w.end > watermark.max(id.left_up_to));
         if windows.is_empty() {
-            return false;
+            return Standing::Over;
         }
         let n_open = windows.len();
         for window in windows {
@@ -99,7 +113,7 @@ impl Panes {
             ..Pane::default()
         };
         self.panes.insert(id, pane);
-        true
+        Standing::Open
     }
 
     /// Takes in rows of a pane that is open.

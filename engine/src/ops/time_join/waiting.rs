@@ -80,7 +80,8 @@ impl Waiting {
                     all.push(released);
                     let before = chunk.n_bytes;
                     chunk.shrink()?;
-                    self.n_bytes -= before - chunk.n_bytes;
+                    self.n_bytes += chunk.n_bytes;
+                    self.n_bytes -= before;
                     is_over |= chunk.n_left() == 0;
                 }
             }

@@ -12,7 +12,7 @@ use super::gather::{Gather, RowAt, concat_rows, record_batch};
 use super::key_numbers::{KeyNumbers, NO_KEY};
 use super::late::{as_they_came, late_port};
 use super::layout::{Made, Residual, TimeLayout};
-use super::panes::{InWindow, PaneId, Panes, with_number};
+use super::panes::{InWindow, PaneId, Panes, Standing, with_number};
 use super::state::{foreign, load_number, save_numbers};
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
@@ -33,6 +33,15 @@ pub(super) struct WindowedOperator {
     panes: Panes,
     watermark: i64,
     leaving: Option<Leaving>,
+}
+
+/// What was not kept of some rows.
+#[derive(Default)]
+struct Kept {
+    /// The rows of which all windows are over.
+    late: Vec<u32>,
+    /// How many are in no window.
+    n_in_none: usize,
 }
 
 /// A window whose results leave.
@@ -72,8 +81,8 @@ impl WindowedOperator {
         })
     }
 
-    /// Takes rows into their panes; gives those of which all windows are over.
-    fn keep(&mut self, side: Side, rows: &RecordBatch, left_up_to: i64) -> Result<Vec<u32>> {
+    /// Takes rows into their panes.
+    fn keep(&mut self, side: Side, rows: &RecordBatch, left_up_to: i64) -> Result<Kept> {
         let mut order: Vec<PaneId> = Vec::new();
         let mut places: HashMap<PaneId, usize> = HashMap::new();
         let mut rows_of: Vec<Vec<u32>> = Vec::new();
@@ -98,25 +107,28 @@ impl WindowedOperator {
             rows_of[place].push(row);
         }
         let keys = self.keys.number(rows, &self.layout.side(side).keys)?;
-        let mut late = Vec::new();
+        let mut kept = Kept::default();
         for (id, of_pane) in order.into_iter().zip(rows_of) {
-            if !self.panes.is_open(id, self.watermark) {
-                late.extend(of_pane);
-            } else if of_pane.len() == rows.num_rows() {
-                self.panes.push(id, side, rows.clone(), keys.clone())?;
-            } else {
-                let keys = of_pane.iter().map(|&row| keys[row as usize]).collect();
-                let rows = take_record_batch(rows, &UInt32Array::from(of_pane))?;
-                self.panes.push(id, side, rows, keys)?;
+            match self.panes.open(id, self.watermark) {
+                Standing::Over => kept.late.extend(of_pane),
+                Standing::InNone => kept.n_in_none += of_pane.len(),
+                Standing::Open if of_pane.len() == rows.num_rows() => {
+                    self.panes.push(id, side, rows.clone(), keys.clone())?;
+                }
+                Standing::Open => {
+                    let keys = of_pane.iter().map(|&row| keys[row as usize]).collect();
+                    let rows = take_record_batch(rows, &UInt32Array::from(of_pane))?;
+                    self.panes.push(id, side, rows, keys)?;
+                }
             }
         }
-        Ok(late)
+        Ok(kept)
     }
 
-    /// A lot of the results of a window; `None` once all have left.
-    fn send(&self, mut leaving: Leaving, out: &mut Output) -> Result<Option<Leaving>> {
+    /// Some results of a window to a lot; the window, if it has more.
+    fn add(&self, mut leaving: Leaving, lot: &mut Lot) -> Result<Option<Leaving>> {
         let kind = self.layout.kind;
-        let (left, right) = match leaving.at {
+        let (left, right): (Vec<Option<usize>>, Vec<Option<usize>>) = match leaving.at {
             At::Pairs { .. } => {
                 let pairs = leaving.pairs();
                 let pairs = self.passing(&leaving, pairs)?;
@@ -136,28 +148,41 @@ impl WindowedOperator {
                 }
             }
         };
-        let (left, right): (Vec<Option<usize>>, Vec<Option<usize>>) = (left, right);
-        if !left.is_empty() {
-            let n_rows = left.len();
-            let has_left: BooleanArray = left.iter().map(|l| Some(l.is_some())).collect();
-            let made = Made {
-                event_times: vec![leaving.window.max_timestamp(); n_rows],
-                window: Some(leaving.window),
-            };
-            let rows = self.layout.rows(
-                &Gather::new(&leaving.left.batches, &leaving.left.places(&left)),
-                &Gather::new(&leaving.right.batches, &leaving.right.places(&right)),
-                Some(&has_left),
-                made,
-                n_rows,
-            )?;
-            out.push(Batch::new(rows).inexact());
-        }
+        lot.windows
+            .resize(lot.windows.len() + left.len(), leaving.window);
+        lot.left.add(&leaving.left, &left);
+        lot.right.add(&leaving.right, &right);
         let is_over = match leaving.at {
             At::Unmatched(Side::Right, row) => row >= leaving.right.rows.len(),
             _ => false,
         };
         Ok((!is_over).then_some(leaving))
+    }
+
+    fn send(&self, lot: Lot, out: &mut Output) -> Result<()> {
+        let Lot {
+            left,
+            right,
+            windows,
+        } = lot;
+        let n_rows = windows.len();
+        if n_rows == 0 {
+            return Ok(());
+        }
+        let has_left: BooleanArray = left.rows.iter().map(|at| Some(!at.is_none())).collect();
+        let made = Made {
+            event_times: windows.iter().map(|w| w.max_timestamp()).collect(),
+            windows,
+        };
+        let rows = self.layout.rows(
+            &Gather::new(&left.batches, &left.rows),
+            &Gather::new(&right.batches, &right.rows),
+            Some(&has_left),
+            made,
+            n_rows,
+        )?;
+        out.push(Batch::new(rows).inexact());
+        Ok(())
     }
 
     /// The pairs that meet the filter.
@@ -183,7 +208,9 @@ impl WindowedOperator {
     }
 
     fn let_keys_go(&mut self) -> Result<()> {
-        if self.keys.len() > 2 * self.panes.n_rows() + BATCH_ROWS {
+        if self.watermark == i64::MAX {
+            self.keys = KeyNumbers::new(&self.layout.key_types)?;
+        } else if self.keys.len() > 2 * self.panes.n_rows() + BATCH_ROWS {
             let mut is_kept = vec![false; self.keys.len()];
             self.panes.mark(&mut is_kept);
             let new_numbers = self.keys.keep(&is_kept)?;
@@ -284,10 +311,32 @@ impl Leaving {
     }
 }
 
-impl InWindow {
-    fn places(&self, rows: &[Option<usize>]) -> Vec<RowAt> {
-        let place = |row: &Option<usize>| row.map_or(RowAt::NONE, |row| self.rows[row].1);
-        rows.iter().map(place).collect()
+/// Results on their way out, perhaps of several windows.
+#[derive(Default)]
+struct Lot {
+    left: LotSide,
+    right: LotSide,
+    windows: Vec<Window>,
+}
+
+/// The rows of one side in a lot.
+#[derive(Default)]
+struct LotSide {
+    batches: Vec<RecordBatch>,
+    rows: Vec<RowAt>,
+}
+
+impl LotSide {
+    fn add(&mut self, of_window: &InWindow, rows: &[Option<usize>]) {
+        let first = self.batches.len();
+        let place = |row: &Option<usize>| match row {
+            Some(row) => of_window.rows[*row].1.after(first),
+            None => RowAt::NONE,
+        };
+        self.rows.extend(rows.iter().map(place));
+        if rows.iter().any(Option::is_some) {
+            self.batches.extend(of_window.batches.iter().cloned());
+        }
     }
 }
 
@@ -302,7 +351,8 @@ impl Operator for WindowedOperator {
             batch = batch.filter(&has_key)?;
         }
         let rows = self.layout.side(side).project(batch.rows())?;
-        let late = self.keep(side, &rows, i64::MIN)?;
+        let Kept { late, n_in_none } = self.keep(side, &rows, i64::MIN)?;
+        out.filtered(n_in_none);
         if !late.is_empty() {
             let late = take_record_batch(batch.rows(), &UInt32Array::from(late))?;
             out.push_late(late_port(side), as_they_came(batch.derive(late))?);
@@ -319,16 +369,22 @@ impl Operator for WindowedOperator {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<()> {
-        let leaving = match self.leaving.take() {
-            Some(leaving) => leaving,
-            None => match self.panes.next_over(self.watermark) {
-                Some((window, left, right)) => Leaving::new(window, left, right),
-                None => return self.let_keys_go(),
-            },
-        };
-        self.leaving = self.send(leaving, out)?;
+        let mut lot = Lot::default();
+        while lot.windows.len() < BATCH_ROWS {
+            let leaving = match self.leaving.take() {
+                Some(leaving) => leaving,
+                None => match self.panes.next_over(self.watermark) {
+                    Some((window, left, right)) => Leaving::new(window, left, right),
+                    None => {
+                        self.send(lot, out)?;
+                        return self.let_keys_go();
+                    }
+                },
+            };
+            self.leaving = self.add(leaving, &mut lot)?;
+        }
         out.more_follows();
-        Ok(())
+        self.send(lot, out)
     }
 
     fn state_bytes(&self) -> u64 {

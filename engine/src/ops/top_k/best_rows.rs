@@ -12,6 +12,7 @@ use super::bytes_of;
 use crate::batch::BATCH_ROWS;
 use crate::error::Result;
 use crate::keys::{Keys, keys_of};
+use crate::state::StatePart;
 
 /// More rows than these are sorted out, or twice those that were left the last time.
 const MIN_ROWS: usize = 2 * BATCH_ROWS;
@@ -122,15 +123,28 @@ impl BestRows {
         Ok(())
     }
 
+    /// The rows as [`BestRows::restore`] takes them.
+    pub(super) fn parts(&mut self) -> Result<Vec<StatePart>> {
+        let mut parts = Vec::new();
+        for rows in self.sorted()? {
+            parts.extend(StatePart::by_key("best", &rows, &[])?);
+        }
+        Ok(parts)
+    }
+
+    pub(super) fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        state.iter().try_for_each(|part| self.add(&part.rows))
+    }
+
     /// The rows by group and order, in batches; none are left.
     pub(super) fn take(&mut self) -> Result<Vec<RecordBatch>> {
-        let batches = self.snapshot()?;
+        let batches = self.sorted()?;
         *self = Self::new(self.n)?;
         Ok(batches)
     }
 
-    /// The rows as [`BestRows::add`] takes them.
-    pub(super) fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+    /// The rows by group and order, as [`BestRows::add`] takes them.
+    fn sorted(&mut self) -> Result<Vec<RecordBatch>> {
         if !self.rows.is_empty() {
             self.sort_out()?;
         }

@@ -229,7 +229,7 @@ impl FinalOperator {
                 columns,
                 rows: arrivals,
             };
-            settled.add(arrivals, now, &mut taken)?;
+            out.late(settled.add(arrivals, now, &mut taken)?);
             push_together(settled.take_results()?, out)?;
         }
         if taken.iter().any(|taken| !taken) {
@@ -261,7 +261,6 @@ impl FinalOperator {
         if let Some(settled) = &mut self.settled {
             settled.advance(now);
             results.extend(settled.take_results()?);
-            settled.find_earliest_hold();
         }
         push_together(results, out)
     }

@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef};
 use arrow::compute::min;
 use arrow::record_batch::RecordBatch;
 
+use super::overlap::{Overlap, merge_all};
 use super::plan::WindowedPlan;
 use super::slices::Slice;
 use crate::error::{Error, Result};
@@ -19,13 +20,24 @@ pub(super) struct LiveSlices {
     slices: BTreeMap<Window, LiveSlice>,
     /// The windows that have not fired, by end and start.
     waiting: BTreeSet<(i64, i64)>,
+    overlap: Overlap,
+    /// How many groups the last window had.
+    n_groups: usize,
+    /// How many bytes the slices fill.
+    n_bytes: usize,
 }
+
+/// A window of fewer slices than this is put together from them anew.
+const MANY_SLICES: usize = 8;
+/// And if that takes in less than this many rows for each group: sums of slices are little smaller then.
+const ROWS_PER_GROUP: usize = 4;
 
 struct LiveSlice {
     slice: Slice,
     groups: Groups,
     /// The earliest event time that a result may have for the sake of these rows.
     hold: i64,
+    n_bytes: usize,
 }
 
 /// Groups that take rows in, or that have been read and are kept as they were.
@@ -40,15 +52,14 @@ impl LiveSlices {
             plan: Arc::clone(plan),
             slices: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            overlap: Overlap::new(plan),
+            n_groups: 0,
+            n_bytes: 0,
         }
     }
 
     pub(super) fn n_bytes(&self) -> usize {
-        let of = |slice: &LiveSlice| match &slice.groups {
-            Groups::Open(table) => table.n_bytes(),
-            Groups::Read(rows) => rows.iter().map(RecordBatch::get_array_memory_size).sum(),
-        };
-        self.slices.values().map(of).sum()
+        self.n_bytes + self.overlap.n_bytes()
     }
 
     /// Takes keys and states of a slice in; `windows` are those over it that have not fired.
@@ -60,6 +71,7 @@ impl LiveSlices {
         watermark: i64,
     ) -> Result<()> {
         let n_rows = columns.first().map_or(0, Array::len);
+        self.overlap.changes(slice.span);
         let plan = &self.plan;
         let live = match self.slices.entry(slice.span) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -74,6 +86,7 @@ impl LiveSlices {
                     slice,
                     groups: Groups::Open(GroupTable::new(&plan.planned)?),
                     hold,
+                    n_bytes: 0,
                 })
             }
         };
@@ -82,7 +95,16 @@ impl LiveSlices {
         {
             live.hold = live.hold.min(min(times).unwrap_or(i64::MAX));
         }
-        live.table(plan)?.merge_columns(columns, n_rows)
+        live.table(plan)?.merge_columns(columns, n_rows)?;
+        let was = live.measure();
+        self.n_bytes = self.n_bytes - was + live.n_bytes;
+        Ok(())
+    }
+
+    fn remove(&mut self, span: Window) -> Option<Groups> {
+        let live = self.slices.remove(&span)?;
+        self.n_bytes -= live.n_bytes;
+        Some(live.groups)
     }
 
     /// As [`LiveSlices::merge`], where some of the windows may be known and others not.
@@ -107,9 +129,20 @@ impl LiveSlices {
 
     /// The groups of a window that fires; windows must come in the order of their ends.
     pub(super) fn take(&mut self, window: Window) -> Result<GroupTable> {
+        let spans = self.spans_of(window);
+        let table = match spans.len() {
+            0..MANY_SLICES => self.put_together(window, &spans)?,
+            _ => self.put_together_from_sums(window, &spans)?,
+        };
+        self.n_groups = table.n_groups();
+        Ok(table)
+    }
+
+    fn put_together(&mut self, window: Window, spans: &[Window]) -> Result<GroupTable> {
+        self.overlap.forget();
         let mut all = None;
-        for span in self.spans_of(window) {
-            let Some(live) = self.slices.get_mut(&span) else {
+        for span in spans {
+            let Some(live) = self.slices.get_mut(span) else {
                 continue;
             };
             if live.slice.last_end > window.end {
@@ -117,8 +150,7 @@ impl LiveSlices {
                 merge_all(or_new(&mut all, &self.plan)?, rows)?;
                 continue;
             }
-            let removed = self.slices.remove(&span).map(|live| live.groups);
-            match removed {
+            match self.remove(*span) {
                 Some(Groups::Open(table)) if all.is_none() => all = Some(table),
                 Some(Groups::Open(mut table)) => {
                     let rows = table.take_states()?;
@@ -132,6 +164,43 @@ impl LiveSlices {
             Some(table) => Ok(table),
             None => GroupTable::new(&self.plan.planned),
         }
+    }
+
+    fn put_together_from_sums(&mut self, window: Window, spans: &[Window]) -> Result<GroupTable> {
+        let mut n_rows = 0;
+        for span in spans {
+            if let Some(live) = self.slices.get_mut(span) {
+                n_rows += live
+                    .read()?
+                    .iter()
+                    .map(RecordBatch::num_rows)
+                    .sum::<usize>();
+            }
+        }
+        if n_rows < ROWS_PER_GROUP.saturating_mul(self.n_groups) {
+            return self.put_together(window, spans);
+        }
+        let mut slices = Vec::with_capacity(spans.len());
+        for span in spans {
+            if let Some(LiveSlice {
+                groups: Groups::Read(rows),
+                ..
+            }) = self.slices.get(span)
+            {
+                slices.push((*span, rows.as_slice()));
+            }
+        }
+        let table = self.overlap.sum(&slices)?;
+        for span in spans {
+            if self
+                .slices
+                .get(span)
+                .is_some_and(|live| live.slice.last_end <= window.end)
+            {
+                self.remove(*span);
+            }
+        }
+        Ok(table)
     }
 
     fn spans_of(&self, window: Window) -> Vec<Window> {
@@ -174,6 +243,15 @@ impl LiveSlices {
 }
 
 impl LiveSlice {
+    /// Finds out how many bytes it fills, and gives what it was.
+    fn measure(&mut self) -> usize {
+        let n_bytes = match &self.groups {
+            Groups::Open(table) => table.n_bytes(),
+            Groups::Read(rows) => rows.iter().map(RecordBatch::get_array_memory_size).sum(),
+        };
+        std::mem::replace(&mut self.n_bytes, n_bytes)
+    }
+
     /// The keys and states, which are kept as they are.
     fn read(&mut self) -> Result<&[RecordBatch]> {
         if let Groups::Open(table) = &mut self.groups {
@@ -204,8 +282,4 @@ fn or_new<'a>(slot: &'a mut Option<GroupTable>, plan: &WindowedPlan) -> Result<&
         Some(table) => table,
         None => slot.insert(GroupTable::new(&plan.planned)?),
     })
-}
-
-fn merge_all(table: &mut GroupTable, rows: &[RecordBatch]) -> Result<()> {
-    rows.iter().try_for_each(|rows| table.merge(rows))
 }

@@ -7,6 +7,7 @@
 
 mod finish;
 mod live;
+mod overlap;
 mod pane;
 mod partial;
 mod plan;

@@ -6,12 +6,18 @@ mod reference;
 
 use std::time::Duration;
 
+use arrow::array::{Array, Int64Array};
 use datafusion_expr::Expr;
 use expect_test::{Expect, expect};
 
 use self::driver::{Driver, timed};
+use super::SplitLate;
 use crate::aggregates::*;
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
 use crate::expression::{col, lit};
+use crate::output::{OnBadRow, Output};
+use crate::transform::Transform;
 use crate::windowing::{
     Accumulation, CalendarDays, Closing, FixedWindows, GlobalWindow, Sessions, SlidingWindows,
     TimestampCombiner, Trigger, Windowing,
@@ -93,7 +99,20 @@ fn a_fixed_window_fires_when_the_watermark_has_passed_its_end() {
             Watermark(35),
             End,
         ],
-        expect![[""]],
+        expect![[r#"
+            rows event_time: 1, 12, 5, 9; k: a, a, b, a; x: 1, 2, 3, 4
+            watermark 9
+            rows event_time: 9; k: b; x: 5
+            watermark 10
+                a 2 5 [0, 10) at 9
+                b 2 8 [0, 10) at 9
+            rows event_time: 3, 15; k: a, c; x: 100, 6
+            watermark 35
+                a 1 2 [10, 20) at 19
+                c 1 6 [10, 20) at 19
+            end
+            1 late
+        "#]],
     );
 }
 
@@ -110,13 +129,105 @@ fn late_rows_fire_again_while_they_are_allowed() {
         Rows("event_time: 0; k: a; x: 1"),
         End,
     ];
-    check(late.clone(), &events, expect![[""]]);
+    check(
+        late.clone(),
+        &events,
+        expect![[r#"
+        rows event_time: 1, 12; k: a, a; x: 1, 2
+        watermark 12
+            a 1 1 [0, 10) at 9 on_time 0/0 first
+        rows event_time: 5, 5, 7, 11; k: a, b, a, b; x: 10, 20, 30, 40
+            a 2 40 [0, 10) at 9 late 1/1
+            b 1 20 [0, 10) at 9 late 0/0 first
+        watermark 29
+            a 1 2 [10, 20) at 19 on_time 0/0 first
+            b 1 40 [10, 20) at 19 on_time 0/0 first
+        rows event_time: 0; k: a; x: 1
+            a 1 1 [0, 10) at 9 late 2/2
+        watermark 30
+        rows event_time: 0; k: a; x: 1
+        end
+        1 late
+    "#]],
+    );
     let accumulating = late.accumulation(Accumulation::Accumulating);
-    check(accumulating.clone(), &events, expect![[""]]);
+    check(
+        accumulating.clone(),
+        &events,
+        expect![[r#"
+        rows event_time: 1, 12; k: a, a; x: 1, 2
+        watermark 12
+            a 1 1 [0, 10) at 9 on_time 0/0 first
+        rows event_time: 5, 5, 7, 11; k: a, b, a, b; x: 10, 20, 30, 40
+            a 3 41 [0, 10) at 9 late 1/1
+            b 1 20 [0, 10) at 9 late 0/0 first
+        watermark 29
+            a 1 2 [10, 20) at 19 on_time 0/0 first
+            b 1 40 [10, 20) at 19 on_time 0/0 first
+        rows event_time: 0; k: a; x: 1
+            a 4 42 [0, 10) at 9 late 2/2
+        watermark 30
+        rows event_time: 0; k: a; x: 1
+        end
+        1 late
+    "#]],
+    );
     let retracting = accumulating.accumulation(Accumulation::AccumulatingAndRetracting);
-    check(retracting.clone(), &events, expect![[""]]);
+    check(
+        retracting.clone(),
+        &events,
+        expect![[r#"
+        rows event_time: 1, 12; k: a, a; x: 1, 2
+        watermark 12
+            a 1 1 [0, 10) at 9 on_time 0/0 first 1
+        rows event_time: 5, 5, 7, 11; k: a, b, a, b; x: 10, 20, 30, 40
+            a 1 1 [0, 10) at 9 on_time 0/0 first -1
+            a 3 41 [0, 10) at 9 late 1/1 1
+            b 1 20 [0, 10) at 9 late 0/0 first 1
+        watermark 29
+            a 1 2 [10, 20) at 19 on_time 0/0 first 1
+            b 1 40 [10, 20) at 19 on_time 0/0 first 1
+        rows event_time: 0; k: a; x: 1
+            a 3 41 [0, 10) at 9 late 1/1 -1
+            a 4 42 [0, 10) at 9 late 2/2 1
+        watermark 30
+        rows event_time: 0; k: a; x: 1
+        end
+        1 late
+    "#]],
+    );
     let always = retracting.closing(Closing::FireAlways);
-    check(always, &events, expect![[""]]);
+    check(
+        always,
+        &events,
+        expect![[r#"
+        rows event_time: 1, 12; k: a, a; x: 1, 2
+        watermark 12
+            a 1 1 [0, 10) at 9 on_time 0/0 first 1
+        rows event_time: 5, 5, 7, 11; k: a, b, a, b; x: 10, 20, 30, 40
+            a 1 1 [0, 10) at 9 on_time 0/0 first -1
+            a 3 41 [0, 10) at 9 late 1/1 1
+            b 1 20 [0, 10) at 9 late 0/0 first 1
+        watermark 29
+            a 1 2 [10, 20) at 19 on_time 0/0 first 1
+            b 1 40 [10, 20) at 19 on_time 0/0 first 1
+        rows event_time: 0; k: a; x: 1
+            a 3 41 [0, 10) at 9 late 1/1 -1
+            a 4 42 [0, 10) at 9 late 2/2 1
+        watermark 30
+            a 4 42 [0, 10) at 9 late 2/2 -1
+            a 4 42 [0, 10) at 9 late 3/3 last 1
+            b 1 20 [0, 10) at 9 late 0/0 first -1
+            b 1 20 [0, 10) at 9 late 1/1 last 1
+        rows event_time: 0; k: a; x: 1
+        end
+            a 1 2 [10, 20) at 19 late 1/1 last 1
+            a 1 2 [10, 20) at 19 on_time 0/0 first -1
+            b 1 40 [10, 20) at 19 late 1/1 last 1
+            b 1 40 [10, 20) at 19 on_time 0/0 first -1
+        1 late
+    "#]],
+    );
 }
 
 #[test]
@@ -130,11 +241,58 @@ fn sliding_windows_are_put_together_from_slices() {
         Rows("event_time: 5, 9; k: a, c; x: 64, 128"),
         End,
     ];
-    check(Windowing::of(sliding.clone()), &events, expect![[""]]);
+    check(
+        Windowing::of(sliding.clone()),
+        &events,
+        expect![[r#"
+        rows event_time: 1, 12, 5, 9; k: a, a, b, a; x: 1, 2, 4, 8
+        watermark 10
+            a 1 1 [-4, 6) at 5
+            a 1 1 [-8, 2) at 1
+            a 2 9 [0, 10) at 9
+            b 1 4 [-4, 6) at 5
+            b 1 4 [0, 10) at 9
+        rows event_time: 10, 11; k: b, a; x: 16, 32
+        watermark 14
+            a 3 42 [4, 14) at 13
+            b 2 20 [4, 14) at 13
+        rows event_time: 5, 9; k: a, c; x: 64, 128
+        end
+            a 1 2 [12, 22) at 21
+            a 3 42 [8, 18) at 17
+            b 1 16 [8, 18) at 17
+            c 1 128 [8, 18) at 17
+        1 late
+    "#]],
+    );
     let late = Windowing::of(sliding)
         .allowed_lateness(ms(3))
         .accumulation(Accumulation::Accumulating);
-    check(late, &events, expect![[""]]);
+    check(
+        late,
+        &events,
+        expect![[r#"
+        rows event_time: 1, 12, 5, 9; k: a, a, b, a; x: 1, 2, 4, 8
+        watermark 10
+            a 1 1 [-4, 6) at 5 on_time 0/0 first
+            a 1 1 [-8, 2) at 1 on_time 0/0 first
+            a 2 9 [0, 10) at 9 on_time 0/0 first
+            b 1 4 [-4, 6) at 5 on_time 0/0 first
+            b 1 4 [0, 10) at 9 on_time 0/0 first
+        rows event_time: 10, 11; k: b, a; x: 16, 32
+        watermark 14
+            a 3 42 [4, 14) at 13 on_time 0/0 first
+            b 2 20 [4, 14) at 13 on_time 0/0 first
+        rows event_time: 5, 9; k: a, c; x: 64, 128
+            a 4 106 [4, 14) at 13 late 1/1
+            c 1 128 [4, 14) at 13 late 0/0 first
+        end
+            a 1 2 [12, 22) at 21 on_time 0/0 first
+            a 3 42 [8, 18) at 17 on_time 0/0 first
+            b 1 16 [8, 18) at 17 on_time 0/0 first
+            c 1 128 [8, 18) at 17 on_time 0/0 first
+    "#]],
+    );
 }
 
 #[test]
@@ -150,7 +308,18 @@ fn sessions_grow_and_merge() {
             Rows("event_time: 17; k: a; x: 64"),
             End,
         ],
-        expect![[""]],
+        expect![[r#"
+            rows event_time: 1, 30, 5; k: a, a, b; x: 1, 2, 4
+            rows event_time: 8, 21; k: a, a; x: 8, 16
+            watermark 16
+                b 1 4 [5, 15) at 14
+            rows event_time: 17; k: a; x: 32
+            watermark 40
+                a 5 59 [1, 40) at 39
+            rows event_time: 17; k: a; x: 64
+            end
+            1 late
+        "#]],
     );
 }
 
@@ -173,7 +342,23 @@ fn early_and_late_panes_of_merging_sessions_are_taken_back() {
             Rows("event_time: 30; k: a; x: 64"),
             End,
         ],
-        expect![[""]],
+        expect![[r#"
+            rows event_time: 1, 2; k: a, a; x: 1, 2
+                a 2 3 [1, 12) at 11 early 0/-1 first 1
+            rows event_time: 20, 21; k: a, a; x: 4, 8
+                a 2 12 [20, 31) at 30 early 0/-1 first 1
+            rows event_time: 11; k: a; x: 16
+            watermark 50
+                a 2 12 [20, 31) at 30 early 0/-1 first -1
+                a 2 3 [1, 12) at 11 early 0/-1 first -1
+                a 5 31 [1, 31) at 30 on_time 0/0 first 1
+            rows event_time: 40; k: a; x: 32
+                a 1 32 [40, 50) at 49 late 0/0 first 1
+            rows event_time: 30; k: a; x: 64
+                a 5 31 [1, 31) at 30 on_time 0/0 first -1
+                a 6 95 [1, 40) at 39 late 0/0 first 1
+            end
+        "#]],
     );
 }
 
@@ -187,9 +372,39 @@ fn early_firings_of_fixed_windows() {
         Watermark(10),
         End,
     ];
-    check(early.clone(), &events, expect![[""]]);
+    check(
+        early.clone(),
+        &events,
+        expect![[r#"
+        rows event_time: 1, 2, 3; k: a, a, b; x: 1, 2, 4
+            a 2 3 [0, 10) at 9 early 0/-1 first
+        rows event_time: 4; k: a; x: 8
+        rows event_time: 5, 5; k: b, b; x: 16, 32
+            b 3 52 [0, 10) at 9 early 0/-1 first
+        watermark 10
+            a 1 8 [0, 10) at 9 on_time 1/0 last
+            b 0 null [0, 10) at 9 on_time 1/0 last
+        end
+    "#]],
+    );
     let retracting = early.accumulation(Accumulation::AccumulatingAndRetracting);
-    check(retracting, &events, expect![[""]]);
+    check(
+        retracting,
+        &events,
+        expect![[r#"
+        rows event_time: 1, 2, 3; k: a, a, b; x: 1, 2, 4
+            a 2 3 [0, 10) at 9 early 0/-1 first 1
+        rows event_time: 4; k: a; x: 8
+        rows event_time: 5, 5; k: b, b; x: 16, 32
+            b 3 52 [0, 10) at 9 early 0/-1 first 1
+        watermark 10
+            a 2 3 [0, 10) at 9 early 0/-1 first -1
+            a 3 11 [0, 10) at 9 on_time 1/0 last 1
+            b 3 52 [0, 10) at 9 early 0/-1 first -1
+            b 3 52 [0, 10) at 9 on_time 1/0 last 1
+        end
+    "#]],
+    );
 }
 
 #[test]
@@ -210,7 +425,20 @@ fn the_clock_makes_a_window_fire() {
             Rows("event_time: 1; k: b; x: 3"),
             End,
         ],
-        expect![[""]],
+        expect![[r#"
+            clock 100
+            rows event_time: 1; k: a; x: 1
+            clock 103
+            rows event_time: 1, 1; k: a, b; x: 2, 3
+            clock 105
+                a 2 3 global at the end early 0/-1 first
+            clock 107
+            clock 110
+                b 1 3 global at the end early 0/-1 first
+            rows event_time: 1; k: b; x: 3
+            end
+                b 2 6 global at the end on_time 1/0 last
+        "#]],
     );
 }
 
@@ -226,7 +454,16 @@ fn a_trigger_that_has_finished_takes_no_more_rows() {
             Rows("event_time: 5; k: c; x: 32"),
             End,
         ],
-        expect![[""]],
+        expect![[r#"
+            rows event_time: 1, 2, 3; k: a, a, b; x: 1, 2, 4
+                a 2 3 [0, 10) at 9 early 0/-1 first last
+            rows event_time: 4, 4; k: a, b; x: 8, 16
+                b 2 20 [0, 10) at 9 early 0/-1 first last
+            rows event_time: 5; k: c; x: 32
+            end
+                c 1 32 [0, 10) at 9 on_time 0/0 first last
+            1 late
+        "#]],
     );
 }
 
@@ -238,11 +475,27 @@ fn the_event_time_of_a_result_is_what_the_combiner_says() {
         End,
     ];
     let earliest = fixed(10).timestamp_combiner(TimestampCombiner::Earliest);
-    check(earliest.clone(), &events, expect![[""]]);
+    check(
+        earliest.clone(),
+        &events,
+        expect![[r#"
+        rows event_time: 3, 7, 5; k: a, a, b; x: 1, 2, 4
+        watermark 10
+            a 2 3 [0, 10) at 3
+            b 1 4 [0, 10) at 5
+        end
+    "#]],
+    );
     check(
         fixed(10).timestamp_combiner(TimestampCombiner::Latest),
         &events,
-        expect![[""]],
+        expect![[r#"
+            rows event_time: 3, 7, 5; k: a, a, b; x: 1, 2, 4
+            watermark 10
+                a 2 3 [0, 10) at 7
+                b 1 4 [0, 10) at 5
+            end
+        "#]],
     );
     check(
         earliest
@@ -256,7 +509,17 @@ fn the_event_time_of_a_result_is_what_the_combiner_says() {
             Rows("event_time: 8; k: a; x: 16"),
             End,
         ],
-        expect![[""]],
+        expect![[r#"
+            rows event_time: 3, 7, 5; k: a, a, b; x: 1, 2, 4
+                a 2 3 [0, 10) at 3 early 0/-1 first
+            watermark 6
+            rows event_time: 4; k: b; x: 8
+                b 2 12 [0, 10) at 5 early 0/-1 first
+            rows event_time: 4; k: a; x: 8
+            rows event_time: 8; k: a; x: 16
+                a 2 24 [0, 10) at 8 early 1/-1
+            end
+        "#]],
     );
 }
 
@@ -270,7 +533,13 @@ fn days_of_a_time_zone() {
             Watermark(day),
             End,
         ],
-        expect![[""]],
+        expect![[r#"
+            rows event_time: 1, 86400000; k: a, a; x: 1, 2
+            watermark 86400000
+                a 1 1 [0, 86400000) at 86399999
+            end
+                a 1 2 [86400000, 172800000) at 172799999
+        "#]],
     );
 }
 
@@ -279,7 +548,28 @@ fn all_rows_are_one_group_without_keys() {
     let mut driver = Driver::new(&fixed(10), 2, &[], aggregates()).unwrap();
     driver.rows(0, &timed("event_time: 1, 12; k: a, a; x: 1, 2"));
     driver.rows(1, &timed("event_time: 3, 31; k: b, a; x: 4, 8"));
-    expect![[""]].assert_eq(&driver.end().join("\n"));
+    expect![[r#"
+        1 2 [10, 20) at 19
+        1 8 [30, 40) at 39
+        2 5 [0, 10) at 9"#]]
+    .assert_eq(&driver.end().join("\n"));
+}
+
+#[test]
+fn groups_alone_may_be_asked_for() {
+    for windowing in [fixed(10), fixed(10).allowed_lateness(ms(5))] {
+        let mut driver = Driver::new(&windowing, 2, &["k"], Vec::new()).unwrap();
+        driver.rows(0, &timed("event_time: 1, 12, 2; k: a, a, a; x: 1, 2, 3"));
+        driver.rows(1, &timed("event_time: 3, 1; k: b, null; x: 4, 8"));
+        let made = driver.watermark(10).into_iter();
+        let shown = made.map(|line| line.replace(" on_time 0/0 first", ""));
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            ["a [0, 10) at 9", "b [0, 10) at 9", "null [0, 10) at 9"]
+        );
+        driver.restore(1);
+        assert_eq!(driver.end().len(), 1);
+    }
 }
 
 #[test]
@@ -315,5 +605,101 @@ fn what_does_not_fit_is_refused_while_planning() {
             rows,
         ),
     ];
-    expect![[""]].assert_eq(&all.join("\n\n"));
+    expect![[r#"
+        the rows have no event time
+          Hint: Give it to them with `assign_timestamps`, and keep the column "event_time" up to here.
+
+        the size of fixed windows must be longer than 0
+
+        a column of the result is called "window_end", as one that its window gives it
+          Hint: Give it another name with `.alias("…")`.
+
+        a column of the result is called "event_time", as one that its window gives it
+          Hint: Give it another name with `.alias("…")`.
+
+        a column of the result is called "pane", as one that its window gives it
+          Hint: Give it another name with `.alias("…")`.
+
+        accepted
+
+        trigger AfterCount(1) may lose rows
+          It may finish before its window is over, and rows that come after that are lost.
+          Hint: Wrap the trigger in `repeatedly()`, so that it begins anew. Where rows may be lost, say `allow_data_loss(true)`."#]].assert_eq(&all.join("\n\n"));
+}
+
+/// A row that is too late for one window and not for another counts where it can.
+#[test]
+fn rows_that_are_too_late_leave_with_all_their_columns() {
+    let split = SplitLate::new(&fixed(10).allowed_lateness(ms(5)));
+    let mut operator = split.build(&Artifacts::none()).unwrap();
+    let mut out = Output::new(OnBadRow::Fail);
+    let mut ports = Vec::new();
+    for (watermark, rows) in [
+        (14, "event_time: 3, 12; k: a, b; x: 1, 2"),
+        (15, "event_time: 3, 12, 9; k: a, b, c; x: 3, 4, 5"),
+        (25, "event_time: 19, 3; k: a, b; x: 6, 7"),
+    ] {
+        let told = crate::transform::Watermark(watermark);
+        operator.on_watermark(told, &mut out).unwrap();
+        let state = operator.snapshot().unwrap();
+        operator = split.build(&Artifacts::none()).unwrap();
+        operator.restore(&state).unwrap();
+        operator
+            .on_batch(0, Batch::new(timed(rows)), &mut out)
+            .unwrap();
+        for (port, batch) in out.take() {
+            let values = batch.rows().column_by_name("x").unwrap().to_data();
+            let values = Int64Array::from(values).values().to_vec();
+            ports.push((watermark, port, values));
+        }
+    }
+    assert_eq!(
+        ports,
+        [
+            (14, 0, vec![1, 2]),
+            (15, 1, vec![3, 5]),
+            (15, 0, vec![4]),
+            (25, 1, vec![6, 7]),
+        ]
+    );
+    assert_eq!(out.take_late(), 4);
+}
+
+#[test]
+fn plans_say_what_windows_do() {
+    let windowing = fixed(10)
+        .trigger(Trigger::after_watermark().late(Trigger::after_count(2)))
+        .allowed_lateness(ms(5));
+    let schema = timed("event_time: 1; k: a; x: 1").schema();
+    let (_, finish) = Driver::planned(&windowing, &[col("k")], aggregates(), &schema).unwrap();
+    expect![[""]].assert_eq(&finish.describe().config.to_string());
+}
+
+/// What is kept of keys and windows is let go once nothing more can come of them.
+#[test]
+fn state_stays_small_while_keys_come_and_go() {
+    for windowing in [
+        fixed(10),
+        fixed(10).allowed_lateness(ms(10)),
+        sessions(5),
+        fixed(10).trigger(Trigger::after_count(3).repeatedly()),
+    ] {
+        let mut driver = Driver::new(&windowing, 1, &["k"], aggregates()).unwrap();
+        let mut largest = [0, 0];
+        for step in 0..300 {
+            let rows = (0..50).map(|n| {
+                let key = Some(format!("key {}", step * 50 + n));
+                (key, i64::from(step) * 10 + i64::from(n % 10), Some(1))
+            });
+            let rows: Vec<reference::Row> = rows.collect();
+            driver.rows(0, &random::rows_of(&rows));
+            driver.watermark(i64::from(step) * 10);
+            let half = usize::from(step >= 150);
+            largest[half] = largest[half].max(driver.state_bytes());
+        }
+        assert!(
+            largest[1] <= largest[0] * 3 / 2,
+            "{largest:?} bytes in {windowing:?}"
+        );
+    }
 }

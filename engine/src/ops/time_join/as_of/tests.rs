@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ops::LookUp;
 use crate::ops::time_join::testing::{Row, Step, cuts, events, lines, rows, run, schedule, shown};
+use crate::testing::{Laws, check_operator};
 use crate::{col, lit};
 
 fn planned(as_of: &AsOf, left: &str, right: &str) -> Result<AsOfAt> {
@@ -269,6 +270,23 @@ fn what_the_schemas_tell_is_refused_while_planning() {
           It is the left side.
           Hint: Give it to them with `assign_timestamps`, and keep the column "event_time" up to here."#]]
     .assert_eq(&error.to_string());
+}
+
+#[test]
+fn the_laws_of_stateful_operators_are_kept() {
+    let pools = [
+        "k: 1, 2, 3, null, 1; event_time: 0; a: 1, 2, 3",
+        "k: 1, 2, 3, null, 1; event_time: 0; b: 1, 2, null",
+    ];
+    let (left, right) = ("k: 1; t: 1; a: 1", "k: 1; t: 1; b: 1");
+    // A late row that is answered leaves behind the watermark.
+    let laws = Laws::new().on_time(false);
+    let on = || AsOf::on([col("k")]);
+    check_operator(planned(&on(), left, right).unwrap(), &pools, &laws);
+    let ttl = on().ttl(Duration::from_millis(25)).created(col("b"));
+    check_operator(planned(&ttl, left, right).unwrap(), &pools, &laws);
+    let look_up = LookUp::on([col("k")]).deleted_where(col("b").is_null());
+    check_operator(planned(&look_up.as_of, left, right).unwrap(), &pools, &laws);
 }
 
 /// For each left row the right row that counts, found by looking at all of them: `k event_time a i b j`.

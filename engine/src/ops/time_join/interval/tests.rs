@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ops::time_join::testing::{Row, Step, cuts, events, lines, rows, run, schedule, shown};
+use crate::testing::{Laws, check_operator};
 use crate::{col, lit};
 
 const KINDS: [JoinKind; 4] = [
@@ -156,6 +157,23 @@ fn what_the_schemas_tell_is_refused_while_planning() {
             a predicate must be Boolean, `a + a_r` is Int64
               Hint: Compare it with something, such as `.gt(lit(0))`."#]],
     );
+}
+
+#[test]
+fn the_laws_of_stateful_operators_are_kept() {
+    let pools = [
+        "k: 1, 2, 3, null, 1; event_time: 0; a: 1, 2, 3",
+        "k: 1, 2, 3, null, 1; event_time: 0; b: 1, 2, null",
+    ];
+    let (left, right) = ("k: 1; t: 1; a: 1", "k: 1; t: 1; b: 1");
+    for kind in KINDS {
+        let join = on_k(kind)
+            .before(ms(20))
+            .after(ms(10))
+            .filter(col("a").lt_eq(col("b")));
+        let transform = planned(&join, left, right).unwrap();
+        check_operator(transform, &pools, &Laws::new().runs(8));
+    }
 }
 
 /// `k a i b j event_time` of all results.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::event_time::{MAX_TIME, MIN_TIME};
 use crate::ops::time_join::testing::{Row, Step, cuts, events, lines, rows, run, schedule, shown};
+use crate::testing::{Laws, check_operator};
 use crate::windowing::Window;
 use crate::{col, lit};
 use std::time::Duration;
@@ -187,6 +188,20 @@ fn strategies_that_do_not_fit_are_refused_while_planning() {
           It gives each window once, when the watermark has passed its end.
           Hint: Divide both sides with a plain strategy before it; rows that come later than the watermark need a watermark that waits longer."#]],
     );
+}
+
+#[test]
+fn the_laws_of_stateful_operators_are_kept() {
+    let pools = [
+        "k: 1, 2, 3, null, 1; event_time: 0; a: 1, 2, 3",
+        "k: 1, 2, 3, null, 1; event_time: 0; b: 1, 2, null",
+    ];
+    let (left, right) = ("k: 1; t: 1; a: 1", "k: 1; t: 1; b: 1");
+    for kind in KINDS {
+        let join = on_k(kind).filter(col("a").lt_eq(col("b")));
+        let transform = planned(join, [every(30, 10), every(30, 10)], left, right).unwrap();
+        check_operator(transform, &pools, &Laws::new().runs(8));
+    }
 }
 
 /// `k a i b j window_start window_end event_time` of all results.

@@ -105,7 +105,22 @@ impl Settled {
         }
         self.schedule(into, now);
         self.schedule_wake(into, &context);
-        self.slot(into, touched);
+        if self.entries.get(into).is_finished {
+            self.lose(into, touched);
+        } else {
+            self.slot(into, touched);
+        }
+    }
+
+    /// Forgets what has not left of an entry that has finished, because a part of it had.
+    fn lose(&mut self, id: u32, touched: &mut Touched) {
+        touched.absorbed.retain(|(of, _)| *of != id);
+        self.release_state(id);
+        let entry = self.entries.get_mut(id);
+        entry.place = Place::NONE;
+        touched.n_lost += std::mem::take(&mut entry.n_pending).unsigned_abs();
+        let hold = std::mem::replace(&mut entry.hold, NEVER);
+        self.note_hold(hold, NEVER);
     }
 
     /// Makes an entry a part of another. Its state is merged with that of the other later on.

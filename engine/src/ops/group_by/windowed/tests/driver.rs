@@ -20,7 +20,7 @@ use crate::output::{OnBadRow, Output};
 use crate::state::{StatePart, worker_of};
 use crate::testing::table;
 use crate::transform::{Operator, Transform, Watermark};
-use crate::windowing::Windowing;
+use crate::windowing::{Window, Windowing};
 
 /// Rows as [`table`] reads them, whose column `event_time` holds times.
 pub(super) fn timed(text: &str) -> RecordBatch {
@@ -169,6 +169,11 @@ impl Driver {
         self.take_made()
     }
 
+    pub(super) fn state_bytes(&self) -> u64 {
+        let of = |halves: &Halves| halves.partial.state_bytes() + halves.finish.state_bytes();
+        self.workers.iter().map(of).sum()
+    }
+
     pub(super) fn take_late(&mut self) -> u64 {
         std::mem::take(&mut self.late)
     }
@@ -267,8 +272,9 @@ fn lines(rows: &RecordBatch) -> Vec<String> {
             match field.name().as_str() {
                 WINDOW_START => {
                     let (start, end) = (time(WINDOW_START, row), time(WINDOW_END, row));
-                    parts.push(match (crate::windowing::Window { start, end }) {
-                        crate::windowing::Window::GLOBAL => "global".to_owned(),
+                    let window = Window { start, end };
+                    parts.push(match window {
+                        Window::GLOBAL => "global".to_owned(),
                         _ => format!("[{start}, {end})"),
                     });
                 }

@@ -180,6 +180,9 @@ impl Reference {
                 .on_merge(&mut merged.trigger, [part.trigger.as_slice()], &context);
         }
         merged.asked_at_end = into.end <= self.watermark;
+        if merged.finished {
+            self.late += std::mem::take(&mut merged.n_pending);
+        }
         let id = (key.clone(), into);
         self.open.insert(id.clone(), merged);
         self.set_wake(&id);

@@ -1,0 +1,105 @@
+//! Which rows come too late, and when what is kept of a window goes.
+
+use arrow::array::BooleanArray;
+use arrow::record_batch::RecordBatch;
+
+use crate::error::Result;
+use crate::event_time::event_times;
+use crate::windowing::{GlobalWindow, Window, WindowFn, Windowing};
+
+/// How long rows count.
+#[derive(Clone, Debug)]
+pub(super) struct Lateness {
+    pub(super) windowing: Windowing,
+    pub(super) is_windowed: bool,
+    /// How long something is kept after its last row, in event time, without the allowed lateness.
+    pub(super) ttl_ms: Option<i64>,
+    /// By how much the watermark may have passed a row, without the allowed lateness.
+    late_after_ms: Option<i64>,
+}
+
+impl Lateness {
+    pub(super) fn new(
+        windowing: &Windowing,
+        ttl_ms: Option<i64>,
+        late_after_ms: Option<i64>,
+    ) -> Self {
+        Self {
+            windowing: windowing.clone(),
+            is_windowed: windowing.window_fn.describe() != GlobalWindow.describe(),
+            ttl_ms,
+            late_after_ms,
+        }
+    }
+
+    /// True if rows need an event time.
+    pub(super) fn needs_times(&self) -> bool {
+        self.is_windowed || self.ttl_ms.is_some() || self.late_after_ms.is_some()
+    }
+
+    /// How long late rows count, in milliseconds.
+    pub(super) fn allowed_ms(&self) -> i64 {
+        self.windowing.allowed_lateness_ms
+    }
+
+    /// How long something is kept after its last row.
+    pub(super) fn kept_ms(&self) -> Option<i64> {
+        self.ttl_ms.map(|ttl| ttl.saturating_add(self.allowed_ms()))
+    }
+
+    /// What releases what is kept, for people.
+    pub(super) fn released(&self) -> String {
+        match (self.ttl_ms, self.is_windowed) {
+            (Some(ttl), _) => format!("{ttl} ms after the last row of a key"),
+            (None, true) => "when the window is over".into(),
+            (None, false) => "when cells are empty and no timer is set".into(),
+        }
+    }
+
+    /// What is kept of a window goes once the watermark has reached this.
+    pub(super) fn over_at(&self, window: Window) -> i64 {
+        window.end.saturating_add(self.allowed_ms())
+    }
+
+    /// True if the watermark has passed a row of this time by too much.
+    fn is_passed(&self, time: i64, watermark: i64) -> bool {
+        self.late_after_ms.is_some_and(|after| {
+            time.saturating_add(after).saturating_add(self.allowed_ms()) < watermark
+        })
+    }
+
+    /// The rows that come too late; none if there is none.
+    pub(super) fn late(&self, rows: &RecordBatch, watermark: i64) -> Result<Option<BooleanArray>> {
+        if !self.is_windowed && self.late_after_ms.is_none() {
+            return Ok(None);
+        }
+        let times = event_times(rows)?;
+        let mut windows = Vec::new();
+        let mut stretch: Option<(Window, bool)> = None;
+        let mut any = false;
+        let late = times.iter().map(|&time| {
+            if self.is_passed(time, watermark) {
+                any = true;
+                return true;
+            }
+            if let Some((within, is_late)) = stretch
+                && within.start <= time
+                && time < within.end
+            {
+                return is_late;
+            }
+            windows.clear();
+            self.windowing.window_fn.assign(time, &mut windows);
+            let is_late = windows.iter().all(|w| self.over_at(*w) <= watermark);
+            any |= is_late;
+            stretch = self
+                .windowing
+                .window_fn
+                .pane_of(time)
+                .map(|within| (within, is_late));
+            is_late
+        });
+        let late: Vec<bool> = late.collect();
+        Ok(any.then(|| BooleanArray::from(late)))
+    }
+}

@@ -1,0 +1,305 @@
+//! What is refused, what is rejected, and where timers and state end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use expect_test::{Expect, expect};
+use serde::Deserialize;
+
+use super::*;
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
+use crate::output::{OnBadRow, Output};
+use crate::testing::table;
+use crate::transform::{Transform, Watermark};
+
+const COLUMNS: &str = "k: 1; x: 1; event_time: 0";
+const BAG: Bag<i64> = Bag::new("bag");
+const TICK: Timer = Timer::event_time("tick");
+const CLOCK: Timer = Timer::processing_time("clock");
+
+fn nothing(_key: &mut Scope<'_>, _rows: &KeyRows<'_>) -> Result<()> {
+    Ok(())
+}
+
+fn refused(declare: fn() -> Declared, windowing: Windowing, columns: &str, expected: Expect) {
+    let transform = Scripted::of(declare, nothing, silent);
+    by_k(transform, windowing, columns).check(expected);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_while_planning() {
+    refused(
+        || {
+            Declared::rows()
+                .cell(BAG)
+                .cell(Set::<i64>::new("bag"))
+                .timer(TICK)
+                .timer(TICK)
+        },
+        Windowing::sessions(Duration::from_secs(1)),
+        "k: 1; x: 1",
+        expect![[""]],
+    );
+    #[derive(Deserialize)]
+    struct Row {
+        #[expect(dead_code, reason = "read by nobody")]
+        missing: i64,
+    }
+    refused(
+        || {
+            Declared::rows()
+                .reads::<Row>()
+                .cell(Value::<Box<dyn_value::Any>>::new("any"))
+        },
+        Windowing::global(),
+        "k: 1; x: 1",
+        expect![[""]],
+    );
+}
+
+/// A type that has no columns.
+mod dyn_value {
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    pub(super) enum Any {
+        Number(i64),
+        Other {
+            inner: std::collections::BTreeMap<String, Vec<Any>>,
+        },
+    }
+}
+
+#[test]
+fn what_was_not_declared_cannot_be_used() {
+    let run = |on_rows: OnRows| {
+        let transform = Scripted::of(|| Declared::rows().cell(BAG), on_rows, silent);
+        let run = by_k(transform, Windowing::global(), COLUMNS);
+        run.rows(0, "k: 7; x: 1; event_time: 0")
+            .transcript()
+            .unwrap()
+    };
+    let found = [
+        run(|key, _| key.value(Value::<i64>::new("bag")).map(|_| ())),
+        run(|key, _| key.timer(TICK)?.set(1)),
+        run(|key, _| say(key, "hello")),
+    ];
+    expect![[""]].assert_eq(&found.join("\n"));
+}
+
+#[test]
+fn a_rejected_row_names_its_key_and_an_error_too() {
+    let transform = Scripted::of(
+        || Declared::rows().cell(BAG),
+        |key, rows| {
+            for (row, x) in rows.values::<Int64Type>("x")?.iter().enumerate() {
+                match x {
+                    13 => key.reject(rows, row, "x brings bad luck")?,
+                    14 => return Err(crate::Error::data("x cannot be")),
+                    _ => key.keep(rows, row)?,
+                }
+            }
+            Ok(())
+        },
+        silent,
+    );
+    by_k(
+        transform,
+        Windowing::fixed(Duration::from_millis(10)),
+        COLUMNS,
+    )
+    .rows(0, "k: 1, 2, 1, 2; x: 1, 13, 2, 3; event_time: 1, 2, 3, 4")
+    .rows(0, "k: 5; x: 14; event_time: 5")
+    .check(expect![[""]]);
+}
+
+#[derive(Deserialize)]
+struct Row {
+    x: i64,
+}
+
+#[test]
+fn rows_are_read_as_values_and_those_that_are_none_are_rejected() {
+    let transform = Scripted::of(
+        || Declared::emits::<Said>().reads::<Row>(),
+        |key, rows| {
+            let total: i64 = rows.read::<Row>()?.iter().map(|row| row.x).sum();
+            say(key, total.to_string())
+        },
+        silent,
+    );
+    by_k(transform, Windowing::global(), COLUMNS)
+        .rows(0, "k: 1, 2, 1; x: 1, null, 5; event_time: 1, 2, 3")
+        .check(expect![[""]]);
+}
+
+#[test]
+fn a_timer_may_not_outlive_its_window() {
+    let transform = Scripted::of(
+        || Declared::emits::<Said>().timer(TICK),
+        |key, rows| {
+            for x in rows.values::<Int64Type>("x")? {
+                key.timer(TICK)?.set(*x)?;
+            }
+            Ok(())
+        },
+        |key, timer| say(key, timer.time().to_string()),
+    );
+    let windows = Windowing::fixed(Duration::from_millis(10));
+    by_k(
+        transform,
+        windows.allowed_lateness(Duration::from_millis(5)),
+        COLUMNS,
+    )
+    .rows(0, "k: 1; x: 15; event_time: 1")
+    .watermark(15)
+    .rows(0, "k: 1; x: 31; event_time: 15")
+    .check(expect![[""]]);
+}
+
+#[test]
+fn a_looping_timer_goes_on_until_it_stops() {
+    let transform = Scripted::of(
+        || Declared::emits::<Said>().timer(TICK),
+        |key, rows| {
+            let first = rows.times()?[0];
+            key.timer(TICK)?.set(first + 10)
+        },
+        |key, timer| {
+            say(key, "tick")?;
+            match key.input_ended() {
+                true => Ok(()),
+                false => key.timer(TICK)?.set(timer.time() + 10),
+            }
+        },
+    );
+    by_k(transform, Windowing::global(), COLUMNS)
+        .rows(0, "k: 1; x: 1; event_time: 0")
+        .watermark(35)
+        .watermark(40)
+        .end()
+        .check(expect![[""]]);
+}
+
+#[test]
+fn a_timer_that_never_stops_is_an_error() {
+    let transform = Scripted::of(
+        || Declared::emits::<Said>().timer(TICK),
+        |key, _| key.timer(TICK)?.set(1),
+        |key, timer| key.timer(TICK)?.set(timer.time() + 1),
+    );
+    by_k(transform, Windowing::global(), COLUMNS)
+        .rows(0, "k: 1; x: 1; event_time: 0")
+        .end()
+        .check(expect![[""]]);
+}
+
+#[test]
+fn timers_hold_the_watermark_back_and_those_of_the_clock_are_dropped_at_the_end() {
+    let transform = Scripted::of(
+        || Declared::emits::<Said>().timer(TICK).timer(CLOCK),
+        |key, rows| {
+            for x in rows.values::<Int64Type>("x")? {
+                match x {
+                    1 => key.timer(TICK)?.output_time(12).set(20)?,
+                    _ => key.timer(CLOCK)?.set(1_000)?,
+                }
+            }
+            Ok(())
+        },
+        |key, timer| say(key, timer.name()),
+    );
+    by_k(transform, Windowing::global(), COLUMNS)
+        .rows(0, "k: 1; x: 1; event_time: 10")
+        .watermark(15)
+        .rows(0, "k: 2; x: 2; event_time: 17")
+        .watermark(30)
+        .processing_time(1_000)
+        .rows(0, "k: 2; x: 2; event_time: 40")
+        .processing_time(1_500)
+        .rows(0, "k: 3; x: 3; event_time: 50")
+        .end()
+        .check(expect![[""]]);
+}
+
+/// Ten batches of new keys each, of which all but the last are over.
+#[test]
+fn memory_follows_the_keys_that_are_alive() {
+    let transform = Scripted::of(
+        || Declared::emits::<Said>().cell(BAG).timer(TICK),
+        |key, rows| {
+            let time = rows.times()?[0];
+            key.bag(BAG)?.add(time);
+            key.timer(TICK)?.set(time + 10)
+        },
+        |key, _| {
+            key.bag(BAG)?.clear();
+            Ok(())
+        },
+    );
+    let process = Process::new(transform, ["k"], Windowing::global());
+    let schema = table("k: 0; event_time: 0").schema();
+    process.output_schema(&[schema]).unwrap();
+    let mut operator = process.build(&Artifacts::none()).unwrap();
+    let mut out = Output::new(OnBadRow::Fail);
+    let mut bytes = Vec::new();
+    for step in 0i64..10 {
+        let keys: Vec<String> = (0..4000).map(|n| (step * 4000 + n).to_string()).collect();
+        let times = vec![(step * 100).to_string(); 4000];
+        let rows = format!("k: {}; event_time: {}", keys.join(", "), times.join(", "));
+        operator
+            .on_batch(0, Batch::new(table(&rows)), &mut out)
+            .unwrap();
+        operator
+            .on_watermark(Watermark(step * 100), &mut out)
+            .unwrap();
+        bytes.push(operator.state_bytes());
+    }
+    let most = bytes.iter().max().unwrap();
+    assert!(most <= &(2 * bytes[1]), "{bytes:?}");
+    operator.on_watermark(Watermark::END, &mut out).unwrap();
+    assert!(
+        operator.state_bytes() < 1 << 10,
+        "{}",
+        operator.state_bytes()
+    );
+}
+
+#[test]
+fn many_rows_leave_in_batches_as_timers_fire() {
+    let transform = Scripted::of(
+        || Declared::emits::<Said>().timer(TICK),
+        |key, rows| key.timer(TICK)?.set(rows.times()?[0]),
+        |key, _| say(key, "x"),
+    );
+    let process = Process::new(transform, ["k"], Windowing::global());
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("k", DataType::Int64, true),
+        crate::event_time::time_field("event_time").as_ref().clone(),
+    ]));
+    process.output_schema(&[schema]).unwrap();
+    let mut operator = process.build(&Artifacts::none()).unwrap();
+    let mut out = Output::new(OnBadRow::Fail);
+    let keys: Vec<String> = (0..20_000).map(|n: i64| n.to_string()).collect();
+    let times = vec!["5"; 20_000];
+    let rows = format!("k: {}; event_time: {}", keys.join(", "), times.join(", "));
+    operator
+        .on_batch(0, Batch::new(table(&rows)), &mut out)
+        .unwrap();
+    operator.on_watermark(Watermark(9), &mut out).unwrap();
+    let mut sizes = Vec::new();
+    loop {
+        // Nothing behind may believe that all has left.
+        let more = out.take_more();
+        let behind = operator.output_watermark(Watermark(9));
+        assert_eq!(behind, if more { Watermark::START } else { Watermark(9) });
+        sizes.extend(out.take().iter().map(|(_, batch)| batch.n_rows()));
+        if !more {
+            break;
+        }
+        operator.resume(&mut out).unwrap();
+    }
+    assert_eq!(sizes, [8192, 8192, 3616]);
+}
