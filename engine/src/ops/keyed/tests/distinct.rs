@@ -113,7 +113,7 @@ fn keys_are_expressions_and_late_rows_have_a_port() {
     let distinct = rows
         .group_by([col("k") % crate::lit(2)])
         .process(within_10());
-    distinct.late().write(late_sink);
+    distinct.port("late").write(late_sink);
     distinct.write(sink);
     pipeline.run(&RunOptions::default().workers(2)).unwrap();
     let mut made: Vec<String> = made.take().iter().map(show).collect();
