@@ -169,6 +169,11 @@ impl Driver {
         self.take_made()
     }
 
+    pub(super) fn state_bytes(&self) -> u64 {
+        let of = |halves: &Halves| halves.partial.state_bytes() + halves.finish.state_bytes();
+        self.workers.iter().map(of).sum()
+    }
+
     pub(super) fn take_late(&mut self) -> u64 {
         std::mem::take(&mut self.late)
     }
