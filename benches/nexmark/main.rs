@@ -240,7 +240,8 @@ fn answer(
 
 /// Who answers a query; Mainstem first.
 fn contenders(query: Query, options: &Options) -> Vec<Contender> {
-    let by_hand = options.hand_written && hand_written::has(query);
+    let reads_the_same = options.format == Format::Parquet;
+    let by_hand = options.hand_written && reads_the_same && hand_written::has(query);
     std::iter::once(Contender::Mainstem)
         .chain(by_hand.then_some(Contender::HandWritten))
         .chain(options.peers.iter().map(|peer| Contender::Peer(*peer)))
