@@ -347,10 +347,15 @@ fn event_time_is_in_the_table_the_json_and_the_page() {
         clean: 7 of 2,000,000 rows too late
         watermark: not known yet at clean in phase 1, held back by births, file "b.csv"
         dead: 31 rows published in 1 file, 4 kB
-        out: 1,989,969 rows published in 2 files, 50 MB"#]].assert_eq(&report.to_string());
+        out: 1,989,969 rows published in 2 files, 50 MB"#]]
+    .assert_eq(&report.to_string());
     let json = report.to_json();
-    expect![[r#"{"at_ms":1700000000000,"held_back_by":"births, file \"a.csv\"","lag_seconds":12.0}"#]].assert_eq(&json["phases"][0]["nodes"][0]["watermark"].to_string());
-    expect![[r#"{"at_ms":null,"held_back_by":"births, file \"b.csv\"","lag_seconds":null}"#]].assert_eq(&json["phases"][0]["nodes"][1]["watermark"].to_string());
+    expect![[
+        r#"{"at_ms":1700000000000,"held_back_by":"births, file \"a.csv\"","lag_seconds":12.0}"#
+    ]]
+    .assert_eq(&json["phases"][0]["nodes"][0]["watermark"].to_string());
+    expect![[r#"{"at_ms":null,"held_back_by":"births, file \"b.csv\"","lag_seconds":null}"#]]
+        .assert_eq(&json["phases"][0]["nodes"][1]["watermark"].to_string());
     let page = report.to_html();
     for said in [
         "held back by births, file &quot;b.csv&quot;",

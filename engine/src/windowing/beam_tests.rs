@@ -817,13 +817,15 @@ fn results_that_do_not_tell_their_windows_need_new_ones() {
         results of sessions windows cannot be grouped in the same windows again
           in transform "agg/partial"
           Those windows have merged, and are over.
-          Hint: Say with `window(..)` in which windows they are to be."#]].assert_eq(&refusal(&Windowing::sessions(ms(10))));
+          Hint: Say with `window(..)` in which windows they are to be."#]]
+    .assert_eq(&refusal(&Windowing::sessions(ms(10))));
     let earliest = Windowing::sliding(ms(4), ms(2)).timestamp_combiner(TimestampCombiner::Earliest);
     expect![[r#"
         results of sliding windows cannot be grouped in the same windows again
           in transform "agg/partial"
           Their event time does not tell which of the windows over it they came from.
-          Hint: Say with `window(..)` in which windows they are to be."#]].assert_eq(&refusal(&earliest));
+          Hint: Say with `window(..)` in which windows they are to be."#]]
+    .assert_eq(&refusal(&earliest));
     let mut run = Run::of(|rows| {
         let sessions = summed(&rows, &Windowing::sessions(ms(10)));
         sessions

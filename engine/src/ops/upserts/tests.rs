@@ -83,8 +83,7 @@ fn with_an_event_time_the_newest_row_counts_and_what_is_older_never_comes_back()
         id=1 n=9 event_time=22 diff=-1
         id=2 n=20 event_time=15 diff=1"#]]
     .assert_eq(&show_rows(&made.rows("out")));
-    expect!["id=2 n=1 event_time=3"]
-        .assert_eq(&show_rows(&made.rows("late")));
+    expect!["id=2 n=1 event_time=3"].assert_eq(&show_rows(&made.rows("late")));
 }
 
 #[test]

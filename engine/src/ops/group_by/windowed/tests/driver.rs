@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, TimestampMillisecondArray};
-use arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_expr::Expr;
@@ -11,7 +11,7 @@ use datafusion_expr::Expr;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::event_time::{EVENT_TIME, PANE, WINDOW_END, WINDOW_START, time_field};
+use crate::event_time::{EVENT_TIME, PANE, WINDOW_END, WINDOW_START};
 use crate::expression::col;
 use crate::ops::group_by::windowed::{
     WindowedFinalAggregate, WindowedGrouping, WindowedPartialAggregate,
