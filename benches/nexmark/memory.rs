@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use mainstem::engine::Windowing;
 use mainstem::engine::aggregates::{count, sum};
 use mainstem::engine::ops::Watermarks;
-use mainstem::engine::Windowing;
 use mainstem::prelude::*;
 
 use crate::contest::Run;

@@ -119,9 +119,11 @@ impl Query {
                 let most = counts.agg([max(col("n")).alias("most")]);
                 let is_most = WindowedJoin::new(JoinKind::Inner, [(col("n"), col("most"))]);
                 let start = millis(col("window_end")) - lit(HOT_SIZE.as_millis() as i64);
-                counts
-                    .join_windowed(&most, is_most)
-                    .select([col("auction"), col("n"), start.alias("window_start")])
+                counts.join_windowed(&most, is_most).select([
+                    col("auction"),
+                    col("n"),
+                    start.alias("window_start"),
+                ])
             }
             Self::Q6 => mean_of_closed(events, "seller"),
             Self::Q7 => {
@@ -143,7 +145,11 @@ impl Query {
                     .window(windows.clone())
                     .group_by([col("person"), col("name")])
                     .agg([]);
-                let sellers = events.auctions().window(windows).group_by([col("seller")]).agg([]);
+                let sellers = events
+                    .auctions()
+                    .window(windows)
+                    .group_by([col("seller")])
+                    .agg([]);
                 let same = WindowedJoin::new(JoinKind::Inner, [(col("person"), col("seller"))]);
                 people.join_windowed(&sellers, same).select([
                     col("person"),
@@ -167,7 +173,8 @@ impl Query {
     ) -> Result<Digest> {
         let pipeline = Pipeline::new(self.name());
         let tally = Tally::new(hashed);
-        self.rows(&Events::read(&pipeline, data, format)).write(tally.clone());
+        self.rows(&Events::read(&pipeline, data, format))
+            .write(tally.clone());
         pipeline.run(&RunOptions::new().workers(workers))?;
         Ok(tally.digest())
     }
@@ -176,9 +183,12 @@ impl Query {
 /// The mean price at which auctions have closed, by one of their columns; whenever some have, a mean takes the
 /// place of that before.
 fn mean_of_closed(events: &Events, by: &str) -> Collection {
-    let bids = events
-        .bids()
-        .select([col("auction").alias("of"), col("price"), col("date_time"), col("event_time")]);
+    let bids = events.bids().select([
+        col("auction").alias("of"),
+        col("price"),
+        col("date_time"),
+        col("event_time"),
+    ]);
     let while_open = IntervalJoin::new(JoinKind::Inner, [(col("auction"), col("of"))])
         .after(LONGEST_AUCTION)
         .filter(col("date_time").lt_eq(col("expires")));

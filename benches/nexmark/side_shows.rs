@@ -29,7 +29,11 @@ pub(crate) fn latency(options: &Options, workers: usize) -> Result<(), Box<dyn E
             of(|l| l.max_us),
         ];
         let micros = figures.iter().map(|us| format!("{us:.0}"));
-        lines.push(std::iter::once(rows_per_second.to_string()).chain(micros).collect());
+        lines.push(
+            std::iter::once(rows_per_second.to_string())
+                .chain(micros)
+                .collect(),
+        );
         let [p50_us, p99_us, p999_us, max_us] = figures;
         json.push(serde_json::json!({
             "rows_per_second": rows_per_second,
@@ -39,7 +43,10 @@ pub(crate) fn latency(options: &Options, workers: usize) -> Result<(), Box<dyn E
     let header = ["rows/s", "p50 µs", "p99 µs", "p99.9 µs", "most µs"];
     println!("{}", table(header, lines));
     if options.json {
-        println!("{}", serde_json::json!({ "bench": "nexmark latency", "runs": json }));
+        println!(
+            "{}",
+            serde_json::json!({ "bench": "nexmark latency", "runs": json })
+        );
     }
     Ok(())
 }
@@ -67,10 +74,19 @@ pub(crate) fn memory(options: &Options, workers: usize) -> Result<(), Box<dyn Er
             format!("{:.3}", of_first(run)),
         ]
     });
-    let header = ["rows", "M rows/s", "CPU ns/row", "peak MB", "over the first"];
+    let header = [
+        "rows",
+        "M rows/s",
+        "CPU ns/row",
+        "peak MB",
+        "over the first",
+    ];
     println!("{}", table(header, lines));
     if options.json {
-        println!("{}", serde_json::json!({ "bench": "nexmark memory", "runs": runs }));
+        println!(
+            "{}",
+            serde_json::json!({ "bench": "nexmark memory", "runs": runs })
+        );
     }
     Ok(())
 }
