@@ -735,7 +735,7 @@ fn columns_are_chosen_and_told_apart() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let main = table("k: 1; event_time: 1");
+    let main = table("k: 1");
     let timed_main = timed("k: 1; event_time: 1");
     let side = timed("key: 1; v: 2; event_time: 1");
     let on = |key: Expr| [(col("k"), key)];
@@ -783,9 +783,9 @@ fn what_does_not_fit_is_refused() {
         &main,
         &side,
         expect![[r#"
-        column "event_time" must hold timestamps in milliseconds without nulls, found Int64
+        the rows have no event time
           They are the main rows.
-          Hint: Give rows their event time with `assign_timestamps`."#]],
+          Hint: Give it to them with `assign_timestamps`, and keep the column "event_time" up to here."#]],
     );
     refuse(
         &SideInput::list("l", col("v")).as_of_event_time(),
