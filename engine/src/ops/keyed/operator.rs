@@ -411,6 +411,11 @@ impl<T: KeyedTransform> Operator for ProcessOperator<T> {
         if watermark > self.core.watermark {
             self.before_firing.get_or_insert(self.core.watermark);
             self.core.watermark = watermark;
+            if watermark.is_end() {
+                // No rows come any more.
+                self.scopes = Vec::new();
+                self.local_of = Vec::new();
+            }
             self.go_on(None, out)?;
         }
         Ok(())
