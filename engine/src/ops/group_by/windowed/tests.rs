@@ -10,13 +10,14 @@ use arrow::array::{Array, Int64Array};
 use datafusion_expr::Expr;
 use expect_test::{Expect, expect};
 
-use self::driver::{Driver, timed};
+use self::driver::Driver;
 use super::SplitLate;
 use crate::aggregates::*;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::expression::{col, lit};
 use crate::output::{OnBadRow, Output};
+use crate::testing::table;
 use crate::transform::Transform;
 use crate::windowing::{
     Accumulation, CalendarDays, Closing, FixedWindows, GlobalWindow, Sessions, SlidingWindows,
@@ -56,7 +57,7 @@ fn check(windowing: Windowing, events: &[Event<'_>], expected: Expect) {
         let mut told = String::new();
         for (n, event) in events.iter().enumerate() {
             let (name, made) = match event {
-                Rows(text) => (format!("rows {text}"), driver.rows(n, &timed(text))),
+                Rows(text) => (format!("rows {text}"), driver.rows(n, &table(text))),
                 Watermark(time) => (format!("watermark {time}"), driver.watermark(*time)),
                 Clock(time) => (format!("clock {time}"), driver.clock(*time)),
                 End => ("end".to_owned(), driver.end()),
@@ -546,8 +547,8 @@ fn days_of_a_time_zone() {
 #[test]
 fn all_rows_are_one_group_without_keys() {
     let mut driver = Driver::new(&fixed(10), 2, &[], aggregates()).unwrap();
-    driver.rows(0, &timed("event_time: 1, 12; k: a, a; x: 1, 2"));
-    driver.rows(1, &timed("event_time: 3, 31; k: b, a; x: 4, 8"));
+    driver.rows(0, &table("event_time: 1, 12; k: a, a; x: 1, 2"));
+    driver.rows(1, &table("event_time: 3, 31; k: b, a; x: 4, 8"));
     expect![[r#"
         1 2 [10, 20) at 19
         1 8 [30, 40) at 39
@@ -559,8 +560,8 @@ fn all_rows_are_one_group_without_keys() {
 fn groups_alone_may_be_asked_for() {
     for windowing in [fixed(10), fixed(10).allowed_lateness(ms(5))] {
         let mut driver = Driver::new(&windowing, 2, &["k"], Vec::new()).unwrap();
-        driver.rows(0, &timed("event_time: 1, 12, 2; k: a, a, a; x: 1, 2, 3"));
-        driver.rows(1, &timed("event_time: 3, 1; k: b, null; x: 4, 8"));
+        driver.rows(0, &table("event_time: 1, 12, 2; k: a, a, a; x: 1, 2, 3"));
+        driver.rows(1, &table("event_time: 3, 1; k: b, null; x: 4, 8"));
         let made = driver.watermark(10).into_iter();
         let shown = made.map(|line| line.replace(" on_time 0/0 first", ""));
         assert_eq!(
@@ -575,11 +576,7 @@ fn groups_alone_may_be_asked_for() {
 #[test]
 fn what_does_not_fit_is_refused_while_planning() {
     let refused = |windowing: Windowing, keys: &[Expr], aggregates: Vec<Expr>, rows: &str| {
-        let rows = match rows.contains("event_time") {
-            true => timed(rows),
-            false => crate::testing::table(rows),
-        };
-        match Driver::planned(&windowing, keys, aggregates, &rows.schema()) {
+        match Driver::planned(&windowing, keys, aggregates, &table(rows).schema()) {
             Ok(_) => "accepted".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -645,7 +642,7 @@ fn rows_that_are_too_late_leave_with_all_their_columns() {
         operator = split.build(&Artifacts::none()).unwrap();
         operator.restore(&state).unwrap();
         operator
-            .on_batch(0, Batch::new(timed(rows)), &mut out)
+            .on_batch(0, Batch::new(table(rows)), &mut out)
             .unwrap();
         for (port, batch) in out.take() {
             let values = batch.rows().column_by_name("x").unwrap().to_data();
@@ -670,7 +667,7 @@ fn plans_say_what_windows_do() {
     let windowing = fixed(10)
         .trigger(Trigger::after_watermark().late(Trigger::after_count(2)))
         .allowed_lateness(ms(5));
-    let schema = timed("event_time: 1; k: a; x: 1").schema();
+    let schema = table("event_time: 1; k: a; x: 1").schema();
     let (_, finish) = Driver::planned(&windowing, &[col("k")], aggregates(), &schema).unwrap();
     expect![[""]].assert_eq(&finish.describe().config.to_string());
 }
