@@ -30,6 +30,11 @@ impl RowAt {
         }
     }
 
+    /// The same row, where so many batches stand before those it was counted in.
+    pub(super) fn after(self, n_chunks: usize) -> Self {
+        Self::new(self.chunk as usize + n_chunks, self.row as usize)
+    }
+
     pub(super) fn is_none(self) -> bool {
         self == Self::NONE
     }

@@ -166,7 +166,7 @@ impl IntervalOperator {
         let times = times.map(|(&l, &r)| self.left.time(l).max(self.right.time(r)));
         let made = Made {
             event_times: times.collect(),
-            window: None,
+            windows: Vec::new(),
         };
         let rows = self.layout.rows(
             &Gather::new(self.left.batches(), &places(&left, &self.left)),
@@ -197,7 +197,7 @@ impl IntervalOperator {
         let has_left = BooleanArray::from(vec![is_left; n]);
         let made = Made {
             event_times,
-            window: None,
+            windows: Vec::new(),
         };
         let rows = self.layout.rows(left, right, Some(&has_left), made, n)?;
         out.push(Batch::new(rows).inexact());

@@ -139,8 +139,8 @@ pub(super) struct TimeLayout {
     pub(super) right: SideLayout,
     /// The schema of the result.
     pub(super) schema: SchemaRef,
-    columns: Vec<From>,
-    filter: Option<(Expr, SchemaRef, Vec<From>)>,
+    columns: Vec<ColumnFrom>,
+    filter: Option<(Expr, SchemaRef, Vec<ColumnFrom>)>,
 }
 
 /// What a side brings.
@@ -158,7 +158,7 @@ pub(super) struct SideLayout {
 
 /// Where a column of the result comes from.
 #[derive(Clone, Copy, Debug)]
-enum From {
+enum ColumnFrom {
     Left(usize),
     Right(usize),
     /// The left value where there is a left row, else the right one.
@@ -172,7 +172,8 @@ enum From {
 #[derive(Debug, Default)]
 pub(super) struct Made {
     pub(super) event_times: Vec<i64>,
-    pub(super) window: Option<Window>,
+    /// The window of each row; none where there are no windows.
+    pub(super) windows: Vec<Window>,
 }
 
 impl TimeLayout {
@@ -224,11 +225,15 @@ impl TimeLayout {
         }
         let left = SideLayout::new(pairing, Side::Left, left, &names[0], &[])?;
         let right = SideLayout::new(pairing, Side::Right, right, &names[1], also)?;
-        let from = |column: &Column| -> Result<From> {
+        let from = |column: &Column| -> Result<ColumnFrom> {
             Ok(match &column.from {
-                Origin::One(Side::Left, name) => From::Left(check_column(name, &left.schema)?),
-                Origin::One(Side::Right, name) => From::Right(check_column(name, &right.schema)?),
-                Origin::Either(name) => From::Either(
+                Origin::One(Side::Left, name) => {
+                    ColumnFrom::Left(check_column(name, &left.schema)?)
+                }
+                Origin::One(Side::Right, name) => {
+                    ColumnFrom::Right(check_column(name, &right.schema)?)
+                }
+                Origin::Either(name) => ColumnFrom::Either(
                     check_column(name, &left.schema)?,
                     check_column(name, &right.schema)?,
                 ),
@@ -243,7 +248,7 @@ impl TimeLayout {
         for (field, what) in made {
             if is_wanted(field.name()) || field.name() == EVENT_TIME {
                 origins.push(match what {
-                    From::Right(_) => From::Right(right.time),
+                    ColumnFrom::Right(_) => ColumnFrom::Right(right.time),
                     other => other,
                 });
                 fields.push(field);
@@ -322,27 +327,22 @@ impl TimeLayout {
         let times: ArrayRef = Arc::new(PrimitiveArray::<TimestampMillisecondType>::from(
             made.event_times,
         ));
-        let edge = |of: fn(Window) -> i64| -> Result<ArrayRef> {
-            let window = made
-                .window
-                .ok_or_else(|| Error::bug("a result without a window"))?;
-            let edges = std::iter::repeat_n(of(window), n_rows);
-            Ok(Arc::new(
-                PrimitiveArray::<TimestampMillisecondType>::from_iter_values(edges),
-            ))
+        let edge = |of: fn(&Window) -> i64| -> ArrayRef {
+            let edges = made.windows.iter().map(of);
+            Arc::new(PrimitiveArray::<TimestampMillisecondType>::from_iter_values(edges))
         };
         let arrays = self.columns.iter().zip(self.schema.fields());
         let arrays = arrays.map(|(from, field)| match from {
-            From::EventTime => Ok(ArrayRef::clone(&times)),
-            From::WindowStart => edge(|w| w.start),
-            From::WindowEnd => edge(|w| w.end),
+            ColumnFrom::EventTime => Ok(ArrayRef::clone(&times)),
+            ColumnFrom::WindowStart => Ok(edge(|w| w.start)),
+            ColumnFrom::WindowEnd => Ok(edge(|w| w.end)),
             other => other.value(left, right, has_left, field.data_type()),
         });
         record_batch(&self.schema, arrays.collect::<Result<_>>()?, n_rows)
     }
 }
 
-impl From {
+impl ColumnFrom {
     fn value(
         self,
         left: &Gather<'_>,
@@ -368,7 +368,7 @@ impl From {
 pub(super) struct Residual {
     predicate: Expression,
     schema: SchemaRef,
-    columns: Vec<From>,
+    columns: Vec<ColumnFrom>,
 }
 
 impl Residual {
@@ -511,14 +511,14 @@ fn check_key_types(pairing: &Pairing, left: &Schema, right: &Schema) -> Result<(
 fn made_columns<'a>(
     pairing: &Pairing,
     mut others: impl Iterator<Item = &'a str>,
-) -> Result<Vec<(Arc<Field>, From)>> {
+) -> Result<Vec<(Arc<Field>, ColumnFrom)>> {
     let mut made = match pairing.time {
         ResultTime::Left => Vec::new(),
-        ResultTime::Later => vec![(time_field(EVENT_TIME), From::EventTime)],
+        ResultTime::Later => vec![(time_field(EVENT_TIME), ColumnFrom::EventTime)],
         ResultTime::Window => vec![
-            (time_field(WINDOW_START), From::WindowStart),
-            (time_field(WINDOW_END), From::WindowEnd),
-            (time_field(EVENT_TIME), From::EventTime),
+            (time_field(WINDOW_START), ColumnFrom::WindowStart),
+            (time_field(WINDOW_END), ColumnFrom::WindowEnd),
+            (time_field(EVENT_TIME), ColumnFrom::EventTime),
         ],
     };
     if let Some(suffix) = &pairing.suffix
@@ -533,7 +533,7 @@ fn made_columns<'a>(
         }
         let nullable = pairing.kind.keeps_unmatched(Side::Left);
         let field = time_field(&name).as_ref().clone().with_nullable(nullable);
-        made.push((Arc::new(field), From::Right(0)));
+        made.push((Arc::new(field), ColumnFrom::Right(0)));
     }
     Ok(made)
 }

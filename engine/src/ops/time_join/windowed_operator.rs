@@ -125,10 +125,10 @@ impl WindowedOperator {
         Ok(kept)
     }
 
-    /// A lot of the results of a window; `None` once all have left.
-    fn send(&self, mut leaving: Leaving, out: &mut Output) -> Result<Option<Leaving>> {
+    /// Some results of a window to a lot; the window, if it has more.
+    fn add(&self, mut leaving: Leaving, lot: &mut Lot) -> Result<Option<Leaving>> {
         let kind = self.layout.kind;
-        let (left, right) = match leaving.at {
+        let (left, right): (Vec<Option<usize>>, Vec<Option<usize>>) = match leaving.at {
             At::Pairs { .. } => {
                 let pairs = leaving.pairs();
                 let pairs = self.passing(&leaving, pairs)?;
@@ -148,28 +148,41 @@ impl WindowedOperator {
                 }
             }
         };
-        let (left, right): (Vec<Option<usize>>, Vec<Option<usize>>) = (left, right);
-        if !left.is_empty() {
-            let n_rows = left.len();
-            let has_left: BooleanArray = left.iter().map(|l| Some(l.is_some())).collect();
-            let made = Made {
-                event_times: vec![leaving.window.max_timestamp(); n_rows],
-                window: Some(leaving.window),
-            };
-            let rows = self.layout.rows(
-                &Gather::new(&leaving.left.batches, &leaving.left.places(&left)),
-                &Gather::new(&leaving.right.batches, &leaving.right.places(&right)),
-                Some(&has_left),
-                made,
-                n_rows,
-            )?;
-            out.push(Batch::new(rows).inexact());
-        }
+        lot.windows
+            .resize(lot.windows.len() + left.len(), leaving.window);
+        lot.left.add(&leaving.left, &left);
+        lot.right.add(&leaving.right, &right);
         let is_over = match leaving.at {
             At::Unmatched(Side::Right, row) => row >= leaving.right.rows.len(),
             _ => false,
         };
         Ok((!is_over).then_some(leaving))
+    }
+
+    fn send(&self, lot: Lot, out: &mut Output) -> Result<()> {
+        let Lot {
+            left,
+            right,
+            windows,
+        } = lot;
+        let n_rows = windows.len();
+        if n_rows == 0 {
+            return Ok(());
+        }
+        let has_left: BooleanArray = left.rows.iter().map(|at| Some(!at.is_none())).collect();
+        let made = Made {
+            event_times: windows.iter().map(|w| w.max_timestamp()).collect(),
+            windows,
+        };
+        let rows = self.layout.rows(
+            &Gather::new(&left.batches, &left.rows),
+            &Gather::new(&right.batches, &right.rows),
+            Some(&has_left),
+            made,
+            n_rows,
+        )?;
+        out.push(Batch::new(rows).inexact());
+        Ok(())
     }
 
     /// The pairs that meet the filter.
@@ -298,10 +311,32 @@ impl Leaving {
     }
 }
 
-impl InWindow {
-    fn places(&self, rows: &[Option<usize>]) -> Vec<RowAt> {
-        let place = |row: &Option<usize>| row.map_or(RowAt::NONE, |row| self.rows[row].1);
-        rows.iter().map(place).collect()
+/// Results on their way out, perhaps of several windows.
+#[derive(Default)]
+struct Lot {
+    left: LotSide,
+    right: LotSide,
+    windows: Vec<Window>,
+}
+
+/// The rows of one side in a lot.
+#[derive(Default)]
+struct LotSide {
+    batches: Vec<RecordBatch>,
+    rows: Vec<RowAt>,
+}
+
+impl LotSide {
+    fn add(&mut self, of_window: &InWindow, rows: &[Option<usize>]) {
+        let first = self.batches.len();
+        let place = |row: &Option<usize>| match row {
+            Some(row) => of_window.rows[*row].1.after(first),
+            None => RowAt::NONE,
+        };
+        self.rows.extend(rows.iter().map(place));
+        if rows.iter().any(Option::is_some) {
+            self.batches.extend(of_window.batches.iter().cloned());
+        }
     }
 }
 
@@ -334,16 +369,22 @@ impl Operator for WindowedOperator {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<()> {
-        let leaving = match self.leaving.take() {
-            Some(leaving) => leaving,
-            None => match self.panes.next_over(self.watermark) {
-                Some((window, left, right)) => Leaving::new(window, left, right),
-                None => return self.let_keys_go(),
-            },
-        };
-        self.leaving = self.send(leaving, out)?;
+        let mut lot = Lot::default();
+        while lot.windows.len() < BATCH_ROWS {
+            let leaving = match self.leaving.take() {
+                Some(leaving) => leaving,
+                None => match self.panes.next_over(self.watermark) {
+                    Some((window, left, right)) => Leaving::new(window, left, right),
+                    None => {
+                        self.send(lot, out)?;
+                        return self.let_keys_go();
+                    }
+                },
+            };
+            self.leaving = self.add(leaving, &mut lot)?;
+        }
         out.more_follows();
-        Ok(())
+        self.send(lot, out)
     }
 
     fn state_bytes(&self) -> u64 {
