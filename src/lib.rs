@@ -62,6 +62,14 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
+//! # How do I ask questions of time, over rows that never end?
+//!
+//! [`assign_timestamps`](engine::Collection::assign_timestamps) gives rows their event time,
+//! [`window`](engine::Collection::window) divides them by it, and keyed aggregates and joins then work window
+//! by window, as [`Windowing`](engine::windowing::Windowing) says when results leave and what late rows do.
+//! [`with_side_input`](engine::Collection::with_side_input) looks each row up in a smaller collection, also
+//! as of its event time. `docs/event-time.md` teaches the model in one page, with a drawing.
+//!
 //! # What happens to bad rows, to a failure, to Ctrl-C?
 //!
 //! A row that a source or a transform cannot take ends the run with its place, unless
@@ -163,3 +171,7 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/event-time.md")]
+struct EventTime;

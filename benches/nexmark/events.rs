@@ -38,24 +38,44 @@ impl Events {
         }
     }
 
+    /// The people, as `person`, `name`, `city` and `state`.
     pub(crate) fn people(&self) -> Collection {
-        self.of_kind(PERSON, "p_", &["id", "name", "city", "state"])
+        let columns = [
+            col("p_id").alias("person"),
+            col("p_name").alias("name"),
+            col("p_city").alias("city"),
+            col("p_state").alias("state"),
+        ];
+        self.of_kind(PERSON, columns)
     }
 
+    /// The auctions, as `auction`, `seller`, `category` and `expires`.
     pub(crate) fn auctions(&self) -> Collection {
-        self.of_kind(AUCTION, "a_", &["id", "seller", "category", "expires"])
+        let columns = [
+            col("a_id").alias("auction"),
+            col("a_seller").alias("seller"),
+            col("a_category").alias("category"),
+            col("a_expires").alias("expires"),
+        ];
+        self.of_kind(AUCTION, columns)
     }
 
+    /// The bids, as `auction`, `bidder`, `price` and `extra`.
     pub(crate) fn bids(&self) -> Collection {
-        self.of_kind(BID, "b_", &["auction", "bidder", "price", "extra"])
+        let columns = [
+            col("b_auction").alias("auction"),
+            col("b_bidder").alias("bidder"),
+            col("b_price").alias("price"),
+            col("b_extra").alias("extra"),
+        ];
+        self.of_kind(BID, columns)
     }
 
-    fn of_kind(&self, kind: i32, prefix: &str, columns: &[&str]) -> Collection {
-        let column = |name: &&str| col(format!("{prefix}{name}")).alias(*name);
-        let columns = std::iter::once(col("date_time")).chain(columns.iter().map(column));
+    /// The events of a kind, as these columns, `date_time` in milliseconds since 1970, and `event_time`.
+    fn of_kind(&self, kind: i32, columns: [Expr; 4]) -> Collection {
         self.rows
             .filter(col("kind").eq(lit(kind)))
-            .select(columns)
+            .select(columns.into_iter().chain([col("date_time")]))
             .assign_timestamps(col("date_time"), self.watermarks.clone())
     }
 }

@@ -64,8 +64,9 @@ pub(crate) fn run(
     let windowing = Windowing::fixed(WINDOW)
         .trigger(Trigger::after_count(1).repeatedly())
         .accumulation(Accumulation::Discarding);
+    let rows = connectors::from_stream(Arc::clone(&schema), rows).bounded(false);
     pipeline
-        .read("rows", connectors::from_stream(Arc::clone(&schema), rows))
+        .read("rows", rows)
         .assign_timestamps(col("at"), Watermarks::monotone())
         .window(windowing)
         .group_by([col("key")])
@@ -75,7 +76,8 @@ pub(crate) fn run(
     let run = pipeline.run_async(&RunOptions::new().workers(workers));
     let n_rows = (lasts + WARM_UP).as_secs() * rows_per_second;
     let started = Instant::now();
-    let sending = std::thread::spawn(move || send(&sender, &schema, n_rows, rows_per_second, started));
+    let sending =
+        std::thread::spawn(move || send(&sender, &schema, n_rows, rows_per_second, started));
     let mut latencies = Histogram::<u64>::new(3)?;
     let mut n_results = 0;
     let receiving = async {

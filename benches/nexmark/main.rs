@@ -17,7 +17,11 @@ mod events;
 mod figures;
 mod generator;
 mod hand_written;
+mod latency;
+mod live_keys;
+mod memory;
 mod query;
+mod side_shows;
 mod tally;
 #[path = "../../examples/shared/usage.rs"]
 mod usage;
@@ -25,6 +29,7 @@ mod usage;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -40,6 +45,9 @@ const EVENTS: u64 = 10_000_000;
 /// Events when cargo only wants to know that the benchmark works.
 const EVENTS_AS_TEST: u64 = 100_000;
 
+/// How long rows are sent to measure latency.
+const LATENCY_LASTS: Duration = Duration::from_secs(10);
+
 /// Measures the queries of Nexmark, alternating with the peers, each run in its own process.
 #[derive(Debug, Parser)]
 struct Options {
@@ -52,7 +60,7 @@ struct Options {
     /// How many workers and threads; by default one per core.
     #[arg(long)]
     workers: Option<usize>,
-    /// What Mainstem, DuckDB and Flink read; programs written by hand read Parquet.
+    /// What Mainstem and DuckDB read; programs written by hand read Parquet, and Flink reads CSV.
     #[arg(long, value_enum, default_value_t = Format::Parquet)]
     format: Format,
     /// Only these queries.
@@ -70,6 +78,12 @@ struct Options {
     /// The Python for Flink.
     #[arg(long, default_value = "python3")]
     flink_python: PathBuf,
+    /// Instead: how long a row takes from when it is due to its result, at so many rows a second.
+    #[arg(long, value_delimiter = ',')]
+    latency: Vec<u64>,
+    /// Instead: how much memory a sliding window takes, over so many rows.
+    #[arg(long, value_delimiter = ',')]
+    memory: Vec<u64>,
     /// Prints the figures as one JSON object on the last line.
     #[arg(long)]
     json: bool,
@@ -82,6 +96,12 @@ struct Options {
     /// Set for a child process: answer this twice and print an `Answered`.
     #[arg(long, hide = true)]
     child: Option<Query>,
+    /// Set for a child process: measure so many rows a second and print a `Latency`.
+    #[arg(long, hide = true)]
+    latency_child: Option<u64>,
+    /// Set for a child process: measure so many rows and print a `Run`.
+    #[arg(long, hide = true)]
+    memory_child: Option<u64>,
 }
 
 /// Another engine.
@@ -135,13 +155,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", serde_json::to_string(&answered)?);
         return Ok(());
     }
+    if let Some(rows_per_second) = options.latency_child {
+        let latency = latency::run(rows_per_second, LATENCY_LASTS, workers)?;
+        println!("{}", serde_json::to_string(&latency)?);
+        return Ok(());
+    }
+    if let Some(n_rows) = options.memory_child {
+        let run = memory::run(n_rows, workers)?;
+        println!("{}", serde_json::to_string(&run)?);
+        return Ok(());
+    }
+    if !options.latency.is_empty() {
+        return side_shows::latency(&options, workers);
+    }
+    if !options.memory.is_empty() {
+        return side_shows::memory(&options, workers);
+    }
     if options.prepare {
         data.prepare().map_err(|e| e as Box<dyn Error>)?;
         println!("{events}");
         return Ok(());
-    }
-    if options.peers.contains(&Peer::Flink) && options.format != Format::Csv {
-        return Err("Flink comes without Parquet: compare with it by --format csv".into());
     }
     let mut make = itself()?;
     make.arg("--prepare")
@@ -207,7 +240,8 @@ fn answer(
 
 /// Who answers a query; Mainstem first.
 fn contenders(query: Query, options: &Options) -> Vec<Contender> {
-    let by_hand = options.hand_written && hand_written::has(query);
+    let reads_the_same = options.format == Format::Parquet;
+    let by_hand = options.hand_written && reads_the_same && hand_written::has(query);
     std::iter::once(Contender::Mainstem)
         .chain(by_hand.then_some(Contender::HandWritten))
         .chain(options.peers.iter().map(|peer| Contender::Peer(*peer)))
@@ -273,15 +307,22 @@ fn command_of(
     data: &Dataset,
     workers: usize,
 ) -> Command {
-    let (python, script) = match peer {
-        Peer::Duckdb => (&options.python, "benches/peers/nexmark_duckdb.py"),
-        Peer::Flink => (&options.flink_python, "benches/peers/nexmark_flink.py"),
+    let (python, script, format) = match peer {
+        Peer::Duckdb => {
+            let script = "benches/peers/nexmark_duckdb.py";
+            (&options.python, script, options.format)
+        }
+        // Flink's package has no Parquet in it.
+        Peer::Flink => {
+            let script = "benches/peers/nexmark_flink.py";
+            (&options.flink_python, script, Format::Csv)
+        }
     };
     let mut command = Command::new(python);
     command
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
         .arg(query.name())
-        .arg(data.folder(options.format))
+        .arg(data.folder(format))
         .arg(data.n_events.to_string())
         .arg(workers.to_string());
     command

@@ -1,17 +1,20 @@
 //! How much memory a run over a sliding window takes, whatever the number of rows.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use mainstem::engine::Windowing;
 use mainstem::engine::aggregates::{count, sum};
 use mainstem::engine::ops::Watermarks;
-use mainstem::engine::Windowing;
 use mainstem::prelude::*;
 
 use crate::contest::Run;
 use crate::live_keys::{DISORDER_MS, LiveKeys};
+use crate::tally::Tally;
 
 /// Keys that occur at a time.
 const N_LIVE: u64 = 10_000;
@@ -36,17 +39,18 @@ pub(crate) fn run(n_rows: u64, workers: usize) -> Result<Run, Box<dyn Error>> {
         .window(Windowing::sliding(SIZE, PERIOD))
         .group_by([col("key")])
         .agg([count(lit(1)).alias("n"), sum(col("value")).alias("total")]);
-    let (sink, sums) = connectors::collect();
+    let n_in_windows = Arc::new(AtomicI64::new(0));
+    let n = Arc::clone(&n_in_windows);
     windows
-        .window(Windowing::global())
-        .agg([sum(col("n")).alias("n")])
-        .write(sink);
+        .map_batches(move |rows| {
+            let counts = rows.column(1).as_primitive::<Int64Type>().values();
+            n.fetch_add(counts.iter().sum(), Relaxed);
+            Ok(rows)
+        })
+        .write(Tally::new(false));
     Run::of(|| {
         pipeline.run(&RunOptions::new().workers(workers))?;
-        let sums = sums.take();
-        let n = sums.first().map_or(0, |rows| {
-            rows.column(0).as_primitive::<Int64Type>().value(0)
-        });
+        let n = n_in_windows.load(Relaxed);
         let expected = n_rows as i64 * (SIZE.as_millis() / PERIOD.as_millis()) as i64;
         match n == expected {
             true => Ok(n_rows),

@@ -3,9 +3,14 @@
 //! What they ask is as in Tucker et al., with the sizes of windows of the suite for Apache Flink
 //! (`github.com/nexmark/nexmark`).
 
+use std::time::Duration;
+
+use arrow::datatypes::DataType;
 use clap::ValueEnum;
-use mainstem::engine::aggregates::{avg, max};
-use mainstem::engine::ops::{Join, JoinKind};
+use mainstem::engine::aggregates::{avg, count, max};
+use mainstem::engine::expression::cast;
+use mainstem::engine::ops::{IntervalJoin, JoinKind, WindowedJoin};
+use mainstem::engine::{Accumulation, Trigger, Windowing};
 use mainstem::prelude::*;
 
 use crate::dataset::{Dataset, Format};
@@ -13,12 +18,18 @@ use crate::digest::Digest;
 use crate::events::Events;
 use crate::tally::Tally;
 
-/// How long a window of query 5 is.
-pub(crate) const HOT_SIZE_MS: i64 = 10_000;
-/// How often a window of query 5 begins.
-pub(crate) const HOT_PERIOD_MS: i64 = 2_000;
+/// How long a window of query 5 is, and how often one begins.
+pub(crate) const HOT_SIZE: Duration = Duration::from_secs(10);
+pub(crate) const HOT_PERIOD: Duration = Duration::from_secs(2);
+/// How long a window of query 7 is.
+const HIGHEST_SIZE: Duration = Duration::from_secs(10);
 /// How long a window of query 8 is.
-pub(crate) const NEW_USERS_SIZE_MS: i64 = 10_000;
+pub(crate) const NEW_USERS_SIZE: Duration = Duration::from_secs(10);
+
+/// The generator lets no auction be open for longer.
+const LONGEST_AUCTION: Duration = Duration::from_secs(1);
+/// Nor anyone open an auction this long after, or before, they have joined.
+const SELLERS_JOIN: Duration = Duration::from_secs(10);
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -61,8 +72,8 @@ impl Query {
         value.map_or_else(String::new, |v| v.get_name().to_owned())
     }
 
-    fn rows(self, events: &Events) -> Result<Collection> {
-        Ok(match self {
+    fn rows(self, events: &Events) -> Collection {
+        match self {
             Self::Q0 => events.bids().select([
                 col("auction"),
                 col("bidder"),
@@ -84,19 +95,69 @@ impl Query {
             Self::Q3 => {
                 let people = events
                     .people()
-                    .filter(col("state").in_list(["OR", "ID", "CA"].map(lit).to_vec(), false))
-                    .select([col("id"), col("name"), col("city"), col("state")]);
+                    .filter(col("state").in_list(["OR", "ID", "CA"].map(lit).to_vec(), false));
+                // Sellers have joined a moment before or after.
+                let join = IntervalJoin::new(JoinKind::Inner, [(col("seller"), col("person"))])
+                    .before(SELLERS_JOIN)
+                    .after(SELLERS_JOIN);
                 events
                     .auctions()
                     .filter(col("category").eq(lit(10_i64)))
-                    .select([col("seller"), col("id").alias("auction")])
-                    .join(&people, JoinKind::Inner, [(col("seller"), col("id"))])
+                    .select([col("seller"), col("auction"), col("event_time")])
+                    .join_interval(&people, join)
                     .select([col("name"), col("city"), col("state"), col("auction")])
             }
             Self::Q4 => mean_of_closed(events, "category"),
+            Self::Q5 => {
+                let counts = events
+                    .bids()
+                    .window(Windowing::sliding(HOT_SIZE, HOT_PERIOD))
+                    .group_by([col("auction")])
+                    .agg([count(lit(1)).alias("n")])
+                    // One window ends in each of these.
+                    .window(Windowing::fixed(HOT_PERIOD));
+                let most = counts.agg([max(col("n")).alias("most")]);
+                let is_most = WindowedJoin::new(JoinKind::Inner, [(col("n"), col("most"))]);
+                let start = millis(col("window_end")) - lit(HOT_SIZE.as_millis() as i64);
+                counts.join_windowed(&most, is_most).select([
+                    col("auction"),
+                    col("n"),
+                    start.alias("window_start"),
+                ])
+            }
             Self::Q6 => mean_of_closed(events, "seller"),
-            _ => return Err(Error::pipeline("the query needs windows")),
-        })
+            Self::Q7 => {
+                let bids = events.bids().window(Windowing::fixed(HIGHEST_SIZE));
+                let most = bids.agg([max(col("price")).alias("most")]);
+                let is_most = WindowedJoin::new(JoinKind::Inner, [(col("price"), col("most"))]);
+                bids.join_windowed(&most, is_most).select([
+                    col("auction"),
+                    col("price"),
+                    col("bidder"),
+                    col("date_time"),
+                    col("extra"),
+                ])
+            }
+            Self::Q8 => {
+                let windows = Windowing::fixed(NEW_USERS_SIZE);
+                let people = events
+                    .people()
+                    .window(windows.clone())
+                    .group_by([col("person"), col("name")])
+                    .agg([]);
+                let sellers = events
+                    .auctions()
+                    .window(windows)
+                    .group_by([col("seller")])
+                    .agg([]);
+                let same = WindowedJoin::new(JoinKind::Inner, [(col("person"), col("seller"))]);
+                people.join_windowed(&sellers, same).select([
+                    col("person"),
+                    col("name"),
+                    millis(col("window_start")).alias("window_start"),
+                ])
+            }
+        }
     }
 
     /// Runs the query.
@@ -112,28 +173,43 @@ impl Query {
     ) -> Result<Digest> {
         let pipeline = Pipeline::new(self.name());
         let tally = Tally::new(hashed);
-        self.rows(&Events::read(&pipeline, data, format))?
+        self.rows(&Events::read(&pipeline, data, format))
             .write(tally.clone());
         pipeline.run(&RunOptions::new().workers(workers))?;
         Ok(tally.digest())
     }
 }
 
-/// The mean price at which auctions have closed, by one of their columns.
+/// The mean price at which auctions have closed, by one of their columns; whenever some have, a mean takes the
+/// place of that before.
 fn mean_of_closed(events: &Events, by: &str) -> Collection {
-    let bids = events
-        .bids()
-        .select([col("auction"), col("price"), col("date_time").alias("at")]);
-    let while_open = col("at").between(col("date_time"), col("expires"));
+    let bids = events.bids().select([
+        col("auction").alias("of"),
+        col("price"),
+        col("date_time"),
+        col("event_time"),
+    ]);
+    let while_open = IntervalJoin::new(JoinKind::Inner, [(col("auction"), col("of"))])
+        .after(LONGEST_AUCTION)
+        .filter(col("date_time").lt_eq(col("expires")));
+    let changes = Windowing::global()
+        .trigger(Trigger::after_count(1).repeatedly())
+        .accumulation(Accumulation::AccumulatingAndRetracting);
     events
         .auctions()
-        .select([col("id"), col(by), col("date_time"), col("expires")])
-        .join_with(
-            &bids,
-            Join::new(JoinKind::Inner, [(col("id"), col("auction"))]).filter(while_open),
-        )
-        .group_by([col("id"), col(by)])
+        .select([col("auction"), col(by), col("expires"), col("event_time")])
+        .join_interval(&bids, while_open)
+        // All bids on an auction are one session.
+        .window(Windowing::sessions(LONGEST_AUCTION))
+        .group_by([col("auction"), col(by)])
         .agg([max(col("price")).alias("final")])
+        .window(changes)
         .group_by([col(by)])
         .agg([avg(col("final")).alias("mean")])
+        .select([col(by), col("mean")])
+}
+
+/// A time as milliseconds since 1970.
+fn millis(time: Expr) -> Expr {
+    cast(time, DataType::Int64)
 }

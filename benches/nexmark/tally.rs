@@ -43,6 +43,10 @@ impl Sink for Tally {
         Ok(())
     }
 
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, _schema: &SchemaRef) -> Result<Box<dyn Publication>> {
         Ok(Box::new(self.clone()))
     }

@@ -74,6 +74,7 @@ QUERIES = {
     "q2": "SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0",
     "q3": """
         SELECT p.name, p.city, p.state, a.id FROM auction a JOIN person p ON a.seller = p.id
+            AND p.rowtime BETWEEN a.rowtime - INTERVAL '10' SECOND AND a.rowtime + INTERVAL '10' SECOND
         WHERE a.category = 10 AND p.state IN ('OR', 'ID', 'CA')
     """,
     "q4": f"SELECT category, AVG(CAST(final AS DOUBLE)) AS mean FROM ({CLOSED}) GROUP BY category",

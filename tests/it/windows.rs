@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int8Type, Int64Type, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Int8Type, Int64Type, TimestampMillisecondType};
 use mainstem::engine::aggregates::{count, sum};
 use mainstem::engine::ops::Watermarks;
 use mainstem::engine::testing::{Script, Simulated, scripted, simulate, table};
@@ -358,4 +358,108 @@ fn no_window_fires_on_time_before_its_time() {
             assert!(n_on_time >= passed, "case {}", case.number);
         }
     }
+}
+
+/// What an analyzer learns of each key in each window is what it learns of those rows alone.
+#[test]
+fn analyzers_learn_of_each_window() {
+    use arrow::datatypes::{Float64Type, UInt64Type};
+    use mainstem::engine::aggregates::analyzed;
+    use mainstem::engine::expression::cast;
+    use mainstem::transforms::analyzers::Moments;
+
+    let pipeline = Pipeline::new("moments");
+    pipeline
+        .read("rows", scripted("k: 0; t: 0; v: 0"))
+        .assign_timestamps(col("t"), Watermarks::monotone())
+        .window(Windowing::fixed(ms(10)))
+        .group_by([col("k")])
+        .agg([analyzed(Moments::new(), [cast(col("v"), DataType::Float64)]).alias("moments")])
+        .named("out")
+        .write(connectors::collect().0);
+    let script = Script::new()
+        .rows("rows", "k: 1, 1, 2; t: 1, 2, 3; v: 1, 3, 5")
+        .restart(3)
+        .rows("rows", "k: 1, 1; t: 9, 12; v: 5, 7")
+        .end("rows");
+    let simulated = simulate(&pipeline, &script, 2, 1).unwrap();
+    let mut learned = Vec::new();
+    for rows in simulated.rows("out") {
+        let (k, start) = (integers(&rows, "k"), times(&rows, "window_start"));
+        let moments = rows["moments"].as_struct();
+        let count = moments["count"].as_primitive::<UInt64Type>();
+        let mean = moments["mean"].as_primitive::<Float64Type>();
+        let variance = moments["variance"].as_primitive::<Float64Type>();
+        for row in 0..rows.num_rows() {
+            let values = (count.value(row), mean.value(row), variance.value(row));
+            learned.push(format!("{} from {}: {values:?}", k[row], start[row]));
+        }
+    }
+    learned.sort();
+    // Of 1, 3 and 5 the mean is 3, and the mean of 4, 0 and 4 is 8/3.
+    let third = 8.0 / 3.0;
+    let expected = [
+        format!("1 from 0: (3, 3.0, {third:?})"),
+        "1 from 10: (1, 7.0, 0.0)".to_owned(),
+        "2 from 0: (1, 5.0, 0.0)".to_owned(),
+    ];
+    assert_eq!(learned, expected);
+}
+
+/// A source that is silent holds everything back, until the clock says that it has been silent for too long.
+#[test]
+fn a_silent_source_is_left_out_when_the_clock_says_so() {
+    use futures::StreamExt;
+    use mainstem::engine::{CancelToken, Clock};
+
+    let clock = Clock::manual(1_000);
+    let schema = table("k: 0; t: 0; v: 0").schema();
+    let (active, rows) = futures::channel::mpsc::unbounded::<Result<RecordBatch, Error>>();
+    let silent = futures::stream::pending::<Result<RecordBatch, Error>>();
+    let pipeline = Pipeline::new("silent");
+    let source = |name: &str, stream: futures::stream::BoxStream<'static, _>| {
+        let source = connectors::from_stream(schema.clone(), stream).bounded(false);
+        pipeline.read(name, source)
+    };
+    let all = source("active", rows.boxed()).union(&[source("silent", silent.boxed())]);
+    let (sink, mut results) = connectors::into_stream();
+    all.assign_timestamps(col("t"), Watermarks::monotone().idle_after(ms(500)))
+        .window(Windowing::fixed(ms(10)))
+        .group_by([col("k")])
+        .agg([sum(col("v")).alias("sum")])
+        .write(sink);
+    let cancel = CancelToken::new();
+    let options = RunOptions::new().workers(2).clock(clock.clone());
+    let running = pipeline.run_async(&options.cancel(cancel.clone()));
+    active
+        .unbounded_send(Ok(table("k: 1; t: 3; v: 5")))
+        .unwrap();
+    active
+        .unbounded_send(Ok(table("k: 1; t: 30; v: 7")))
+        .unwrap();
+    // Whether the rows are there before or after the clock is moved: the window fires once both have been.
+    let first = std::thread::spawn(move || {
+        futures::executor::block_on(async {
+            loop {
+                let rows = results.next().await.unwrap().unwrap();
+                if rows.num_rows() > 0 {
+                    return integers(&rows, "sum");
+                }
+            }
+        })
+    });
+    let mut now = 1_000;
+    while !first.is_finished() {
+        now += 100;
+        clock.advance_to(now);
+        assert!(now < 1_000_000_000, "no window has fired");
+        std::thread::yield_now();
+    }
+    assert_eq!(first.join().unwrap(), [5]);
+    cancel.cancel();
+    assert!(
+        futures::executor::block_on(running)
+            .unwrap_err()
+            .is_stopped()
+    );
 }

@@ -15,9 +15,12 @@ use super::count_by_key::ByKey;
 use super::{Events, Failure, numbers, of_kind, sum};
 use crate::digest::Digest;
 use crate::generator::BID;
-use crate::query::{HOT_PERIOD_MS, HOT_SIZE_MS};
+use crate::query::{HOT_PERIOD, HOT_SIZE};
 
 type Counts = ByKey<i64>;
+
+const HOT_SIZE_MS: i64 = HOT_SIZE.as_millis() as i64;
+const HOT_PERIOD_MS: i64 = HOT_PERIOD.as_millis() as i64;
 
 pub(super) fn answer(events: &Events, hashed: bool) -> Result<Digest, Failure> {
     let columns = ["kind", "date_time", "b_auction"];

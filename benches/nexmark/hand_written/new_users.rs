@@ -11,7 +11,9 @@ use super::count_by_key::Keys;
 use super::{Events, Failure, numbers, of_kind, sum};
 use crate::digest::Digest;
 use crate::generator::{AUCTION, PERSON};
-use crate::query::NEW_USERS_SIZE_MS;
+use crate::query::NEW_USERS_SIZE;
+
+const SIZE_MS: i64 = NEW_USERS_SIZE.as_millis() as i64;
 
 /// What has happened in a window.
 #[derive(Default)]
@@ -27,7 +29,7 @@ pub(super) fn answer(events: &Events, hashed: bool) -> Result<Digest, Failure> {
         for rows in batches {
             let rows = rows?;
             let times = numbers(&rows, 1);
-            let start = |row: usize| times[row] - times[row].rem_euclid(NEW_USERS_SIZE_MS);
+            let start = |row: usize| times[row] - times[row].rem_euclid(SIZE_MS);
             let (ids, names) = (numbers(&rows, 2), rows.column(3).as_string::<i32>());
             for row in of_kind(&rows, PERSON).values().set_indices() {
                 let person = (ids[row], names.value(row).to_owned());

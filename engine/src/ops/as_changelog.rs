@@ -205,10 +205,10 @@ mod tests {
                   Hint: Give it another name with `select`, or say with `AsChangelog::by` that it is what it is called."#]],
         );
         refuse_transform(
-            AsChangelog::by("diff"),
-            "diff: 1.5",
+            AsChangelog::by("sign"),
+            "sign: 1.5",
             expect![[r#"
-                column "diff" must hold integers, found Float64
+                column "sign" must hold integers, found Float64
                   Hint: It says how each row changes the collection: 1 adds it, -1 takes it back."#]],
         );
     }

@@ -332,10 +332,30 @@ fn event_time_is_in_the_table_the_json_and_the_page() {
     );
     nodes[1].late = 7;
     nodes[1].watermark = at(None, None, "births, file \"b.csv\"");
-    expect![[r#""#]].assert_eq(&report.to_string());
+    expect![[r#"
+        ┌───────┬────────┬─────────┬──────────┬───────┬──────────┬───────┬──────┬────────┐
+        │ phase ┆ node   ┆ rows in ┆ rows out ┆ bytes ┆   behind ┆  rate ┆ busy ┆  share │
+        ╞═══════╪════════╪═════════╪══════════╪═══════╪══════════╪═══════╪══════╪════════╡
+        │ 1     ┆ births ┆     2 M ┆      2 M ┆ 80 MB ┆     12 s ┆ 1 M/s ┆  2 s ┆ ▶ 50 % │
+        │ 1     ┆ clean  ┆     2 M ┆   1.99 M ┆ 80 MB ┆ none yet ┆ 1 M/s ┆  2 s ┆   50 % │
+        └───────┴────────┴─────────┴──────────┴───────┴──────────┴───────┴──────┴────────┘
+        pipeline "learn & predict" finished in 3.2 s with 2 workers, at most 210 MB of memory
+        2,000,000 rows read, 625 k/s
+        ▶ slowest: births in phase 1, 50 % of all busy time
+        clean: 31 of 2,000,000 rows rejected
+        births: 120 of 2,000,000 rows behind the watermark
+        clean: 7 of 2,000,000 rows too late
+        watermark: not known yet at clean in phase 1, held back by births, file "b.csv"
+        dead: 31 rows published in 1 file, 4 kB
+        out: 1,989,969 rows published in 2 files, 50 MB"#]]
+    .assert_eq(&report.to_string());
     let json = report.to_json();
-    expect![[r#""#]].assert_eq(&json["phases"][0]["nodes"][0]["watermark"].to_string());
-    expect![[r#""#]].assert_eq(&json["phases"][0]["nodes"][1]["watermark"].to_string());
+    expect![[
+        r#"{"at_ms":1700000000000,"held_back_by":"births, file \"a.csv\"","lag_seconds":12.0}"#
+    ]]
+    .assert_eq(&json["phases"][0]["nodes"][0]["watermark"].to_string());
+    expect![[r#"{"at_ms":null,"held_back_by":"births, file \"b.csv\"","lag_seconds":null}"#]]
+        .assert_eq(&json["phases"][0]["nodes"][1]["watermark"].to_string());
     let page = report.to_html();
     for said in [
         "held back by births, file &quot;b.csv&quot;",

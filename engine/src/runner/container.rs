@@ -24,10 +24,10 @@ pub(crate) struct Rows(pub(crate) Option<Batch>);
 pub(crate) type RowsBuilder = CapacityContainerBuilder<Rows>;
 
 impl Accountable for Rows {
+    /// Timely drops a container of no records, and so what is told of splits between rows counts as one.
     fn record_count(&self) -> i64 {
-        self.0
-            .as_ref()
-            .map_or(0, |b| i64::try_from(b.n_rows()).unwrap_or(i64::MAX))
+        let count = |batch: &Batch| i64::try_from(batch.n_rows().max(1)).unwrap_or(i64::MAX);
+        self.0.as_ref().map_or(0, count)
     }
 }
 
@@ -157,6 +157,7 @@ impl ContainerBytes for Rows {
 mod tests {
     use super::*;
     use crate::testing::{show, table};
+    use crate::transform::SplitEvent;
 
     fn through_bytes(rows: &Rows) -> Rows {
         let mut bytes = Vec::new();
@@ -186,6 +187,13 @@ mod tests {
         assert_eq!(show(back.rows()), show(batch.rows()));
         assert_eq!(back.split_key(), key);
         assert_eq!(back.position(1), batch.position(1));
+    }
+
+    #[test]
+    fn what_is_told_of_splits_is_no_empty_container() {
+        let ended = SplitEvent::AllOpened { source: 0 };
+        assert_eq!(Rows(Some(Batch::of_event(ended))).record_count(), 1);
+        assert_eq!(Rows(None).record_count(), 0);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) use exchange::{deal, key_groups};
 pub(crate) use failure::guard;
 pub(crate) use options::explain;
 pub use options::{Progress, RunOptions};
-pub(crate) use simulation::{Arrived, simulate};
+pub(crate) use simulation::{Arrived, Saved, simulate};
 
 #[cfg(test)]
 mod tests;

@@ -29,13 +29,16 @@ use crate::transform::{Distribution, SplitEvent, Watermark};
 /// What reached each sink after each step of a script.
 pub(crate) type Arrived = BTreeMap<String, Vec<Vec<RecordBatch>>>;
 
+/// What nodes had saved, by node, at each step that restarts.
+pub(crate) type Saved = BTreeMap<usize, BTreeMap<String, Vec<StatePart>>>;
+
 /// Runs a script through a plan of one dataflow.
 pub(crate) fn simulate(
     plan: &Plan,
     steps: &[Step],
     n_workers: usize,
     seed: u64,
-) -> Result<Arrived> {
+) -> Result<(Arrived, Saved)> {
     let phases = plan.phases.iter().filter(|phase| !phase.nodes.is_empty());
     let [phase] = phases.collect::<Vec<_>>()[..] else {
         return Err(
@@ -68,7 +71,8 @@ pub(crate) fn simulate(
         }
         simulation.settle()?;
     }
-    Ok(simulation.arrived(steps.len()))
+    let saved = std::mem::take(&mut simulation.saved);
+    Ok((simulation.arrived(steps.len()), saved))
 }
 
 /// A reader of an edge: input `port` of a chain, or a sink.
@@ -100,6 +104,7 @@ struct Simulation<'a> {
     behind: Vec<Vec<i64>>,
     sources: BTreeMap<NodeIndex, ScriptedSource>,
     arrived: BTreeMap<NodeIndex, Vec<(usize, RecordBatch)>>,
+    saved: Saved,
     number: usize,
     chance: Chance,
 }
@@ -128,6 +133,7 @@ impl<'a> Simulation<'a> {
             seen: start.clone(),
             behind: start,
             arrived: BTreeMap::new(),
+            saved: Saved::new(),
             number: 0,
             chance: Chance(seed),
             workshop,
@@ -176,6 +182,9 @@ impl<'a> Simulation<'a> {
         self.behind = behind.into_iter().map(|at| vec![at; n_workers]).collect();
         self.build()?;
         for (node, parts) in saved {
+            let id = self.workshop.graph.nodes[node].id.to_string();
+            let at_step = self.saved.entry(self.number).or_default();
+            at_step.insert(id, parts.clone());
             for (worker, parts) in StatePart::deal(&parts, n_workers).into_iter().enumerate() {
                 for chain in &mut self.running {
                     chain[worker].restore(node, &parts)?;

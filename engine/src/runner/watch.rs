@@ -376,8 +376,11 @@ impl State {
 }
 
 impl WatchedPhase {
-    /// Where event time stands behind each node, at this time of the clock.
+    /// Where event time stands behind each node, at this time of the clock; nowhere once the phase is over.
     fn watermarks(&self, now_ms: i64) -> Vec<Option<WatermarkReport>> {
+        if self.wall.is_some() {
+            return vec![None; self.nodes.len()];
+        }
         let nodes: Vec<_> = self
             .nodes
             .iter()

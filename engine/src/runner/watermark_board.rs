@@ -40,7 +40,7 @@ impl WatermarkBoard {
     }
 
     /// Says where a worker stands, and gives the watermark that it may let on: its own, or where it is idle
-    /// the least of those that are not. Where all are idle each stays where it is.
+    /// the least of those that are not. Where all are idle it is the greatest of them.
     pub(crate) fn stand(&self, worker: usize, watermark: i64, is_idle: bool) -> i64 {
         let mut workers = self.lock();
         let Some(stand) = workers.get_mut(worker) else {
@@ -60,7 +60,8 @@ impl WatermarkBoard {
         }
         let active = workers.iter().filter(|other| !other.is_idle);
         let least = active.map(|other| other.watermark).min();
-        least.map_or(watermark, |least| least.max(watermark))
+        let greatest = workers.iter().map(|other| other.watermark).max();
+        least.or(greatest).map_or(watermark, |at| at.max(watermark))
     }
 }
 
@@ -77,7 +78,7 @@ mod tests {
         assert_eq!(board.stand(0, 40, false), 40);
         assert_eq!(board.stand(2, 5, true), 30);
         assert_eq!(board.stand(0, 40, true), 40);
-        assert_eq!(board.stand(1, 30, true), 30);
-        assert_eq!(board.stand(2, 5, true), 5);
+        assert_eq!(board.stand(1, 30, true), 40);
+        assert_eq!(board.stand(2, 5, true), 40);
     }
 }

@@ -3,7 +3,6 @@
 mod chance;
 mod changelog;
 mod laws;
-mod linear_run;
 mod operator_driver;
 mod operator_run;
 mod simulation;
@@ -15,7 +14,6 @@ mod window_fn;
 
 pub use changelog::{changelog, contents_at, times_of};
 pub use laws::{Laws, check_operator};
-pub use linear_run::LinearRun;
 pub use operator_run::OperatorRun;
 pub(crate) use simulation::Step;
 pub use simulation::{Script, Scripted, Simulated, scripted, scripted_with, show_rows, simulate};

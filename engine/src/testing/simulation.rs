@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::Pipeline;
 use crate::runner;
 use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
+use crate::state::StatePart;
 use crate::transform::Description;
 
 /// A source whose rows come from a [`Script`]; it never ends by itself, and has no rows in a run.
@@ -158,6 +159,7 @@ impl Script {
 #[derive(Clone, Debug)]
 pub struct Simulated {
     arrived: runner::Arrived,
+    saved: runner::Saved,
 }
 
 impl Simulated {
@@ -177,6 +179,13 @@ impl Simulated {
     /// As [`Simulated::steps`].
     pub fn rows(&self, sink: &str) -> Vec<RecordBatch> {
         self.steps(sink).concat()
+    }
+
+    /// The state that a node had saved, on all workers, when the step with this number restarted everything;
+    /// none where it has no state or the step does something else.
+    pub fn saved(&self, step: usize, node: &str) -> &[StatePart] {
+        let parts = self.saved.get(&step).and_then(|nodes| nodes.get(node));
+        parts.map_or(&[], Vec::as_slice)
     }
 }
 
@@ -209,8 +218,9 @@ pub fn simulate(
     n_workers: usize,
     seed: u64,
 ) -> Result<Simulated> {
-    let arrived = runner::simulate(&pipeline.plan()?, &script.steps, n_workers.max(1), seed)?;
-    Ok(Simulated { arrived })
+    let plan = pipeline.plan()?;
+    let (arrived, saved) = runner::simulate(&plan, &script.steps, n_workers.max(1), seed)?;
+    Ok(Simulated { arrived, saved })
 }
 
 /// Rows of several batches, sorted, one a line, each as `name=value` pairs: for comparing what has no order.

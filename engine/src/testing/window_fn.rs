@@ -1,5 +1,6 @@
 //! The laws that every window function keeps.
 
+use super::chance::Chance;
 use crate::event_time::{MAX_TIME, MIN_TIME};
 use crate::windowing::{Window, WindowFn};
 
@@ -17,11 +18,11 @@ const N_TIMES: usize = 300;
 pub fn check_window_fn(window_fn: &dyn WindowFn, near: i64, seed: u64) {
     let checked = window_fn.check();
     assert!(checked.is_ok(), "{window_fn:?} is refused: {checked:?}");
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let mut times = vec![MIN_TIME, MIN_TIME + 1, -1, 0, 1, MAX_TIME - 1, MAX_TIME];
     for _ in 0..N_TIMES {
         let spread = 1_i64 << chance.below(54);
-        let time = near.saturating_add(chance.between(-spread, spread));
+        let time = near.saturating_add(between(-spread, spread, &mut chance));
         times.push(time.clamp(MIN_TIME, MAX_TIME));
         // Edges are where mistakes are.
         if let Some(window) = windows_of(window_fn, time.clamp(MIN_TIME, MAX_TIME)).first() {
@@ -86,7 +87,7 @@ fn check_pane(window_fn: &dyn WindowFn, time: i64, chance: &mut Chance, seed: u6
     let inside = [
         pane.start,
         pane.max_timestamp(),
-        chance.between(pane.start, pane.max_timestamp()),
+        between(pane.start, pane.max_timestamp(), chance),
     ];
     for other in inside {
         assert_eq!(
@@ -116,7 +117,7 @@ fn check_merging(window_fn: &dyn WindowFn, near: i64, chance: &mut Chance, seed:
     let n_times = 1 + chance.below(12);
     let times: Vec<i64> = (0..n_times)
         .map(|_| {
-            near.saturating_add(chance.between(-spread, spread))
+            near.saturating_add(between(-spread, spread, chance))
                 .clamp(MIN_TIME, MAX_TIME)
         })
         .collect();
@@ -127,7 +128,7 @@ fn check_merging(window_fn: &dyn WindowFn, near: i64, chance: &mut Chance, seed:
     let mut together = assigned.clone();
     merge_into(window_fn, &mut together, seed);
     for _ in 0..3 {
-        chance.shuffle(&mut assigned);
+        shuffle(&mut assigned, chance);
         let mut one_by_one = Vec::new();
         for &window in &assigned {
             one_by_one.push(window);
@@ -177,31 +178,13 @@ fn merge_into(window_fn: &dyn WindowFn, windows: &mut Vec<Window>, seed: u64) {
     );
 }
 
-/// Numbers that a seed decides (SplitMix64).
-struct Chance(u64);
+/// From `low` to `high`, both included.
+fn between(low: i64, high: i64, chance: &mut Chance) -> i64 {
+    low + chance.below(high - low + 1)
+}
 
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// From `low` to `high`, both included; their distance fits 64 bits.
-    fn between(&mut self, low: i64, high: i64) -> i64 {
-        low + (self.below(low.abs_diff(high) + 1)).cast_signed()
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for at in (1..items.len() as u64).rev() {
-            let other = self.below(at + 1);
-            items.swap(at as usize, other as usize);
-        }
+fn shuffle<T>(items: &mut [T], chance: &mut Chance) {
+    for at in 1..items.len() {
+        items.swap(at, chance.index(at + 1));
     }
 }

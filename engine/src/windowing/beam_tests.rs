@@ -9,13 +9,14 @@ use arrow::array::{
     ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMillisecondType};
+use expect_test::expect;
 
 use super::*;
 use crate::aggregates::{array_agg, avg, sum};
-use crate::connectors::from_record_batches;
+use crate::connectors::collect;
 use crate::event_time::{EVENT_TIME, MAX_TIME, WINDOW_END, WINDOW_START, time_field};
 use crate::pipeline::{Collection, Pipeline};
-use crate::testing::LinearRun;
+use crate::testing::{Script, scripted_with, show_rows, simulate};
 use crate::{col, lit};
 
 fn ms(ms: u64) -> Duration {
@@ -41,18 +42,62 @@ fn rows(of: &[(&str, i64, &str)]) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
-/// The transforms behind a source of such rows.
-fn run(transforms: impl FnOnce(Collection) -> Collection) -> LinearRun {
-    let pipeline = Pipeline::new("grouped");
-    let source = from_record_batches(vec![rows(&[])]);
-    transforms(pipeline.read("rows", source));
-    LinearRun::new(&pipeline).unwrap()
+/// What happens to a pipeline, and what leaves it.
+struct Run {
+    pipeline: Pipeline,
+    script: Script,
+}
+
+impl Run {
+    /// The transforms behind a source of such rows.
+    fn of(transforms: impl FnOnce(Collection) -> Collection) -> Self {
+        let pipeline = Pipeline::new("grouped");
+        let source = scripted_with(rows(&[]).schema());
+        let (sink, _) = collect();
+        transforms(pipeline.read("rows", source))
+            .named("out")
+            .write(sink);
+        Self {
+            pipeline,
+            script: Script::new(),
+        }
+    }
+
+    fn then(&mut self, step: impl FnOnce(Script) -> Script) {
+        self.script = step(std::mem::take(&mut self.script));
+    }
+
+    fn rows(&mut self, of: &[(&str, i64, &str)]) {
+        self.batch(rows(of));
+    }
+
+    fn batch(&mut self, rows: RecordBatch) {
+        self.then(|script| script.batch("rows", 0, rows));
+    }
+
+    fn watermark(&mut self, time: i64) {
+        self.then(|script| script.watermark("rows", time));
+    }
+
+    fn processing_time(&mut self, now: i64) {
+        self.then(|script| script.processing_time(now));
+    }
+
+    fn end(&mut self) {
+        self.then(|script| script.end("rows"));
+    }
+
+    /// What has left by then.
+    fn left(&self) -> Vec<RecordBatch> {
+        let simulated = simulate(&self.pipeline, &self.script, 2, 7).unwrap();
+        simulated.rows("out")
+    }
 }
 
 /// Texts by key, in windows.
-fn grouped(windowing: &Windowing) -> LinearRun {
+fn grouped(windowing: &Windowing) -> Run {
     let windowing = windowing.clone();
-    run(|rows| {
+    Run::of(|rows| {
         let rows = rows.window(windowing).group_by([col("key")]);
         rows.agg([array_agg(col("text")).alias("texts")])
     })
@@ -117,9 +162,9 @@ fn check(
     for &grouping in groupings {
         let mut run = grouped(&windowing);
         give(&mut run, &letters(data), grouping);
-        run.watermark(MAX_TIME).unwrap();
+        run.watermark(MAX_TIME);
         give(&mut run, &letters(late), grouping);
-        let left = run.take(0);
+        let left = run.left();
         for rows in &left {
             let lasts = times(rows, WINDOW_END).into_iter().map(|end| end - 1);
             assert!(lasts.eq(times(rows, EVENT_TIME)));
@@ -141,7 +186,7 @@ fn check(
     }
 }
 
-fn give(run: &mut LinearRun, data: &[(i64, String)], grouping: i64) {
+fn give(run: &mut Run, data: &[(i64, String)], grouping: i64) {
     let mut data = data.to_vec();
     if grouping < 0 {
         data.reverse();
@@ -152,7 +197,7 @@ fn give(run: &mut LinearRun, data: &[(i64, String)], grouping: i64) {
             .iter()
             .map(|(t, text)| ("key", *t, text.as_str()))
             .collect();
-        run.rows(&rows(&batch)).unwrap();
+        run.rows(&batch);
     }
 }
 
@@ -373,8 +418,8 @@ fn test_sessions_after_each() {
 }
 
 /// The texts of each pane, in the order in which they have left.
-fn panes(run: &mut LinearRun) -> Vec<String> {
-    let left = run.take(0);
+fn panes(run: &Run) -> Vec<String> {
+    let left = run.left();
     let mut panes = Vec::new();
     for rows in &left {
         for row in 0..rows.num_rows() {
@@ -393,22 +438,17 @@ fn test_after_processing_time() {
     let mut now = 0;
     for (time, text) in [(0, "0"), (1, "1"), (2, "2"), (3, "3")] {
         now += 500;
-        run.processing_time(now).unwrap();
-        run.rows(&rows(&[("key", time, text)])).unwrap();
+        run.processing_time(now);
+        run.rows(&[("key", time, text)]);
     }
-    run.processing_time(now + 2000).unwrap();
+    run.processing_time(now + 2000);
     for (later, text) in [(2100, "dropped-1"), (2200, "dropped-2")] {
-        run.processing_time(now + later).unwrap();
-        run.rows(&rows(&[("key", 4, text)])).unwrap();
+        run.processing_time(now + later);
+        run.rows(&[("key", 4, text)]);
     }
-    run.processing_time(now + 4200).unwrap();
-    run.end().unwrap();
-    assert_eq!(panes(&mut run), ["0123"]);
-    assert_eq!(
-        run.n_late(),
-        2,
-        "rows of a window that has finished are late"
-    );
+    run.processing_time(now + 4200);
+    run.end();
+    assert_eq!(panes(&run), ["0123"]);
 }
 
 #[test]
@@ -418,12 +458,12 @@ fn test_repeatedly_after_processing_time() {
     let mut now = 0;
     for (time, text) in (0..).zip(["0", "1", "2", "3", "4", "5", "6"]) {
         now += 1990;
-        run.processing_time(now).unwrap();
-        run.rows(&rows(&[("key", time, text)])).unwrap();
+        run.processing_time(now);
+        run.rows(&[("key", time, text)]);
     }
-    run.processing_time(now + 2000).unwrap();
-    run.end().unwrap();
-    assert_eq!(panes(&mut run), ["01", "23", "45", "6"]);
+    run.processing_time(now + 2000);
+    run.end();
+    assert_eq!(panes(&run), ["01", "23", "45", "6"]);
 }
 
 /// Rows of key A at these times, and of key B 5 later.
@@ -444,9 +484,9 @@ fn two_keys(times: &[i64]) -> RecordBatch {
 /// What leaves when all rows come at once and the input ends.
 fn at_once(windowing: &Windowing, rows: &RecordBatch) -> Vec<(String, String)> {
     let mut run = grouped(windowing);
-    run.rows(rows).unwrap();
-    run.end().unwrap();
-    texts(&run.take(0))
+    run.batch(rows.clone());
+    run.end();
+    texts(&run.left())
         .into_iter()
         .flat_map(|((key, ..), panes)| panes.into_iter().map(move |p| (key.clone(), p.concat())))
         .collect()
@@ -479,14 +519,14 @@ fn test_after_count() {
 fn test_after_count_streaming() {
     let windowing = fixed(10, count(3)).allow_data_loss(true);
     let mut run = grouped(&windowing);
-    run.watermark(0).unwrap();
+    run.watermark(0);
     for (key, times) in [("A", [1, 2, 3]), ("A", [4, 5, 6]), ("B", [1, 2, 3])] {
         let texts = times.map(|time| time.to_string());
         let batch: Vec<_> = (0..3).map(|n| (key, times[n], texts[n].as_str())).collect();
-        run.rows(&rows(&batch)).unwrap();
+        run.rows(&batch);
     }
-    run.end().unwrap();
-    assert_eq!(panes(&mut run), ["123", "123"]);
+    run.end();
+    assert_eq!(panes(&run), ["123", "123"]);
 }
 
 #[test]
@@ -523,17 +563,17 @@ fn test_multiple_accumulating_firings() {
     let early = Trigger::after_all([count(1), early]);
     let windowing = fixed(10, Trigger::after_watermark().early(early));
     let mut run = grouped(&windowing);
-    run.watermark(0).unwrap();
+    run.watermark(0);
     for (n, text) in (1_i64..).zip(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]) {
         // All are of one window, as in Beam, whose rows have the watermark as their time.
-        run.rows(&rows(&[("key", 9, text)])).unwrap();
+        run.rows(&[("key", 9, text)]);
         if n % 5 == 0 {
-            run.watermark(n).unwrap();
-            run.processing_time(n * 1000).unwrap();
+            run.watermark(n);
+            run.processing_time(n * 1000);
         }
     }
-    run.end().unwrap();
-    assert_eq!(panes(&mut run), ["abcde", "abcdefghij"]);
+    run.end();
+    assert_eq!(panes(&run), ["abcde", "abcdefghij"]);
 }
 
 #[test]
@@ -545,15 +585,16 @@ fn test_on_pane_watermark_hold_no_pipeline_stall() {
     ]);
     let windowing = Windowing::fixed(Duration::from_secs(60)).trigger(trigger);
     let mut run = grouped(&windowing.allow_data_loss(true));
-    run.rows(&rows(&[("a", start, "a")])).unwrap();
-    run.processing_time(start + 1000).unwrap();
-    run.watermark(start + 1000).unwrap();
-    run.rows(&rows(&[("b", start, "b")])).unwrap();
-    run.processing_time(start + 2000).unwrap();
-    run.watermark(start + 2000).unwrap();
-    run.end().unwrap();
-    assert!(run.watermark_behind().is_end());
-    assert_eq!(panes(&mut run), ["a", "b"]);
+    run.rows(&[("a", start, "a")]);
+    run.processing_time(start + 1000);
+    run.watermark(start + 1000);
+    run.rows(&[("b", start, "b")]);
+    run.processing_time(start + 2000);
+    run.watermark(start + 2000);
+    run.end();
+    let mut left = panes(&run);
+    left.sort();
+    assert_eq!(left, ["a", "b"]);
 }
 
 /// Windows of one key, each with the texts in it.
@@ -565,9 +606,9 @@ fn check_windows(windowing: &Windowing, at: &[i64], expected: &[(i64, i64, &str)
         .zip(&names)
         .map(|(t, name)| ("key", *t, name.as_str()));
     let mut run = grouped(windowing);
-    run.rows(&rows(&data.collect::<Vec<_>>())).unwrap();
-    run.end().unwrap();
-    let found = texts(&run.take(0));
+    run.rows(&data.collect::<Vec<_>>());
+    run.end();
+    let found = texts(&run.left());
     let found: Vec<_> = found
         .iter()
         .map(|((_, start, end), panes)| (*start, *end, panes.concat().concat()))
@@ -618,7 +659,7 @@ fn test_timestamped_value() {
 /// grouped, and what counts is how they are where that happens: rows stay single.
 #[test]
 fn test_rewindow() {
-    let mut run = run(|rows| {
+    let mut run = Run::of(|rows| {
         rows.window(Windowing::sliding(ms(6), ms(2)))
             .window(Windowing::fixed(ms(5)))
             .window(Windowing::fixed(ms(5)))
@@ -627,15 +668,15 @@ fn test_rewindow() {
     });
     let names: Vec<String> = (0..10).map(|n| n.to_string()).collect();
     let data = (0..).zip(&names).map(|(n, name)| ("key", n, name.as_str()));
-    run.rows(&rows(&data.collect::<Vec<_>>())).unwrap();
-    run.end().unwrap();
-    assert_eq!(panes(&mut run), ["01234", "56789"]);
+    run.rows(&data.collect::<Vec<_>>());
+    run.end();
+    assert_eq!(panes(&run), ["01234", "56789"]);
 }
 
 /// The sum of `n` by key and window, whatever was done before.
-fn sums(run: &mut LinearRun) -> Vec<(i64, i64, i64)> {
+fn sums(run: &Run) -> Vec<(i64, i64, i64)> {
     let mut found = Vec::new();
-    for rows in run.take(0) {
+    for rows in run.left() {
         let sums = rows.column_by_name("n").unwrap();
         let sums = sums.as_primitive::<Int64Type>().values().to_vec();
         let spans = times(&rows, WINDOW_START)
@@ -658,34 +699,32 @@ fn summed(rows: &Collection, windowing: &Windowing) -> Collection {
 fn test_rewindow_regroup() {
     let windowing = Windowing::of(FixedWindows::of(ms(5)).offset(ms(3)));
     for n_times in 1..=3 {
-        let mut run = run(|rows| {
+        let mut run = Run::of(|rows| {
             (1..n_times).fold(summed(&rows, &windowing), |rows, _| {
                 summed(&rows, &windowing)
             })
         });
         let data: Vec<_> = (0..5).map(|n| ("key", n, "")).collect();
-        run.rows(&rows(&data)).unwrap();
-        run.end().unwrap();
-        assert_eq!(sums(&mut run), [(-2, 3, 3), (3, 8, 7)]);
+        run.rows(&data);
+        run.end();
+        assert_eq!(sums(&run), [(-2, 3, 3), (3, 8, 7)]);
     }
 }
 
 #[test]
 fn test_timestamped_with_combiners() {
-    let mut run = run(|rows| {
+    let mut run = Run::of(|rows| {
         rows.window(Windowing::fixed(ms(5)))
             .group_by([(col("n") / lit(5)).alias("key")])
             .agg([sum(col("n")).alias("sum"), avg(col("n")).alias("mean")])
             .select([col("key"), col("sum"), col("mean")])
     });
     let data: Vec<_> = (0..10).map(|n| ("", n, "")).collect();
-    run.rows(&rows(&data)).unwrap();
-    run.end().unwrap();
-    let left = run.take(0);
-    let left = arrow::compute::concat_batches(run.output_schema(), &left).unwrap();
+    run.rows(&data);
+    run.end();
     assert_eq!(
-        crate::testing::show(&left),
-        "key: 0, 1\nsum: 10, 35\nmean: 2.0, 7.0"
+        show_rows(&run.left()),
+        "key=0 sum=10 mean=2.0\nkey=1 sum=35 mean=7.0"
     );
 }
 
@@ -720,22 +759,80 @@ fn test_custom_windows() {
 #[test]
 fn test_window_assignment_idempotency() {
     let windowing = Windowing::fixed(ms(2));
-    let mut run = run(|rows| {
+    let mut run = Run::of(|rows| {
         let rows = rows.window(windowing.clone()).window(windowing.clone());
         summed(&rows, &windowing)
     });
-    run.rows(&rows(&[("key", 0, ""), ("key", 2, ""), ("key", 4, "")]))
-        .unwrap();
-    run.end().unwrap();
-    assert_eq!(sums(&mut run), [(0, 2, 0), (2, 4, 2), (4, 6, 4)]);
+    run.rows(&[("key", 0, ""), ("key", 2, ""), ("key", 4, "")]);
+    run.end();
+    assert_eq!(sums(&run), [(0, 2, 0), (2, 4, 2), (4, 6, 4)]);
 }
 
 #[test]
 fn test_window_assignment_through_multiple_gbk_idempotency() {
     let windowing = Windowing::fixed(ms(2));
-    let mut run = run(|rows| summed(&summed(&summed(&rows, &windowing), &windowing), &windowing));
-    run.rows(&rows(&[("key", 0, ""), ("key", 2, ""), ("key", 4, "")]))
-        .unwrap();
-    run.end().unwrap();
-    assert_eq!(sums(&mut run), [(0, 2, 0), (2, 4, 2), (4, 6, 4)]);
+    let mut run =
+        Run::of(|rows| summed(&summed(&summed(&rows, &windowing), &windowing), &windowing));
+    run.rows(&[("key", 0, ""), ("key", 2, ""), ("key", 4, "")]);
+    run.end();
+    assert_eq!(sums(&run), [(0, 2, 0), (2, 4, 2), (4, 6, 4)]);
+}
+
+/// A count that has been waited for is not waited for again where results are grouped.
+#[test]
+fn what_is_made_of_results_leaves_as_soon_as_they_do() {
+    let windowing = Windowing::fixed(ms(10)).trigger(count(2).repeatedly());
+    let mut run = Run::of(|rows| {
+        let summed = summed(&rows, &windowing);
+        summed
+            .group_by([col("key")])
+            .agg([sum(col("n")).alias("n")])
+    });
+    for n in [1, 2, 3, 4] {
+        run.rows(&[("key", n, "")]);
+    }
+    assert_eq!(sums(&run), [(0, 10, 3), (0, 10, 7)]);
+}
+
+/// Sums by key and window, then over all keys in the same windows.
+fn summed_twice(windowing: &Windowing) -> Run {
+    Run::of(|rows| summed(&rows, windowing).agg([sum(col("n")).alias("n")]))
+}
+
+#[test]
+fn results_of_overlapping_windows_stay_in_theirs() {
+    let mut run = summed_twice(&Windowing::sliding(ms(4), ms(2)));
+    run.rows(&[("a", 1, ""), ("b", 2, ""), ("a", 3, "")]);
+    run.end();
+    assert_eq!(sums(&run), [(-2, 2, 1), (0, 4, 6), (2, 6, 5)]);
+}
+
+#[test]
+fn results_that_do_not_tell_their_windows_need_new_ones() {
+    let refusal = |windowing: &Windowing| {
+        let error = summed_twice(windowing).pipeline.plan().unwrap_err();
+        error.to_string()
+    };
+    expect![[r#"
+        results of sessions windows cannot be grouped in the same windows again
+          in transform "agg/partial"
+          Those windows have merged, and are over.
+          Hint: Say with `window(..)` in which windows they are to be."#]]
+    .assert_eq(&refusal(&Windowing::sessions(ms(10))));
+    let earliest = Windowing::sliding(ms(4), ms(2)).timestamp_combiner(TimestampCombiner::Earliest);
+    expect![[r#"
+        results of sliding windows cannot be grouped in the same windows again
+          in transform "agg/partial"
+          Their event time does not tell which of the windows over it they came from.
+          Hint: Say with `window(..)` in which windows they are to be."#]]
+    .assert_eq(&refusal(&earliest));
+    let mut run = Run::of(|rows| {
+        let sessions = summed(&rows, &Windowing::sessions(ms(10)));
+        sessions
+            .window(Windowing::fixed(ms(100)))
+            .agg([sum(col("n")).alias("n")])
+    });
+    run.rows(&[("a", 1, ""), ("b", 2, ""), ("a", 30, "")]);
+    run.end();
+    assert_eq!(sums(&run), [(0, 100, 33)]);
 }

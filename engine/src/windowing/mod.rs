@@ -5,6 +5,7 @@
 mod calendar;
 mod display;
 mod fixed;
+mod results;
 mod sessions;
 mod sliding;
 mod span;

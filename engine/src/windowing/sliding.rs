@@ -105,6 +105,10 @@ impl WindowFn for SlidingWindows {
         }));
     }
 
+    fn overlaps(&self) -> bool {
+        self.size.ms() > self.period.ms()
+    }
+
     /// Between two edges, where those of starts and those of ends both count: at most two stretches in a
     /// period, however odd the size (J. Li and others, "No pane, no gain", 2005, have as many as the greatest
     /// common divisor needs; S. Krishnamurthy and others, "On-the-fly sharing for streamed aggregation", 2006,

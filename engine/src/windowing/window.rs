@@ -72,6 +72,11 @@ pub trait WindowFn: Send + Sync + fmt::Debug {
         false
     }
 
+    /// True if a time may be in more than one window, as with sliding ones.
+    fn overlaps(&self) -> bool {
+        false
+    }
+
     /// Which of these windows of one key, given in their order, become one: the windows that are merged, each
     /// with the window that takes their place. Windows that stay alone are not named.
     ///

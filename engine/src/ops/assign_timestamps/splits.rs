@@ -162,7 +162,11 @@ impl Splits {
         let least = match least {
             Some(least) => least,
             None if self.open.is_empty() && self.unopened.is_some() => NO_MORE,
-            None => return,
+            // The last to fall silent decides, whichever it is.
+            None => match self.open.values().map(|s| s.generator.watermark()).max() {
+                Some(greatest) => greatest,
+                None => return,
+            },
         };
         self.watermark = self.watermark.max(least);
     }

@@ -160,6 +160,7 @@ impl GroupedRows {
             .apply(WindowedPartialAggregate::new(&grouping))
             .named(name)
             .apply(WindowedFinalAggregate::new(&grouping))
+            .window(windowing.continuation())
     }
 
     pub(crate) fn rows(&self) -> &Collection {

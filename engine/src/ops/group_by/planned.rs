@@ -83,6 +83,16 @@ pub(super) type Arguments = (Vec<ArrayRef>, Option<BooleanArray>);
 
 impl Planned {
     pub(super) fn new(keys: &[Expr], outputs: &[Expr], schema: &SchemaRef) -> Result<Self> {
+        let planned = Self::of_groups(keys, outputs, schema)?;
+        match planned.aggregates.is_empty() {
+            true => Err(no_aggregate()
+                .with_hint("Give one such as `count(lit(1))`, or take `distinct` rows.")),
+            false => Ok(planned),
+        }
+    }
+
+    /// As [`Planned::new`], where the groups alone may be what is asked for.
+    pub(super) fn of_groups(keys: &[Expr], outputs: &[Expr], schema: &SchemaRef) -> Result<Self> {
         let mut errors = Vec::new();
         let mut planned_keys = Vec::new();
         let mut key_fields = Vec::new();
@@ -113,9 +123,8 @@ impl Planned {
         if !errors.is_empty() {
             return Err(Error::all(errors));
         }
-        if aggregates.is_empty() {
-            return Err(Error::pipeline("there is no aggregate in `agg`")
-                .with_hint("Give one such as `count(lit(1))`, or take `distinct` rows."));
+        if aggregates.is_empty() && keys.is_empty() {
+            return Err(no_aggregate().with_hint("Give one such as `count(lit(1))`."));
         }
         let mut state_fields = key_fields.clone();
         let mut result_fields = key_fields.clone();
@@ -233,6 +242,10 @@ impl Planned {
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.output), columns)?)
     }
+}
+
+fn no_aggregate() -> Error {
+    Error::pipeline("there is no aggregate in `agg`")
 }
 
 /// The key as it is compared: dictionaries replaced by their values, floats by one of each kind.

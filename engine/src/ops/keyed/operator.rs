@@ -13,7 +13,7 @@ use super::expiry::Expiry;
 use super::lateness::Lateness;
 use super::plan::Plan;
 use super::process::Keyed;
-use super::rows::{KeyRows, SortedRows, sorted_by_scope};
+use super::rows::{KeyRows, ScopeRanges, SortedRows, sorted_by_scope};
 use super::scope::{FiredTimer, Scope};
 use super::scopes::Scopes;
 use super::timers::{TimeDomain, Timer, Timers};
@@ -42,6 +42,8 @@ pub(super) struct Core {
     pub(super) lateness: Lateness,
     pub(super) emitter: Emitter,
     pub(super) watermark: Watermark,
+    /// What was over by this watermark has been forgotten.
+    released: Watermark,
 }
 
 impl Core {
@@ -62,6 +64,7 @@ impl Core {
                 plan.lateness.is_windowed,
             ),
             watermark: Watermark::START,
+            released: Watermark::START,
         })
     }
 
@@ -117,13 +120,14 @@ impl Core {
         let Watermark(watermark) = self.watermark;
         let over = match self.watermark.is_end() {
             true => self.scopes.live(),
-            false if self.lateness.is_windowed => {
+            false if self.lateness.is_windowed && self.released < self.watermark => {
                 let lateness = self.lateness.clone();
                 self.scopes
                     .take_over(|window| lateness.over_at(window) <= watermark)
             }
             false => Vec::new(),
         };
+        self.released = self.watermark;
         over.into_iter().for_each(|scope| self.forget(scope));
         if let Some(kept) = self.scopes.compact()? {
             self.cells.iter_mut().for_each(|cells| cells.keep(&kept));
@@ -234,11 +238,7 @@ impl<T: KeyedTransform> ProcessOperator<T> {
     }
 
     /// The rows by scope, and where those of each stand.
-    #[expect(clippy::type_complexity, reason = "used once")]
-    fn sort(
-        &mut self,
-        batch: &Batch,
-    ) -> Result<(SortedRows, Vec<(usize, std::ops::Range<usize>)>)> {
+    fn sort(&mut self, batch: &Batch) -> Result<(SortedRows, ScopeRanges)> {
         let rows = batch.rows();
         let mut keys = self.keys(rows)?;
         let assigned = self.assign(rows)?;
@@ -348,12 +348,15 @@ impl<T: KeyedTransform> ProcessOperator<T> {
         Ok(())
     }
 
-    /// Fires timers in the order of their times, and ends lives; true if more is due when a batch is full.
+    /// Fires timers in the order of their times, and ends lives; true if more may be due when a batch is full.
     fn fire(&mut self, out: &mut Output) -> Result<bool> {
+        let mut n_fired = 0;
         loop {
-            if self.core.emitter.n_rows() >= BATCH_ROWS {
+            // A timer that sets itself to the same time again and again must not keep the worker for ever.
+            if n_fired.max(self.core.emitter.n_rows()) >= BATCH_ROWS {
                 return Ok(true);
             }
+            n_fired += 1;
             let Watermark(watermark) = self.core.watermark;
             let timer = self.core.timers.next(TimeDomain::EventTime);
             let end = self.core.expiry.as_mut().and_then(Expiry::next);
@@ -408,6 +411,11 @@ impl<T: KeyedTransform> Operator for ProcessOperator<T> {
         if watermark > self.core.watermark {
             self.before_firing.get_or_insert(self.core.watermark);
             self.core.watermark = watermark;
+            if watermark.is_end() {
+                // No rows come any more.
+                self.scopes = Vec::new();
+                self.local_of = Vec::new();
+            }
             self.go_on(None, out)?;
         }
         Ok(())

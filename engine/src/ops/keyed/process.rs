@@ -91,15 +91,10 @@ impl<T: KeyedTransform> Process<T> {
 impl GroupedRows {
     /// The rows of each key through a transform with state and timers of its own; see
     /// [`keyed`](crate::ops::keyed).
+    ///
+    /// Rows that come too late leave by the port `late`, which [`Collection::late`] reads.
     #[must_use]
     pub fn process(&self, transform: impl KeyedTransform) -> Collection {
-        self.process_with_late(transform).0
-    }
-
-    /// As [`GroupedRows::process`], and the rows that have come too late: those whose windows were over by more
-    /// than the allowed lateness, or that would have been forgotten at once.
-    #[must_use]
-    pub fn process_with_late(&self, transform: impl KeyedTransform) -> (Collection, Collection) {
         let rows = self.rows();
         let name = rows.next_name(transform.describe().kind);
         let mut keys = Vec::new();
@@ -129,13 +124,7 @@ impl GroupedRows {
             n_hidden,
             windowing: rows.windowing().clone(),
         });
-        let mut ports = keyed_rows
-            .named(name)
-            .apply_ports(Process::of(&keyed))
-            .into_iter();
-        // There are two ports.
-        let mut next = || ports.next().unwrap_or_else(|| rows.clone());
-        (next(), next())
+        keyed_rows.named(name).apply(Process::of(&keyed))
     }
 }
 

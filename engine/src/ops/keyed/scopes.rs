@@ -147,7 +147,8 @@ impl Scopes {
     pub(super) fn compact(&mut self) -> Result<Option<Vec<usize>>> {
         let n_free = self.len() - self.n_live;
         let is_worth = n_free > FREE_SCOPES && n_free > self.n_live;
-        if !is_worth && (self.n_live > 0 || n_free == 0 || self.key_fields.is_empty()) {
+        let has_numbers = self.is_windowed || !self.key_fields.is_empty();
+        if !is_worth && (self.n_live > 0 || n_free == 0 || !has_numbers) {
             return Ok(None);
         }
         let live = self.live();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, ListArray, new_empty_array, new_null_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::interleave;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::Missing;
@@ -24,6 +24,7 @@ pub(super) fn answer(
     seen: &Seen,
     tables: &[Option<&Table>],
     keys: Option<&Coded>,
+    schema: &SchemaRef,
     out: &mut Output,
 ) -> Result<Option<Batch>> {
     let found = |row: usize| -> &[Entry] {
@@ -67,7 +68,7 @@ pub(super) fn answer(
             (Some(_), other) => return Err(Error::bug(format!("a list became {other}"))),
         });
     }
-    let rows = RecordBatch::try_new(Arc::clone(&layout.output), columns)?;
+    let rows = RecordBatch::try_new(Arc::clone(schema), columns)?;
     Ok(Some(batch.with_columns(rows)))
 }
 
@@ -102,11 +103,12 @@ const MAX_VALUES: usize = 1 << 18;
 
 /// The rows with nulls for the side columns.
 pub(super) fn unanswered(layout: &Layout, batch: Batch) -> Result<Batch> {
+    let schema = layout.output(&batch.rows().schema());
     let n_rows = batch.n_rows();
     let mut columns = batch.rows().columns().to_vec();
     let added = layout.added.iter();
     columns.extend(added.map(|field| new_null_array(field.data_type(), n_rows)));
-    let rows = RecordBatch::try_new(Arc::clone(&layout.output), columns)?;
+    let rows = RecordBatch::try_new(schema, columns)?;
     Ok(batch.with_columns(rows))
 }
 

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
-use arrow::buffer::NullBuffer;
-use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::row::{RowConverter, SortField};
 use datafusion_expr::Expr;
 
@@ -14,8 +10,8 @@ use super::reach::Reach;
 use super::{Missing, Shape, SideInput};
 use crate::error::{Error, Result};
 use crate::event_time::{DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time};
-use crate::expression::{Expression, check_column};
-use crate::keys::{normal, plain_type};
+use crate::expression::{Expression, check_column, with_columns_of};
+use crate::keys::plain_type;
 use crate::ops::join::{can_hash, common_type};
 use crate::windowing::{Accumulation, Trigger, Windowing};
 
@@ -26,23 +22,29 @@ pub(super) struct Layout {
     pub(super) side: Arc<str>,
     pub(super) missing: Missing,
     pub(super) reach: Reach,
-    /// The keys of main rows, of side rows, and the type in which both are compared.
-    keys: Vec<(Expression, Expression, DataType)>,
+    pub(super) keys: Vec<Key>,
     pub(super) values: Values,
     /// The columns that are kept of the side: keys, then values.
     pub(super) stored: SchemaRef,
     /// The columns that are added, in order.
     pub(super) added: Vec<Arc<Field>>,
-    pub(super) output: SchemaRef,
+}
+
+/// The key of main rows, that of side rows, and the type in which both are compared.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) main: Expr,
+    pub(super) side: Expr,
+    pub(super) data_type: DataType,
 }
 
 /// What is kept of a side row besides its key.
 #[derive(Debug)]
 pub(super) enum Values {
     /// These columns: of the one row that is seen.
-    Columns(Vec<usize>),
+    Columns(Vec<String>),
     /// The value of a list.
-    List(Expression),
+    List(Expr),
 }
 
 impl Layout {
@@ -81,17 +83,16 @@ impl Layout {
                 None
             }
         };
-        let (Some((values, added)), true) = (values, errors.is_empty()) else {
+        let (Some((values, kept, added)), true) = (values, errors.is_empty()) else {
             return Err(Error::all(errors));
         };
         let added = renamed(input, name, main, added)?;
-        let key_fields = keys.iter().enumerate();
-        let mut stored: Vec<Arc<Field>> = key_fields
-            .map(|(n, (_, _, data_type))| {
-                Arc::new(Field::new(format!("key {n}"), data_type.clone(), false))
-            })
-            .collect();
-        stored.extend(values.kept(side));
+        let mut stored: Vec<Arc<Field>> = Vec::with_capacity(keys.len() + kept.len());
+        for (n, key) in keys.iter().enumerate() {
+            let field = Field::new(format!("key {n}"), key.data_type.clone(), false);
+            stored.push(Arc::new(field));
+        }
+        stored.extend(kept);
         Ok(Self {
             side: Arc::clone(name),
             missing: input.missing(),
@@ -99,9 +100,6 @@ impl Layout {
             keys,
             values,
             stored: Arc::new(Schema::new(stored)),
-            output: Arc::new(Schema::new(
-                [main.fields().to_vec(), added.clone()].concat(),
-            )),
             added,
         })
     }
@@ -111,47 +109,32 @@ impl Layout {
     }
 
     pub(super) fn key_types(&self) -> Vec<DataType> {
-        self.keys.iter().map(|(_, _, t)| t.clone()).collect()
+        self.keys.iter().map(|key| key.data_type.clone()).collect()
     }
 
-    /// The keys of main rows.
-    pub(super) fn main_keys(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        let keys = self.keys.iter();
-        keys.map(|(main, _, data_type)| compared(main, data_type, rows))
-            .collect()
+    /// The columns of the result, for those of the main rows.
+    pub(super) fn output(&self, main: &Schema) -> SchemaRef {
+        let fields = main.fields().iter().chain(&self.added);
+        Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
     }
 
-    /// What is kept of side rows, without those whose key is null; true in the mask is a row that is kept.
-    pub(super) fn store(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
-        let keys = self.keys.iter();
-        let keys = keys.map(|(_, side, data_type)| compared(side, data_type, rows));
-        let mut columns = keys.collect::<Result<Vec<_>>>()?;
-        let nulls = columns.iter().fold(None, |nulls, column| {
-            NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref())
-        });
-        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
-        match &self.values {
-            Values::Columns(places) => {
-                columns.extend(places.iter().map(|&p| Arc::clone(rows.column(p))))
-            }
-            Values::List(value) => columns.push(value.evaluate(rows)?),
-        }
-        // A key that is null is left out below, but stands here still.
-        let nullable = match nulls {
-            Some(_) => nullable(&self.stored),
-            None => Arc::clone(&self.stored),
+    /// The columns that are read of the side.
+    pub(super) fn reads_of_side(&self) -> Vec<String> {
+        let of_keys = self.keys.iter().map(|key| &key.side);
+        let (columns, value) = match &self.values {
+            Values::Columns(columns) => (columns.clone(), None),
+            Values::List(value) => (Vec::new(), Some(value)),
         };
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        let stored = RecordBatch::try_new_with_options(nullable, columns, &options)?;
-        let Some(nulls) = nulls else {
-            return Ok((stored, None));
-        };
-        let mask = BooleanArray::new(nulls.into_inner(), None);
-        let kept = filter_record_batch(&stored, &mask)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(kept.num_rows()));
-        let columns = kept.columns().to_vec();
-        let kept = RecordBatch::try_new_with_options(Arc::clone(&self.stored), columns, &options)?;
-        Ok((kept, Some(mask)))
+        let columns = [columns, of_time()].concat();
+        with_columns_of(Some(&columns), of_keys.chain(value)).unwrap_or_default()
+    }
+
+    /// The columns that are read of the main rows, where of the result only those `wanted` are.
+    pub(super) fn reads_of_main(&self, wanted: &[String]) -> Vec<String> {
+        let is_added = |name: &String| self.added.iter().any(|f| f.name() == name);
+        let wanted = wanted.iter().filter(|name| !is_added(name)).cloned();
+        let columns: Vec<String> = wanted.chain(of_time()).collect();
+        with_columns_of(Some(&columns), self.keys.iter().map(|key| &key.main)).unwrap_or_default()
     }
 
     /// What is wrong with a side that never ends.
@@ -167,9 +150,18 @@ impl Layout {
     }
 }
 
+/// What is read of event time, where it is there.
+fn of_time() -> Vec<String> {
+    [EVENT_TIME, WINDOW_START, WINDOW_END]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+type Fields = Vec<Arc<Field>>;
+
 impl Values {
-    /// The values, and the columns they become.
-    fn new(input: &SideInput, name: &str, side: &SchemaRef) -> Result<(Self, Vec<Arc<Field>>)> {
+    /// The values, the columns in which they are kept, and those that they become.
+    fn new(input: &SideInput, name: &str, side: &SchemaRef) -> Result<(Self, Fields, Fields)> {
         if let Shape::List { name: list, value }
         | Shape::Multimap {
             name: list, value, ..
@@ -182,84 +174,46 @@ impl Values {
                 ))
                 .with_hint("Say what its values are by its expression, and leave `columns` out."));
             }
-            let value = Expression::compile(value, side).map_err(|e| of_side(e, name))?;
-            check_order(&format!("`{value:?}`"), value.data_type(), name)?;
-            let item = Field::new_list_field(value.data_type().clone(), value.nullable());
+            let compiled = Expression::compile(value, side).map_err(|e| of_side(e, name))?;
+            let (data_type, nullable) = (compiled.data_type(), compiled.nullable());
+            check_order(&format!("`{value}`"), data_type, name)?;
+            let item = Field::new_list_field(data_type.clone(), nullable);
+            let kept = Field::new("value", data_type.clone(), nullable);
             let added = Field::new(list, DataType::List(Arc::new(item)), true);
-            return Ok((Self::List(value), vec![Arc::new(added)]));
+            let values = Self::List(value.clone());
+            return Ok((values, vec![Arc::new(kept)], vec![Arc::new(added)]));
         }
-        let places: Vec<usize> = match &input.columns {
-            Some(columns) => columns
-                .iter()
-                .map(|c| check_column(c, side).map_err(|e| of_side(e, name)))
-                .collect::<Result<_>>()?,
+        let columns: Vec<String> = match &input.columns {
+            Some(columns) => columns.clone(),
             None => {
                 let is_key = |name: &str| {
-                    let keys = input.shape.on().iter();
-                    keys.into_iter()
-                        .any(|(_, key)| matches!(key, Expr::Column(c) if c.name == name))
+                    let mut keys = input.shape.on().iter();
+                    keys.any(|(_, key)| matches!(key, Expr::Column(c) if c.name == name))
                 };
                 let of_time = [EVENT_TIME, WINDOW_START, WINDOW_END, PANE];
-                let adds = |name: &str| !is_key(name) && !of_time.contains(&name);
-                let fields = side.fields().iter().enumerate();
-                fields
-                    .filter(|(_, f)| adds(f.name()))
-                    .map(|(place, _)| place)
+                let names = side.fields().iter().map(|f| f.name());
+                names
+                    .filter(|name| !is_key(name) && !of_time.contains(&name.as_str()))
+                    .cloned()
                     .collect()
             }
         };
-        if places.is_empty() {
+        if columns.is_empty() {
             return Err(
                 Error::pipeline(format!("side input {name:?} adds no columns"))
                     .with_hint("Name some with `columns`, or keep rows by a semi join instead."),
             );
         }
-        let mut added = Vec::new();
-        for &place in &places {
+        let (mut kept, mut added) = (Fields::new(), Fields::new());
+        for (n, column) in columns.iter().enumerate() {
+            let place = check_column(column, side).map_err(|e| of_side(e, name))?;
             let field = side.field(place);
-            check_order(
-                &format!("column {:?}", field.name()),
-                field.data_type(),
-                name,
-            )?;
+            check_order(&format!("column {column:?}"), field.data_type(), name)?;
+            kept.push(Arc::new(field.clone().with_name(format!("value {n}"))));
             added.push(Arc::new(field.clone().with_nullable(true)));
         }
-        Ok((Self::Columns(places), added))
+        Ok((Self::Columns(columns), kept, added))
     }
-
-    /// The fields in which they are kept.
-    fn kept(&self, side: &SchemaRef) -> Vec<Arc<Field>> {
-        match self {
-            Self::Columns(places) => places
-                .iter()
-                .enumerate()
-                .map(|(n, &place)| {
-                    Arc::new(side.field(place).clone().with_name(format!("value {n}")))
-                })
-                .collect(),
-            Self::List(value) => {
-                let field = Field::new("value", value.data_type().clone(), value.nullable());
-                vec![Arc::new(field)]
-            }
-        }
-    }
-}
-
-/// Key values as they are compared.
-fn compared(key: &Expression, data_type: &DataType, rows: &RecordBatch) -> Result<ArrayRef> {
-    let values = key.evaluate(rows)?;
-    match values.data_type() == data_type {
-        true => normal(&values),
-        false => normal(&cast(&values, data_type)?),
-    }
-}
-
-fn nullable(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter();
-    let fields: Vec<Field> = fields
-        .map(|f| f.as_ref().clone().with_nullable(true))
-        .collect();
-    Arc::new(Schema::new(fields))
 }
 
 fn of_side(error: Error, name: &str) -> Error {
@@ -271,7 +225,7 @@ fn key(
     name: &str,
     main: &SchemaRef,
     side: &SchemaRef,
-) -> Result<(Expression, Expression, DataType)> {
+) -> Result<Key> {
     let left = Expression::compile(of_main, main)
         .map_err(|e| e.with_detail(format!("Key `{of_main}` is of the main rows.")));
     let right = Expression::compile(of_side_row, side)
@@ -297,7 +251,11 @@ fn key(
         }
     }
     match common_type(left.data_type(), right.data_type()) {
-        Some(data_type) => Ok((left, right, plain_type(&data_type))),
+        Some(data_type) => Ok(Key {
+            main: of_main.clone(),
+            side: of_side_row.clone(),
+            data_type: plain_type(&data_type),
+        }),
         None => Err(Error::pipeline(format!(
             "key `{of_main}` is {}, key `{of_side_row}` is {}",
             left.data_type(),

@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
+use super::compiled;
 use super::layout::Layout;
 use super::operator::{SideInputOperator, Stored};
 use crate::analyzer::{Analysis, Analyzer, DynAnalyzer};
@@ -35,6 +36,10 @@ impl Analysis for SideRows {
 
     fn check(&self, _input: &SchemaRef) -> Result<()> {
         Ok(())
+    }
+
+    fn reads(&self) -> Option<Vec<String>> {
+        Some(self.layout.reads_of_side())
     }
 
     fn is_transient(&self) -> bool {
@@ -87,9 +92,16 @@ impl Analyzer for SideRows {
     }
 
     fn finish(&self, accumulator: Rows) -> Result<LearnedSide> {
-        let stored = accumulator.batches.iter();
-        let stored = stored.map(|rows| Stored::new(&self.layout, rows));
-        let stored = stored.collect::<Result<Vec<_>>>()?;
+        let mut stored = Vec::with_capacity(accumulator.batches.len());
+        let mut compiled: Option<compiled::SideRows> = None;
+        for rows in &accumulator.batches {
+            let schema = rows.schema();
+            let compiled = match compiled.take().filter(|side| side.fits(&schema)) {
+                Some(fits) => compiled.insert(fits),
+                None => compiled.insert(compiled::SideRows::new(&self.layout, &schema)?),
+            };
+            stored.push(Stored::new(&self.layout, compiled, rows)?);
+        }
         Ok(LearnedSide {
             n_bytes: stored.iter().map(|s| n_bytes(&s.rows)).sum(),
             stored,
@@ -152,8 +164,8 @@ impl Transform for WithLearnedSide {
         self.description.clone()
     }
 
-    fn output_schema(&self, _inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        Ok(Arc::clone(&self.layout.output))
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Ok(self.layout.output(&inputs[0]))
     }
 
     fn build(&self, artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
@@ -166,6 +178,10 @@ impl Transform for WithLearnedSide {
 
     fn needs(&self) -> Vec<ArtifactId> {
         vec![ArtifactId::clone(self.side.id())]
+    }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        Some(self.layout.reads_of_main(wanted?))
     }
 
     fn keeps(&self) -> Option<String> {

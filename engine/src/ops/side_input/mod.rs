@@ -11,12 +11,13 @@
 //! Whether a row is ready is asked of the side's watermark alone, so the main input never waits for itself.
 //! A side that ends is read in a phase of its own first; then no row waits at all.
 //!
-//! - `layout`: which columns come out, and what is compared with what.
+//! - `layout`: which columns come out, and what is compared with what; `compiled`: for the columns that arrive.
 //! - `lookup`: keys to numbers; `table`: the rows of a window, or the versions of each key.
 //! - `reach`: which part of the side a row sees; `waiting`: rows that are not ready; `operator`: all of it at work.
 //! - `learn`: the side as an artifact, where it ends.
 
 mod answer;
+mod compiled;
 mod layout;
 mod learn;
 mod lookup;
@@ -306,7 +307,7 @@ impl Transform for WithSideInput {
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        Ok(Arc::clone(&self.plan(inputs)?.output))
+        Ok(self.plan(inputs)?.output(&inputs[0]))
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
@@ -323,6 +324,17 @@ impl Transform for WithSideInput {
             ..Properties::default()
         }
         .ports(["out", "late"])
+    }
+
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let layout = self.planned().ok()?;
+        // Both inputs are asked for the same columns: where a name is on both sides it stays so, and with it
+        // the suffix.
+        let mut columns = layout.reads_of_main(wanted?);
+        columns.extend(layout.reads_of_side());
+        columns.sort_unstable();
+        columns.dedup();
+        Some(columns)
     }
 
     fn keeps(&self) -> Option<String> {

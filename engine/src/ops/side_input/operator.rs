@@ -10,8 +10,9 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 
 use super::answer::{answer, parts, unanswered};
+use super::compiled::{MainRows, SideRows};
 use super::layout::{Layout, Values};
-use super::lookup::Coded;
+use super::reach::Seen;
 use super::table::Table;
 use super::waiting::Waiting;
 use crate::batch::Batch;
@@ -34,6 +35,8 @@ type Tables = BTreeMap<Window, Table>;
 
 pub(super) struct SideInputOperator {
     layout: Arc<Layout>,
+    main: Option<MainRows>,
+    side: Option<SideRows>,
     tables: Tables,
     waiting: Waiting,
     /// Batches that are ready, of which lists would be too long for one.
@@ -52,8 +55,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn new(layout: &Layout, rows: &RecordBatch) -> Result<Self> {
-        let (stored, mask) = layout.store(rows)?;
+    pub(super) fn new(layout: &Layout, compiled: &SideRows, rows: &RecordBatch) -> Result<Self> {
+        let (stored, mask) = compiled.store(rows)?;
         let rows = match &mask {
             Some(mask) => &filter_record_batch(rows, mask)?,
             None => rows,
@@ -76,6 +79,8 @@ impl SideInputOperator {
     pub(super) fn new(layout: &Arc<Layout>) -> Self {
         Self {
             layout: Arc::clone(layout),
+            main: None,
+            side: None,
             tables: Tables::new(),
             waiting: Waiting::default(),
             ready: VecDeque::new(),
@@ -162,7 +167,7 @@ impl SideInputOperator {
         }
         let is_ready = |need: &i64| *need < side;
         if seen.needs.iter().all(is_ready) {
-            return self.answer(batch, out);
+            return self.answer(batch, &seen, out);
         }
         let ready: BooleanArray = seen.needs.iter().map(|need| Some(is_ready(need))).collect();
         let waits: BooleanArray = ready
@@ -180,37 +185,42 @@ impl SideInputOperator {
         self.waiting.add(&waits, &needs, times_of(waits.rows())?)?;
         match ready.n_rows() {
             0 => Ok(()),
-            _ => self.answer(ready, out),
+            _ => {
+                let seen = self.layout.reach.of_main(ready.rows())?;
+                self.answer(ready, &seen, out)
+            }
         }
     }
 
     /// Answers rows that are ready; what lists make too long is left for later.
-    fn answer(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
-        let seen = self.layout.reach.of_main(batch.rows())?;
+    fn answer(&mut self, batch: Batch, seen: &Seen, out: &mut Output) -> Result<()> {
         let layout = &self.layout;
+        let schema = batch.rows().schema();
+        let compiled = match self.main.take().filter(|main| main.fits(&schema)) {
+            Some(compiled) => self.main.insert(compiled),
+            None => self.main.insert(MainRows::new(layout, &schema)?),
+        };
         if let Values::List(_) = layout.values {
             for window in &seen.windows {
                 self.tables.get_mut(window).map_or(Ok(()), Table::sort)?;
             }
         }
         let tables: Vec<Option<&Table>> = seen.windows.iter().map(|w| self.tables.get(w)).collect();
-        let keys = located(&batch, |rows| {
-            Coded::new(&layout.main_keys(rows)?, &layout.key_types())
-        })?;
-        let ends = parts(layout, &seen, &tables, keys.as_ref());
+        let keys = located(&batch, |rows| compiled.keys(rows))?;
+        let ends = parts(layout, seen, &tables, keys.as_ref());
         if ends.len() > 1 {
             let mut start = 0;
             for end in ends {
-                let part: BooleanArray = (0..batch.n_rows())
-                    .map(|row| Some((start..end).contains(&row)))
-                    .collect();
+                let is_of_part = |row: usize| Some((start..end).contains(&row));
+                let part: BooleanArray = (0..batch.n_rows()).map(is_of_part).collect();
                 self.ready.push_back(batch.filter(&part)?);
                 start = end;
             }
             out.more_follows();
             return Ok(());
         }
-        if let Some(answered) = answer(layout, &batch, &seen, &tables, keys.as_ref(), out)? {
+        let schema = &compiled.output;
+        if let Some(answered) = answer(layout, &batch, seen, &tables, keys.as_ref(), schema, out)? {
             out.push(answered);
         }
         Ok(())
@@ -220,7 +230,8 @@ impl SideInputOperator {
     fn go_on(&mut self, out: &mut Output) -> Result<()> {
         let next = self.ready.pop_front();
         if let Some(batch) = next.or_else(|| self.waiting.take_ready(self.watermarks[SIDE])) {
-            self.answer(batch, out)?;
+            let seen = self.layout.reach.of_main(batch.rows())?;
+            self.answer(batch, &seen, out)?;
             out.more_follows();
             return Ok(());
         }
@@ -250,7 +261,12 @@ impl Operator for SideInputOperator {
         if port == MAIN {
             return self.on_main(batch, out);
         }
-        let stored = located(&batch, |rows| Stored::new(&self.layout, rows))?;
+        let schema = batch.rows().schema();
+        let compiled = match self.side.take().filter(|side| side.fits(&schema)) {
+            Some(compiled) => self.side.insert(compiled),
+            None => self.side.insert(SideRows::new(&self.layout, &schema)?),
+        };
+        let stored = located(&batch, |rows| Stored::new(&self.layout, compiled, rows))?;
         let n_late = self.keep(&stored)?;
         out.late(n_late as u64);
         Ok(())

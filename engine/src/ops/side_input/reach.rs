@@ -38,6 +38,31 @@ pub(super) struct Seen {
     pub(super) needs: Vec<i64>,
 }
 
+/// Where what one row sees is seen by others too.
+#[derive(Clone, Copy)]
+enum Holds {
+    /// At all times in this stretch.
+    Within(Window),
+    /// For results of this window at this time.
+    OfResult(Window, i64),
+}
+
+impl Holds {
+    fn at(self, time: i64, own: Option<Window>) -> bool {
+        match (self, own) {
+            (Self::Within(stretch), None) => stretch.start <= time && time < stretch.end,
+            (Self::OfResult(window, at), Some(own)) => window == own && at == time,
+            _ => false,
+        }
+    }
+}
+
+/// Stands for no window: of a row that is in none, or where the side has none.
+const NOWHERE: Window = Window {
+    start: i64::MIN,
+    end: i64::MIN + 1,
+};
+
 /// Greater than the watermark of any input that is not over.
 const AT_THE_END: i64 = i64::MAX - 1;
 
@@ -94,7 +119,8 @@ impl Reach {
             return Ok(());
         }
         let instant = Window { start: 0, end: 1 };
-        if self.side.window_fn.side_input_window(instant).is_none() {
+        let merges = self.side.window_fn.is_merging();
+        if merges && self.side.window_fn.side_input_window(instant).is_none() {
             let kind = self.side.window_fn.describe().kind;
             return Err(Error::pipeline(format!("{kind} windows of side input {name:?} cannot be looked up"))
                 .with_detail("Which window a time lies in is not known before all rows have come.")
@@ -140,27 +166,22 @@ impl Reach {
     fn windows_of_main(&self, rows: &RecordBatch) -> Result<Seen> {
         let of_results = edges(rows);
         let mut seen = Seen::default();
-        // The stretch of time in which the last answer holds, or the window of the result it is for.
-        let mut last: Option<(Window, bool, u32)> = None;
+        let mut last: Option<(Holds, u32)> = None;
         for (row, &time) in event_times(rows)?.iter().enumerate() {
             let own = of_results.map(|(starts, ends)| Window {
                 start: starts[row],
                 end: ends[row],
             });
-            let number = match (last, own) {
-                (Some((window, true, number)), Some(own)) if window == own => number,
-                (Some((stretch, false, number)), None)
-                    if stretch.start <= time && time < stretch.end =>
-                {
-                    number
-                }
+            let number = match last {
+                Some((holds, number)) if holds.at(time, own) => number,
                 _ => {
-                    let window = self.seen_at(time, own)?;
+                    let window = self.seen_at(time, own)?.unwrap_or(NOWHERE);
                     let number = seen.number(window);
-                    last = match own {
-                        Some(own) => Some((own, true, number)),
-                        None => self.stretch(time).map(|stretch| (stretch, false, number)),
+                    let holds = match own {
+                        Some(own) => Some(Holds::OfResult(own, time)),
+                        None => self.stretch(time).map(Holds::Within),
                     };
+                    last = holds.map(|holds| (holds, number));
                     number
                 }
             };
@@ -171,8 +192,8 @@ impl Reach {
         Ok(seen)
     }
 
-    /// The window of the side that a row sees.
-    fn seen_at(&self, time: i64, own: Option<Window>) -> Result<Window> {
+    /// The window of the side that a row sees, if there is one.
+    fn seen_at(&self, time: i64, own: Option<Window>) -> Result<Option<Window>> {
         let mut windows = Vec::new();
         if is_global(&self.main) {
             windows.push(Window {
@@ -186,12 +207,10 @@ impl Reach {
         let window = match (own, windows.as_slice()) {
             (Some(own), _) => own,
             (None, [one]) => *one,
+            (None, []) => return Ok(None),
             (None, _) => return Err(several(&windows)),
         };
-        let found = self.side.window_fn.side_input_window(window);
-        found.ok_or_else(|| {
-            Error::bug("a window of a side input was looked for where there is none")
-        })
+        Ok(self.side.window_fn.side_input_window(window))
     }
 
     /// The stretch of time around `time` whose rows all see the same.
@@ -249,7 +268,7 @@ impl Reach {
     pub(super) fn is_over(&self, window: Window, main: i64, side: i64) -> bool {
         let last = window.max_timestamp();
         let closes = last.saturating_add(self.main.allowed_lateness_ms);
-        self.kind == Kind::Windows && last < side && closes < main
+        self.kind == Kind::Windows && window != NOWHERE && last < side && closes < main
     }
 
     /// The earliest time at which a version may still be asked for.

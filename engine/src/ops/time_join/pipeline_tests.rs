@@ -55,10 +55,8 @@ fn keys_may_be_expressions_and_late_rows_have_the_columns_of_their_side() {
             t=5 driver=7 ride=1 event_time=5 name='d7' trips=30
             t=9 driver=7 ride=2 event_time=9 name='d7' trips=90"#]]
         .assert_eq(&show_rows(&made.rows("out")));
-        expect!["name='d7' trips=40 event_time=4"]
-            .assert_eq(&show_rows(&made.rows("late_stats")));
-        expect!["t=6 driver=7 ride=4 event_time=6"]
-            .assert_eq(&show_rows(&made.rows("late_rides")));
+        expect!["name='d7' trips=40 event_time=4"].assert_eq(&show_rows(&made.rows("late_stats")));
+        expect!["t=6 driver=7 ride=4 event_time=6"].assert_eq(&show_rows(&made.rows("late_rides")));
     }
 }
 
@@ -102,8 +100,8 @@ fn explain_says_what_is_kept_and_until_when() {
           transform select [select] <- assign_timestamps-2
                       columns=["k","b","event_time"], fused with assign_timestamps-2
           transform as_of_join [as_of_join] <- assign_timestamps, select
-                      keeps=the newest row of each key, until older than the ttl, on=["k"],
-                        rows_wait=for the watermark, ttl_ms=60000
+                      on=["k"], ttl_ms=60000,
+                        keeps rows until the watermark passes them, and the newest right one of each key until it is older than the ttl
           write     a [collect] <- as_of_join:out
           transform look_up [look_up] <- assign_timestamps, select
                       keeps=the newest row of each key, on=["k"], rows_wait=for the watermark

@@ -133,6 +133,31 @@ impl Trigger {
         Self::AfterEach(triggers.into_iter().collect())
     }
 
+    /// When what is made of the results of windows that fire so should leave, for it to keep the sense of this:
+    /// a count or a delay has been waited for by then, and is not waited for again.
+    ///
+    /// The rules are those of Apache Beam's `get_continuation_trigger`.
+    #[must_use]
+    pub fn continuation(&self) -> Self {
+        let inner = |trigger: &Self| Box::new(trigger.continuation());
+        let all = |triggers: &[Self]| triggers.iter().map(Self::continuation).collect::<Vec<_>>();
+        match self {
+            Self::Default | Self::Never => self.clone(),
+            Self::AfterWatermark { early, late } => Self::AfterWatermark {
+                early: early.as_deref().map(inner),
+                late: late.as_deref().map(inner),
+            },
+            Self::AfterCount(_) => Self::AfterCount(1),
+            // Beam's is "after synchronized processing time", which fires whenever it is asked.
+            Self::AfterProcessingTime { .. } => Self::always(),
+            Self::Repeatedly(trigger) => Self::Repeatedly(inner(trigger)),
+            Self::AfterAny(triggers) => Self::AfterAny(all(triggers)),
+            Self::AfterAll(triggers) => Self::AfterAll(all(triggers)),
+            Self::AfterEach(triggers) => Self::after_any(all(triggers)).repeatedly(),
+            Self::OrFinally(trigger, end) => Self::OrFinally(inner(trigger), inner(end)),
+        }
+    }
+
     /// Refuses counts of zero, delays below zero and lists without a trigger.
     ///
     /// # Errors

@@ -134,6 +134,61 @@ fn test_trigger_encoding() {
     }
 }
 
+/// Beam's `ContinuationTriggerTest`, a line a case.
+#[test]
+fn the_continuation_of_a_trigger_does_not_wait_again() {
+    let early_late = |early, late| {
+        Trigger::after_watermark()
+            .early(count(early))
+            .late(count(late))
+    };
+    for (case, trigger, expected) in [
+        (
+            "test_after_all",
+            Trigger::after_all([count(2), count(5)]),
+            Trigger::after_all([count(1), count(1)]),
+        ),
+        (
+            "test_after_any",
+            Trigger::after_any([count(2), count(5)]),
+            Trigger::after_any([count(1), count(1)]),
+        ),
+        ("test_after_count", count(1), count(1)),
+        ("test_after_count", count(100), count(1)),
+        (
+            "test_after_each",
+            Trigger::after_each([count(2), count(5)]),
+            Trigger::after_any([count(1), count(1)]).repeatedly(),
+        ),
+        (
+            "test_after_processing_time",
+            Trigger::after_processing_time(Duration::from_secs(10)),
+            Trigger::always(),
+        ),
+        (
+            "test_after_watermark",
+            Trigger::after_watermark(),
+            Trigger::after_watermark(),
+        ),
+        ("test_after_watermark", early_late(10, 20), early_late(1, 1)),
+        ("test_always", Trigger::always(), Trigger::always()),
+        ("test_default", Trigger::Default, Trigger::Default),
+        ("test_never", Trigger::Never, Trigger::Never),
+        (
+            "test_repeatedly",
+            count(10).repeatedly(),
+            count(1).repeatedly(),
+        ),
+        (
+            "or finally",
+            count(10).or_finally(count(5)),
+            count(1).or_finally(count(1)),
+        ),
+    ] {
+        assert_eq!(trigger.continuation(), expected, "{case}");
+    }
+}
+
 /// What happens to one key and window, a step at a time, and what was seen then.
 struct Driver {
     trigger: CompiledTrigger,

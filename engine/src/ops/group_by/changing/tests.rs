@@ -41,7 +41,7 @@ fn a_group_changes_when_its_rows_do() {
         k: 'a', 'a', 'a', 'b', 'a', 'a', 'b'
         sum: 1, 1, 3, 3, 3, 2, 3
         n: 1, 1, 2, 1, 2, 1, 1
-        event_time: 1970-01-01T00:00:00.001, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.003, 1970-01-01T00:00:00.003, 1970-01-01T00:00:00.004
+        event_time: 1, 2, 2, 2, 3, 3, 4
         diff: 1, -1, 1, 1, -1, 1, -1"#]]
     .assert_eq(&made);
 }
@@ -53,7 +53,7 @@ fn a_group_whose_outputs_stay_the_same_does_not_leave_again() {
     expect![[r#"
         k: 'a'
         least: 5
-        event_time: 1970-01-01T00:00:00.001
+        event_time: 1
         diff: 1"#]]
     .assert_eq(&made);
 }
@@ -69,7 +69,7 @@ fn without_a_key_the_one_group_stays_when_it_is_empty() {
     expect![[r#"
         sum: 5, 5, null
         n: 1, 1, 0
-        event_time: 1970-01-01T00:00:00.001, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.002
+        event_time: 1, 2, 2
         diff: 1, -1, 1"#]]
     .assert_eq(&made);
 }
@@ -94,7 +94,7 @@ fn nulls_filters_and_infinities_are_taken_back() {
         max: 1.5, 1.5, inf, inf, 1.5, 1.5, NaN, NaN, 1.5
         small: 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5
         distinct: 1, 1, 2, 2, 1, 1, 2, 2, 1
-        event_time: 1970-01-01T00:00:00.001, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.002, 1970-01-01T00:00:00.004, 1970-01-01T00:00:00.004, 1970-01-01T00:00:00.005, 1970-01-01T00:00:00.005, 1970-01-01T00:00:00.006, 1970-01-01T00:00:00.006
+        event_time: 1, 2, 2, 4, 4, 5, 5, 6, 6
         diff: 1, -1, 1, -1, 1, -1, 1, -1, 1"#]]
     .assert_eq(&made);
 }
@@ -148,7 +148,9 @@ fn a_plan_says_what_is_kept_and_what_releases_it() {
     let groups = rows.group_by([col("n")]).agg([count(lit(1))]);
     let pairs = groups.join(&rows, crate::ops::JoinKind::Inner, [(col("n"), col("n"))]);
     pairs.consolidate().write(collect().0);
+    // Lines are broken where they are long.
     let text = pipeline.plan().unwrap().explain();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for said in [
         "keeps the newest row of each key, and rows until the watermark passes them",
         "keeps groups while they have rows, and changes until the watermark passes them",

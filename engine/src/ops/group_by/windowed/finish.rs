@@ -261,7 +261,6 @@ impl FinalOperator {
         if let Some(settled) = &mut self.settled {
             settled.advance(now);
             results.extend(settled.take_results()?);
-            settled.find_earliest_hold();
         }
         push_together(results, out)
     }

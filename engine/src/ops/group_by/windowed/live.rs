@@ -23,6 +23,8 @@ pub(super) struct LiveSlices {
     overlap: Overlap,
     /// How many groups the last window had.
     n_groups: usize,
+    /// How many bytes the slices fill.
+    n_bytes: usize,
 }
 
 /// A window of fewer slices than this is put together from them anew.
@@ -35,6 +37,7 @@ struct LiveSlice {
     groups: Groups,
     /// The earliest event time that a result may have for the sake of these rows.
     hold: i64,
+    n_bytes: usize,
 }
 
 /// Groups that take rows in, or that have been read and are kept as they were.
@@ -51,15 +54,12 @@ impl LiveSlices {
             waiting: BTreeSet::new(),
             overlap: Overlap::new(plan),
             n_groups: 0,
+            n_bytes: 0,
         }
     }
 
     pub(super) fn n_bytes(&self) -> usize {
-        let of = |slice: &LiveSlice| match &slice.groups {
-            Groups::Open(table) => table.n_bytes(),
-            Groups::Read(rows) => rows.iter().map(RecordBatch::get_array_memory_size).sum(),
-        };
-        self.slices.values().map(of).sum::<usize>() + self.overlap.n_bytes()
+        self.n_bytes + self.overlap.n_bytes()
     }
 
     /// Takes keys and states of a slice in; `windows` are those over it that have not fired.
@@ -86,6 +86,7 @@ impl LiveSlices {
                     slice,
                     groups: Groups::Open(GroupTable::new(&plan.planned)?),
                     hold,
+                    n_bytes: 0,
                 })
             }
         };
@@ -94,7 +95,16 @@ impl LiveSlices {
         {
             live.hold = live.hold.min(min(times).unwrap_or(i64::MAX));
         }
-        live.table(plan)?.merge_columns(columns, n_rows)
+        live.table(plan)?.merge_columns(columns, n_rows)?;
+        let was = live.measure();
+        self.n_bytes = self.n_bytes - was + live.n_bytes;
+        Ok(())
+    }
+
+    fn remove(&mut self, span: Window) -> Option<Groups> {
+        let live = self.slices.remove(&span)?;
+        self.n_bytes -= live.n_bytes;
+        Some(live.groups)
     }
 
     /// As [`LiveSlices::merge`], where some of the windows may be known and others not.
@@ -140,8 +150,7 @@ impl LiveSlices {
                 merge_all(or_new(&mut all, &self.plan)?, rows)?;
                 continue;
             }
-            let removed = self.slices.remove(span).map(|live| live.groups);
-            match removed {
+            match self.remove(*span) {
                 Some(Groups::Open(table)) if all.is_none() => all = Some(table),
                 Some(Groups::Open(mut table)) => {
                     let rows = table.take_states()?;
@@ -188,7 +197,7 @@ impl LiveSlices {
                 .get(span)
                 .is_some_and(|live| live.slice.last_end <= window.end)
             {
-                self.slices.remove(span);
+                self.remove(*span);
             }
         }
         Ok(table)
@@ -234,6 +243,15 @@ impl LiveSlices {
 }
 
 impl LiveSlice {
+    /// Finds out how many bytes it fills, and gives what it was.
+    fn measure(&mut self) -> usize {
+        let n_bytes = match &self.groups {
+            Groups::Open(table) => table.n_bytes(),
+            Groups::Read(rows) => rows.iter().map(RecordBatch::get_array_memory_size).sum(),
+        };
+        std::mem::replace(&mut self.n_bytes, n_bytes)
+    }
+
     /// The keys and states, which are kept as they are.
     fn read(&mut self) -> Result<&[RecordBatch]> {
         if let Groups::Open(table) = &mut self.groups {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{SchemaRef, UInt32Type};
 use arrow::record_batch::RecordBatch;
@@ -135,8 +135,11 @@ struct Open {
     /// The schema of the rows as they come in.
     schema: SchemaRef,
     live: BTreeMap<Window, LiveTable>,
-    /// Rows taken into tables since all were last sent on.
+    /// Rows taken into tables since it was last asked whether that pays.
     n_rows: usize,
+    /// Groups that were there then, and that have been sent on since.
+    n_before: usize,
+    n_sent: usize,
     /// Rows still to pass by before tables are tried again.
     n_passing: usize,
     converters: Vec<Box<dyn GroupsAccumulator>>,
@@ -158,6 +161,8 @@ impl Open {
             schema: Arc::clone(schema),
             live: BTreeMap::new(),
             n_rows: 0,
+            n_before: 0,
+            n_sent: 0,
             n_passing: 0,
             converters: converters(&plan.planned)?,
             may_pass: plan.n_keys > 0 && aggregates.iter().all(|a| a.kind.converts_rows()),
@@ -261,9 +266,9 @@ impl Open {
         }
         for (slice, rows) in sliced.slices.iter().zip(rows_of) {
             if slice.first_end > watermark && !rows.is_empty() {
-                let rows = UInt32Array::from(rows);
-                let part = picked(inputs, &rows)?;
-                self.take_in_slice(*slice, &part, rows.len(), watermark)?;
+                let n_rows = rows.len();
+                let part = part(inputs, rows)?;
+                self.take_in_slice(*slice, &part, n_rows, watermark)?;
             }
         }
         if sliced.slices.iter().any(|s| s.first_end <= watermark) {
@@ -304,20 +309,26 @@ impl Open {
 
     fn send_on_what_is_much(&mut self, batch: &Batch, out: &mut Output) -> Result<()> {
         let n_groups: usize = self.live.values().map(|live| live.table.n_groups()).sum();
-        let is_probed =
-            self.n_rows >= PROBE_ROWS && self.n_rows.saturating_sub(batch.n_rows()) < PROBE_ROWS;
-        if n_groups < MAX_GROUPS && !is_probed && self.n_bytes() < MAX_BYTES {
+        let is_full = n_groups >= MAX_GROUPS || self.n_bytes() >= MAX_BYTES;
+        if self.n_rows < PROBE_ROWS && !is_full {
             return Ok(());
         }
-        let pays =
-            n_groups.saturating_mul(100) <= self.n_rows.saturating_mul(MAX_GROUPS_PER_100_ROWS);
-        if is_probed && pays && n_groups < MAX_GROUPS {
-            return Ok(());
-        }
-        if self.may_pass && !pays {
+        let n_new = (n_groups + self.n_sent).saturating_sub(self.n_before);
+        let pays = self.n_rows < PROBE_ROWS
+            || n_new.saturating_mul(100) <= self.n_rows.saturating_mul(MAX_GROUPS_PER_100_ROWS);
+        let passes = self.may_pass && !pays;
+        let mut rows = Vec::new();
+        if passes {
             self.n_passing = ROWS_BETWEEN_PROBES;
         }
-        let rows = self.take_until(i64::MAX)?;
+        if passes || is_full {
+            rows = self.take_until(i64::MAX)?;
+        }
+        (self.n_rows, self.n_sent) = (0, 0);
+        self.n_before = match self.live.is_empty() {
+            true => 0,
+            false => n_groups,
+        };
         push_derived(batch, rows, out)
     }
 
@@ -334,11 +345,9 @@ impl Open {
                 continue;
             };
             for rows in live.table.take_states()? {
+                self.n_sent += rows.num_rows();
                 made.push(self.in_slice(&rows, span)?);
             }
-        }
-        if self.live.is_empty() {
-            self.n_rows = 0;
         }
         Ok(made)
     }
@@ -368,6 +377,15 @@ impl Open {
         let n_entries = sliced.n_entries(n_rows);
         if n_entries == 0 {
             return Ok(Vec::new());
+        }
+        if let [slice] = sliced.slices.as_slice() {
+            let mut table = GroupTable::new(&self.plan.planned)?;
+            table.update(&inputs, n_entries)?;
+            let rows = table.take_states()?;
+            return rows
+                .iter()
+                .map(|rows| self.in_slice(rows, slice.span))
+                .collect();
         }
         let slices = (0..n_entries).map(|n| u32::try_from(sliced.slice_of(n)).unwrap_or(u32::MAX));
         inputs
@@ -413,6 +431,26 @@ impl Open {
     fn n_bytes(&self) -> usize {
         self.live.values().map(|live| live.table.n_bytes()).sum()
     }
+}
+
+/// These rows of the inputs, which mostly follow each other, and then are not copied.
+fn part(inputs: &Inputs, rows: Vec<u32>) -> Result<Inputs> {
+    let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else {
+        return picked(inputs, &UInt32Array::from(rows));
+    };
+    if (last - first) as usize + 1 != rows.len() {
+        return picked(inputs, &UInt32Array::from(rows));
+    }
+    let (first, n_rows) = (first as usize, rows.len());
+    let cut = |column: &ArrayRef| column.slice(first, n_rows);
+    let arguments = inputs.arguments.iter().map(|(values, filter)| {
+        let filter = filter.as_ref().map(|filter| filter.slice(first, n_rows));
+        (values.iter().map(cut).collect(), filter)
+    });
+    Ok(Inputs {
+        keys: inputs.keys.iter().map(cut).collect(),
+        arguments: arguments.collect(),
+    })
 }
 
 /// These rows of the inputs.

@@ -10,6 +10,7 @@ use datafusion_expr::Expr;
 use super::pane::pane_field;
 use super::slices::{Lateness, has_panes};
 use crate::aggregates::{count, max, min};
+use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
 use crate::event_time::{
     DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, event_times, time_field,
@@ -122,7 +123,7 @@ impl WindowedPlan {
         let counted = (!fires_once(windowing)).then(|| count(lit(1)));
         outputs.extend(counted.clone().map(|count| count.alias(" count")));
         let input = Arc::new(Schema::new(input));
-        let planned = Planned::new(&grouping.keys, &outputs, &input)?;
+        let planned = Planned::of_groups(&grouping.keys, &outputs, &input)?;
         let n_keys = grouping.keys.len();
         let n_leaving = n_keys + grouping.outputs.len();
         let state_of = |expr: Option<&Expr>| expr.and_then(|e| place_of_state(&planned, e));
@@ -269,16 +270,16 @@ fn check_added(leaving: &[Arc<Field>], added: &[Arc<Field>]) -> Result<()> {
 }
 
 fn check_changelog(schema: &Schema) -> Result<()> {
-    match schema.field_with_name(DIFF) {
-        Ok(field) if *field.data_type() == DataType::Int8 => Err(Error::pipeline(
-            "the rows are a changelog, which is not aggregated in windows",
-        )
-        .with_detail("A row that is taken back would have to find the window it was counted in.")
-        .with_hint(
-            "Aggregate before the changes, or in the global window with the default trigger.",
-        )),
-        _ => Ok(()),
+    if !is_changelog(schema) {
+        return Ok(());
     }
+    Err(
+        Error::pipeline("the rows are a changelog, which is not aggregated in windows")
+            .with_detail(
+                "A row that is taken back would have to find the results it was a part of.",
+            )
+            .with_hint("Aggregate without windows, behind `window(Windowing::global())`."),
+    )
 }
 
 /// The first column, among those of states, of this aggregate.

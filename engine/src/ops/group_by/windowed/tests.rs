@@ -6,12 +6,19 @@ mod reference;
 
 use std::time::Duration;
 
+use arrow::array::{Array, Int64Array};
 use datafusion_expr::Expr;
 use expect_test::{Expect, expect};
 
-use self::driver::{Driver, timed};
+use self::driver::Driver;
+use super::SplitLate;
 use crate::aggregates::*;
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
 use crate::expression::{col, lit};
+use crate::output::{OnBadRow, Output};
+use crate::testing::table;
+use crate::transform::Transform;
 use crate::windowing::{
     Accumulation, CalendarDays, Closing, FixedWindows, GlobalWindow, Sessions, SlidingWindows,
     TimestampCombiner, Trigger, Windowing,
@@ -50,7 +57,7 @@ fn check(windowing: Windowing, events: &[Event<'_>], expected: Expect) {
         let mut told = String::new();
         for (n, event) in events.iter().enumerate() {
             let (name, made) = match event {
-                Rows(text) => (format!("rows {text}"), driver.rows(n, &timed(text))),
+                Rows(text) => (format!("rows {text}"), driver.rows(n, &table(text))),
                 Watermark(time) => (format!("watermark {time}"), driver.watermark(*time)),
                 Clock(time) => (format!("clock {time}"), driver.clock(*time)),
                 End => ("end".to_owned(), driver.end()),
@@ -540,8 +547,8 @@ fn days_of_a_time_zone() {
 #[test]
 fn all_rows_are_one_group_without_keys() {
     let mut driver = Driver::new(&fixed(10), 2, &[], aggregates()).unwrap();
-    driver.rows(0, &timed("event_time: 1, 12; k: a, a; x: 1, 2"));
-    driver.rows(1, &timed("event_time: 3, 31; k: b, a; x: 4, 8"));
+    driver.rows(0, &table("event_time: 1, 12; k: a, a; x: 1, 2"));
+    driver.rows(1, &table("event_time: 3, 31; k: b, a; x: 4, 8"));
     expect![[r#"
         1 2 [10, 20) at 19
         1 8 [30, 40) at 39
@@ -550,10 +557,27 @@ fn all_rows_are_one_group_without_keys() {
 }
 
 #[test]
+fn groups_alone_may_be_asked_for() {
+    for windowing in [fixed(10), fixed(10).allowed_lateness(ms(5))] {
+        let mut driver = Driver::new(&windowing, 2, &["k"], Vec::new()).unwrap();
+        driver.rows(0, &table("event_time: 1, 12, 2; k: a, a, a; x: 1, 2, 3"));
+        driver.rows(1, &table("event_time: 3, 1; k: b, null; x: 4, 8"));
+        let made = driver.watermark(10).into_iter();
+        let shown = made.map(|line| line.replace(" on_time 0/0 first", ""));
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            ["a [0, 10) at 9", "b [0, 10) at 9", "null [0, 10) at 9"]
+        );
+        driver.restore(1);
+        assert_eq!(driver.end().len(), 1);
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_while_planning() {
     let refused = |windowing: Windowing, keys: &[Expr], aggregates: Vec<Expr>, rows: &str| {
         let rows = match rows.contains("event_time") {
-            true => timed(rows),
+            true => table(rows),
             false => crate::testing::table(rows),
         };
         match Driver::planned(&windowing, keys, aggregates, &rows.schema()) {
@@ -602,4 +626,81 @@ fn what_does_not_fit_is_refused_while_planning() {
         trigger AfterCount(1) may lose rows
           It may finish before its window is over, and rows that come after that are lost.
           Hint: Wrap the trigger in `repeatedly()`, so that it begins anew. Where rows may be lost, say `allow_data_loss(true)`."#]].assert_eq(&all.join("\n\n"));
+}
+
+/// A row that is too late for one window and not for another counts where it can.
+#[test]
+fn rows_that_are_too_late_leave_with_all_their_columns() {
+    let split = SplitLate::new(&fixed(10).allowed_lateness(ms(5)));
+    let mut operator = split.build(&Artifacts::none()).unwrap();
+    let mut out = Output::new(OnBadRow::Fail);
+    let mut ports = Vec::new();
+    for (watermark, rows) in [
+        (14, "event_time: 3, 12; k: a, b; x: 1, 2"),
+        (15, "event_time: 3, 12, 9; k: a, b, c; x: 3, 4, 5"),
+        (25, "event_time: 19, 3; k: a, b; x: 6, 7"),
+    ] {
+        let told = crate::transform::Watermark(watermark);
+        operator.on_watermark(told, &mut out).unwrap();
+        let state = operator.snapshot().unwrap();
+        operator = split.build(&Artifacts::none()).unwrap();
+        operator.restore(&state).unwrap();
+        operator
+            .on_batch(0, Batch::new(table(rows)), &mut out)
+            .unwrap();
+        for (port, batch) in out.take() {
+            let values = batch.rows().column_by_name("x").unwrap().to_data();
+            let values = Int64Array::from(values).values().to_vec();
+            ports.push((watermark, port, values));
+        }
+    }
+    assert_eq!(
+        ports,
+        [
+            (14, 0, vec![1, 2]),
+            (15, 1, vec![3, 5]),
+            (15, 0, vec![4]),
+            (25, 1, vec![6, 7]),
+        ]
+    );
+    assert_eq!(out.take_late(), 4);
+}
+
+#[test]
+fn plans_say_what_windows_do() {
+    let windowing = fixed(10)
+        .trigger(Trigger::after_watermark().late(Trigger::after_count(2)))
+        .allowed_lateness(ms(5));
+    let schema = table("event_time: 1; k: a; x: 1").schema();
+    let (_, finish) = Driver::planned(&windowing, &[col("k")], aggregates(), &schema).unwrap();
+    expect![[r#"{"accumulation":"discarding","aggregates":["count(x) AS n","sum(x) AS sum"],"allowed_lateness_ms":5,"keys":["k"],"state_is_released":"5 ms after the end of its window","timestamp_combiner":"end_of_window","trigger":"AfterWatermark(late=AfterCount(2))","window":"fixed","window_config":{"offset_ms":0,"size_ms":10}}"#]].assert_eq(&finish.describe().config.to_string());
+}
+
+/// What is kept of keys and windows is let go once nothing more can come of them.
+#[test]
+fn state_stays_small_while_keys_come_and_go() {
+    for windowing in [
+        fixed(10),
+        fixed(10).allowed_lateness(ms(10)),
+        sessions(5),
+        fixed(10).trigger(Trigger::after_count(3).repeatedly()),
+    ] {
+        let mut driver = Driver::new(&windowing, 1, &["k"], aggregates()).unwrap();
+        let mut largest = [0, 0];
+        for step in 0..300 {
+            let rows = (0..50).map(|n| {
+                let key = Some(format!("key {}", step * 50 + n));
+                (key, i64::from(step) * 10 + i64::from(n % 10), Some(1))
+            });
+            let rows: Vec<reference::Row> = rows.collect();
+            driver.rows(0, &random::rows_of(&rows));
+            driver.watermark(i64::from(step) * 10);
+            let half = usize::from(step >= 150);
+            largest[half] = largest[half].max(driver.state_bytes());
+        }
+        assert!(
+            largest[1] <= largest[0] * 3 / 2,
+            "{largest:?} bytes in {windowing:?}"
+        );
+    }
 }

@@ -185,3 +185,65 @@ impl<T: CellValue> OrderedListState<'_, T> {
         self.slab.n_bytes -= cell.n_bytes;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Schema;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Add(i64),
+        Clear(i64, i64),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            3 => (0i64..30).prop_map(Change::Add),
+            1 => (0i64..30, 0i64..30).prop_map(|(from, to)| Change::Clear(from, to)),
+        ]
+    }
+
+    proptest! {
+        /// Against a plain list that is sorted anew each time; a range includes its start and not its end.
+        #[test]
+        fn values_stand_in_the_order_of_time_and_of_arrival(
+            changes in prop::collection::vec(change(), 0..60),
+            from in 0i64..30,
+            to in 0i64..30,
+        ) {
+            let schema = Arc::new(Schema::empty());
+            let declared = OrderedList::<String>::new("list").declare(&schema).unwrap();
+            let mut cells = (declared.build)().unwrap();
+            cells.make_room(1);
+            let slab = cells.as_any().downcast_mut::<Slab<InOrder<String>>>().unwrap();
+            let mut list = OrderedListState { slab, scope: 0 };
+            let mut plain: Vec<(i64, String)> = Vec::new();
+            for (n, change) in changes.into_iter().enumerate() {
+                match change {
+                    Change::Add(time) => {
+                        list.add(time, n.to_string());
+                        plain.push((time, n.to_string()));
+                        plain.sort_by_key(|(time, _)| *time);
+                    }
+                    Change::Clear(from, to) => {
+                        list.clear_range(from..to);
+                        plain.retain(|(time, _)| !(from..to).contains(time));
+                    }
+                }
+            }
+            let as_read = |read: &mut dyn Iterator<Item = (i64, &String)>| -> Vec<(i64, String)> {
+                read.map(|(time, value)| (time, value.clone())).collect()
+            };
+            prop_assert_eq!(as_read(&mut list.read()), plain.clone());
+            let within = plain.iter().filter(|(time, _)| (from..to).contains(time)).cloned();
+            prop_assert_eq!(as_read(&mut list.read_range(from..to)), within.collect::<Vec<_>>());
+            let n_bytes: usize = plain.iter().map(|(_, value)| bytes_at(value)).sum();
+            prop_assert_eq!(list.slab.n_bytes, n_bytes);
+            list.clear();
+            prop_assert_eq!(list.slab.n_bytes, 0);
+        }
+    }
+}

@@ -85,7 +85,7 @@ impl KeyedTransform for Everything {
             key.combining(TOTAL)?.add(*x);
             key.row_bag(ROWS)?.add(&one)?;
             key.aggregates(&self.aggregates)?.add(&one)?;
-            let last = key.window().end;
+            let last = key.window().end.saturating_add(key.allowed_lateness_ms());
             let due = (time + 20).max(watermark.saturating_add(1)).min(last);
             let tag = if x % 2 == 0 { "even" } else { "odd" };
             key.timer(DUE)?.tagged(tag).output_time(time).set(due)?;

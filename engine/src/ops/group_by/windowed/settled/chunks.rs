@@ -44,6 +44,7 @@ pub(super) struct Chunks {
     chunks: Vec<Vec<ArrayRef>>,
     n_rows: usize,
     n_garbage: usize,
+    n_bytes: usize,
 }
 
 impl Chunks {
@@ -54,18 +55,20 @@ impl Chunks {
             chunks: Vec::new(),
             n_rows: 0,
             n_garbage: 0,
+            n_bytes: 0,
         }
     }
 
     pub(super) fn n_bytes(&self) -> usize {
-        let columns = self.chunks.iter().flatten();
-        columns.map(|c| c.get_array_memory_size()).sum()
+        self.n_bytes
     }
 
     /// Keeps states; their places follow the one that is returned.
     pub(super) fn append(&mut self, columns: Vec<ArrayRef>) -> Places {
         let n_rows = columns.first().map_or(0, |c| c.len());
         self.n_rows += n_rows;
+        let n_bytes = columns.iter().map(|c| c.get_array_memory_size());
+        self.n_bytes += n_bytes.sum::<usize>();
         self.chunks.push(columns);
         Places {
             chunk: number(self.chunks.len() - 1),
@@ -126,8 +129,7 @@ impl Chunks {
     pub(super) fn compact(&mut self, places: &[Place]) -> Result<Places> {
         let columns = self.gather(places)?;
         self.chunks = Vec::new();
-        self.n_rows = 0;
-        self.n_garbage = 0;
+        (self.n_rows, self.n_garbage, self.n_bytes) = (0, 0, 0);
         // A slice would keep all of what it was cut from.
         let columns = columns.into_iter().map(compacted).collect::<Result<_>>()?;
         Ok(self.append(columns))

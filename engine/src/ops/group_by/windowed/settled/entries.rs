@@ -81,14 +81,12 @@ impl Entries {
     }
 
     pub(super) fn n_bytes(&self) -> usize {
-        let lists: usize = self.of_key.iter().map(Vec::capacity).sum();
-        let fired = self.fired.values().map(Vec::capacity).sum::<usize>() * size_of::<Fired>();
+        let fired = size_of::<(u32, Vec<Fired>)>() + size_of::<Fired>();
         self.keys.n_bytes()
             + self.of_key.capacity() * size_of::<Vec<u32>>()
-            + (lists + self.free.capacity()) * size_of::<u32>()
-            + self.entries.capacity() * size_of::<Entry>()
+            + self.entries.capacity() * (size_of::<Entry>() + size_of::<u32>())
             + self.triggers.capacity() * size_of::<i64>()
-            + fired
+            + self.fired.len() * fired
     }
 
     /// The numbers of the keys in these columns, which replace what is in `numbers`.

@@ -9,8 +9,10 @@
 
 mod chunks;
 mod entries;
+mod firing;
 mod merging;
 mod snapshot;
+mod timers;
 
 pub(super) use snapshot::{FIRED, WINDOWS, windows_of};
 
@@ -24,15 +26,13 @@ use arrow::record_batch::RecordBatch;
 
 use self::chunks::{Chunks, Place};
 use self::entries::{Entries, Fired, NEVER};
-use super::pane::{Pane, Timing};
+use self::timers::uses_clock;
+use super::pane::Pane;
 use super::plan::WindowedPlan;
 use super::results::Mark;
-use crate::batch::BATCH_ROWS;
 use crate::error::Result;
 use crate::ops::group_by::table::States;
-use crate::windowing::{
-    Accumulation, CompiledTrigger, TimestampCombiner, Trigger, TriggerContext, Window,
-};
+use crate::windowing::{Accumulation, CompiledTrigger, TimestampCombiner, TriggerContext, Window};
 
 /// What time it is, in event time and on the clock.
 #[derive(Clone, Copy, Debug)]
@@ -64,16 +64,9 @@ pub(super) struct Settled {
     firings: Vec<(usize, Place, Mark)>,
     /// The place of each entry among those of the batch at hand.
     slots: Vec<u32>,
-    earliest_hold: Hold,
+    /// The event times that results to come may have, and how many entries have each.
+    holds: BTreeMap<i64, usize>,
     numbers: Vec<usize>,
-}
-
-/// The earliest event time that a result to come may have.
-#[derive(Clone, Copy, Debug)]
-enum Hold {
-    Known(i64),
-    /// The entry that had it is gone.
-    Unknown,
 }
 
 impl Settled {
@@ -89,18 +82,16 @@ impl Settled {
             wakes: BinaryHeap::new(),
             firings: Vec::new(),
             slots: Vec::new(),
-            earliest_hold: Hold::Known(NEVER),
+            holds: BTreeMap::new(),
             numbers: Vec::new(),
             plan: Arc::clone(plan),
         })
     }
 
     pub(super) fn n_bytes(&self) -> usize {
-        let timers: usize = self.timers.values().map(Vec::capacity).sum();
-        self.entries.n_bytes()
-            + self.chunks.n_bytes()
-            + timers * size_of::<u32>()
-            + self.slots.capacity() * size_of::<u32>()
+        // Asked after every call, so that nothing is looked through.
+        let per_entry = size_of::<u32>() * 2 + size_of::<(i64, u32)>();
+        self.entries.n_bytes() + self.chunks.n_bytes() + self.entries.len() * per_entry
     }
 
     /// Takes states in and asks their triggers; sets in `taken` the rows that some window has taken, and gives
@@ -265,31 +256,25 @@ impl Settled {
         self.note_hold(was, combined);
     }
 
+    /// Says that the event time which an entry may give its next result was one and is another.
     fn note_hold(&mut self, was: i64, is: i64) {
-        if let Hold::Known(earliest) = self.earliest_hold {
-            self.earliest_hold = match is.min(earliest) {
-                _ if was == earliest && is > was && was != NEVER => Hold::Unknown,
-                earliest => Hold::Known(earliest),
-            };
+        if was == is {
+            return;
+        }
+        if let Some(n) = self.holds.get_mut(&was) {
+            *n -= 1;
+            if *n == 0 {
+                self.holds.remove(&was);
+            }
+        }
+        if is != NEVER {
+            *self.holds.entry(is).or_default() += 1;
         }
     }
 
     /// The earliest event time that a result to come may have; `i64::MAX` without any.
     pub(super) fn earliest_hold(&self) -> i64 {
-        match self.earliest_hold {
-            Hold::Known(earliest) => earliest,
-            Hold::Unknown => self
-                .entries
-                .all()
-                .map(|(_, e)| e.hold)
-                .min()
-                .unwrap_or(NEVER),
-        }
-    }
-
-    /// As [`Settled::earliest_hold`], and remembers it.
-    pub(super) fn find_earliest_hold(&mut self) {
-        self.earliest_hold = Hold::Known(self.earliest_hold());
+        self.holds.keys().next().copied().unwrap_or(NEVER)
     }
 
     fn context(&self, id: u32, now: Now) -> TriggerContext {
@@ -300,85 +285,6 @@ impl Settled {
         }
     }
 
-    /// Lets a pane of an entry go. `at_end` says that the end of the window made it fire, and nothing else.
-    fn fire(&mut self, id: u32, context: &TriggerContext, at_end: bool, closes: bool) {
-        let is_over = self.plan.expiry(context.window.end) <= context.watermark;
-        let trigger = self.entries.trigger_mut(id);
-        let finished = closes || self.trigger.on_fire(trigger, context) || is_over;
-        let has_on_time_pane = self.trigger.has_on_time_pane();
-        let entry = self.entries.get_mut(id);
-        let is_early = context.watermark < entry.window.end;
-        let timing = match entry.nonspeculative_index {
-            _ if is_early => Timing::Early,
-            0 if at_end => Timing::OnTime,
-            _ => Timing::Late,
-        };
-        // A window that was merged may be early again.
-        let is_speculative = is_early && entry.nonspeculative_index == 0;
-        let pane = Pane {
-            timing,
-            index: entry.index,
-            nonspeculative_index: match is_speculative {
-                true => -1,
-                false => entry.nonspeculative_index,
-            },
-            is_first: entry.index == 0,
-            is_last: finished,
-        };
-        entry.index += 1;
-        entry.nonspeculative_index += i64::from(!is_speculative);
-        entry.n_pending = 0;
-        entry.is_finished |= finished;
-        let last = entry.window.max_timestamp();
-        let held = entry.hold;
-        let mark = Mark {
-            window: entry.window,
-            event_time: if held == NEVER { last } else { held },
-            pane,
-            diff: 1,
-        };
-        // Until the end a pane is still to come, which may be without rows of its own.
-        if finished || !(is_early && has_on_time_pane) {
-            entry.hold = NEVER;
-        }
-        let (key, place, hold) = (entry.key as usize, entry.place, entry.hold);
-        self.note_hold(held, hold);
-        self.take_back(id);
-        self.firings.push((key, place, mark));
-        let is_forgotten = finished || self.plan.windowing.accumulation == Accumulation::Discarding;
-        if self.plan.retracts() && !finished {
-            let fired = Fired {
-                window: mark.window,
-                place,
-                event_time: mark.event_time,
-                pane,
-            };
-            self.entries.fired.entry(id).or_default().push(fired);
-        }
-        if is_forgotten {
-            self.chunks.release(place);
-            self.entries.get_mut(id).place = Place::NONE;
-        }
-    }
-
-    /// Notes down that what has left of an entry is taken back.
-    fn take_back(&mut self, id: u32) {
-        let entry = self.entries.get(id);
-        let (key, current) = (entry.key as usize, entry.place);
-        for fired in self.entries.fired.remove(&id).into_iter().flatten() {
-            let mark = Mark {
-                window: fired.window,
-                event_time: fired.event_time,
-                pane: fired.pane,
-                diff: -1,
-            };
-            self.firings.push((key, fired.place, mark));
-            if fired.place != current {
-                self.chunks.release(fired.place);
-            }
-        }
-    }
-
     /// Says that the state of an entry is written anew, unless it has left and may be taken back.
     fn release_state(&mut self, id: u32) {
         let place = self.entries.get(id).place;
@@ -386,167 +292,6 @@ impl Settled {
         if fired.is_none_or(|fired| fired.iter().all(|f| f.place != place)) {
             self.chunks.release(place);
         }
-    }
-
-    /// Sees to it that an entry is looked at when event time next matters to it.
-    fn schedule(&mut self, id: u32, now: Now) {
-        let entry = self.entries.get_mut(id);
-        let end = entry.window.end;
-        entry.is_past_end = end <= now.watermark;
-        self.schedule_next(id);
-    }
-
-    fn schedule_next(&mut self, id: u32) {
-        let plan = Arc::clone(&self.plan);
-        let entry = self.entries.get_mut(id);
-        let next = match entry.is_past_end {
-            false => entry.window.end,
-            true => plan.expiry(entry.window.end),
-        };
-        if next < entry.timer {
-            entry.timer = next;
-            self.timers.entry(next).or_default().push(id);
-        } else if entry.timer == NEVER {
-            // At the end of input all are looked at.
-            self.timers.entry(NEVER).or_default().push(id);
-        }
-    }
-
-    fn schedule_wake(&mut self, id: u32, context: &TriggerContext) {
-        if !self.uses_clock || self.entries.get(id).is_finished {
-            return;
-        }
-        let trigger = self.entries.trigger(id);
-        let wake = self.trigger.next_processing_time(trigger, context);
-        let entry = self.entries.get_mut(id);
-        let was = std::mem::replace(&mut entry.wake, wake.unwrap_or(NEVER));
-        if let Some(wake) = wake.filter(|wake| *wake != was) {
-            self.wakes.push(Reverse((wake, id)));
-        }
-    }
-
-    /// Drops what stands first among those to be woken and need not be any more.
-    fn forget_wakes(&mut self) {
-        while let Some(&Reverse((time, id))) = self.wakes.peek() {
-            let entry = self.entries.get(id);
-            if entry.is_alive && !entry.is_finished && entry.wake == time {
-                return;
-            }
-            self.wakes.pop();
-        }
-    }
-
-    /// When [`Settled::wake`] has something to do.
-    pub(super) fn wakes_at(&self) -> Option<i64> {
-        self.wakes.peek().map(|Reverse((time, _))| *time)
-    }
-
-    /// Asks the triggers whose time on the clock has come.
-    pub(super) fn wake(&mut self, now: Now) {
-        while let Some(&Reverse((time, id))) = self.wakes.peek()
-            && time <= now.processing_time
-        {
-            self.wakes.pop();
-            let entry = self.entries.get_mut(id);
-            if !entry.is_alive || entry.wake != time || entry.is_finished {
-                continue;
-            }
-            entry.wake = NEVER;
-            let context = self.context(id, now);
-            if self.trigger.should_fire(self.entries.trigger(id), &context) {
-                self.fire(id, &context, false, false);
-            }
-            self.schedule_wake(id, &context);
-        }
-    }
-
-    /// Lets everything happen that event time brings until `now.watermark`, in its order.
-    pub(super) fn advance(&mut self, now: Now) {
-        while let Some(timers) = self.timers.first_entry()
-            && *timers.key() <= now.watermark
-        {
-            let (time, ids) = timers.remove_entry();
-            for id in ids {
-                if self.entries.get(id).is_alive && self.entries.get(id).timer == time {
-                    self.entries.get_mut(id).timer = NEVER;
-                    self.look_at(id, time, now);
-                }
-            }
-        }
-    }
-
-    fn look_at(&mut self, id: u32, time: i64, now: Now) {
-        let now = Now {
-            watermark: time,
-            ..now
-        };
-        let end = self.entries.get(id).window.end;
-        let context = self.context(id, now);
-        if !self.entries.get(id).is_past_end && end <= time {
-            let before = TriggerContext {
-                watermark: end - 1,
-                ..context
-            };
-            let trigger = self.entries.trigger(id);
-            let awaits = self.trigger.next_watermark(trigger, &before).is_some();
-            let fires = awaits && self.trigger.should_fire(trigger, &context);
-            self.entries.get_mut(id).is_past_end = true;
-            if fires && !self.entries.get(id).is_finished {
-                self.fire(id, &context, true, false);
-                self.schedule_wake(id, &context);
-            }
-        }
-        if self.plan.expiry(end) > time {
-            self.schedule_next(id);
-            return;
-        }
-        let entry = self.entries.get(id);
-        let says_more = entry.n_pending > 0 || !self.plan.closes_silently();
-        if says_more && !entry.is_finished {
-            self.fire(id, &context, end == time, true);
-        }
-        self.forget(id);
-    }
-
-    /// Forgets an entry. What has left of it stands.
-    fn forget(&mut self, id: u32) {
-        self.release_state(id);
-        for fired in self.entries.fired.remove(&id).into_iter().flatten() {
-            self.chunks.release(fired.place);
-        }
-        let hold = self.entries.get(id).hold;
-        self.note_hold(hold, NEVER);
-        self.entries.remove(id);
-    }
-
-    /// The results of what has fired, in its order.
-    pub(super) fn take_results(&mut self) -> Result<Vec<RecordBatch>> {
-        let firings = std::mem::take(&mut self.firings);
-        let mut results = Vec::with_capacity(firings.len().div_ceil(BATCH_ROWS));
-        for firings in firings.chunks(BATCH_ROWS) {
-            results.push(self.results_of(firings)?);
-        }
-        self.tidy()?;
-        Ok(results)
-    }
-
-    fn results_of(&self, firings: &[(usize, Place, Mark)]) -> Result<RecordBatch> {
-        let keys: Vec<usize> = firings.iter().map(|(key, _, _)| *key).collect();
-        let mut columns = self.entries.key_columns(&keys)?;
-        let there = firings.iter().enumerate();
-        let there = there.filter(|(_, (_, place, _))| !place.is_none());
-        let (groups, places): (Vec<usize>, Vec<Place>) =
-            there.map(|(n, (_, place, _))| (n, *place)).unzip();
-        let mut states = States::new(&self.plan.planned)?;
-        if places.len() < firings.len() {
-            states.make_room(firings.len())?;
-        }
-        states.merge(&self.chunks.gather(&places)?, &groups, firings.len())?;
-        let key_of = |group: usize| self.entries.key_columns(&keys[group..=group]).ok();
-        columns.extend(states.take_values(key_of)?);
-        let rows = self.plan.planned.project(columns)?;
-        let marks: Vec<Mark> = firings.iter().map(|(_, _, mark)| *mark).collect();
-        self.plan.results(&rows, &marks)
     }
 
     /// Copies states together and forgets keys, where it is time to.
@@ -594,6 +339,8 @@ impl Settled {
         let places = keeps.then(|| self.chunks.append(states.to_vec()));
         let times = plan.time_of_results(results);
         let counts = plan.counts(states);
+        let expiry = plan.expiry(window.end);
+        let mut timed = Vec::with_capacity(numbers.len());
         for (row, &key) in numbers.iter().enumerate() {
             let (id, _) = self.entries.find_or_add(key, window);
             let place = places.map_or(Place::NONE, |places| places.get(row));
@@ -613,7 +360,8 @@ impl Settled {
             entry.nonspeculative_index = pane.nonspeculative_index + 1;
             entry.is_finished = pane.is_last;
             entry.is_past_end = true;
-            self.schedule_next(id);
+            entry.timer = expiry;
+            timed.push(id);
             self.schedule_wake(id, &context);
             if plan.retracts() && !pane.is_last {
                 let time = times.filter(|times| times.is_valid(row));
@@ -627,27 +375,9 @@ impl Settled {
                 self.entries.fired.insert(id, vec![fired]);
             }
         }
+        self.timers.entry(expiry).or_default().extend(timed);
         self.numbers = numbers;
         Ok(())
-    }
-
-    /// The pane of a window that fires for the first time, at its end, and not before.
-    pub(super) fn pane_on_time(&self, window: Window) -> Pane {
-        let context = TriggerContext {
-            window,
-            watermark: window.end,
-            processing_time: 0,
-        };
-        let mut state = self.trigger.new_state();
-        self.trigger.on_elements(&mut state, 1, &context);
-        let finished = self.trigger.on_fire(&mut state, &context);
-        Pane {
-            timing: Timing::OnTime,
-            index: 0,
-            nonspeculative_index: 0,
-            is_first: true,
-            is_last: finished || self.plan.expiry(window.end) <= window.end,
-        }
     }
 }
 
@@ -665,18 +395,4 @@ struct Touched {
 /// True if these are all rows, once and in order.
 fn is_all(rows: &[u32], n_rows: usize) -> bool {
     rows.len() == n_rows && (0u32..).zip(rows).all(|(n, row)| n == *row)
-}
-
-fn uses_clock(trigger: &Trigger) -> bool {
-    let inner = |inner: &Option<Box<Trigger>>| inner.as_deref().is_some_and(uses_clock);
-    match trigger {
-        Trigger::AfterProcessingTime { .. } => true,
-        Trigger::AfterWatermark { early, late } => inner(early) || inner(late),
-        Trigger::Repeatedly(trigger) => uses_clock(trigger),
-        Trigger::AfterAny(all) | Trigger::AfterAll(all) | Trigger::AfterEach(all) => {
-            all.iter().any(uses_clock)
-        }
-        Trigger::OrFinally(trigger, end) => uses_clock(trigger) || uses_clock(end),
-        Trigger::Default | Trigger::AfterCount(_) | Trigger::Never => false,
-    }
 }

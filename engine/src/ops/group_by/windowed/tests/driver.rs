@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, TimestampMillisecondArray};
-use arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_expr::Expr;
@@ -11,7 +11,7 @@ use datafusion_expr::Expr;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::event_time::{EVENT_TIME, PANE, WINDOW_END, WINDOW_START, time_field};
+use crate::event_time::{EVENT_TIME, PANE, WINDOW_END, WINDOW_START};
 use crate::expression::col;
 use crate::ops::group_by::windowed::{
     WindowedFinalAggregate, WindowedGrouping, WindowedPartialAggregate,
@@ -21,18 +21,6 @@ use crate::state::{StatePart, worker_of};
 use crate::testing::table;
 use crate::transform::{Operator, Transform, Watermark};
 use crate::windowing::{Window, Windowing};
-
-/// Rows as [`table`] reads them, whose column `event_time` holds times.
-pub(super) fn timed(text: &str) -> RecordBatch {
-    let rows = table(text);
-    let mut columns = rows.columns().to_vec();
-    let mut fields = rows.schema().fields().to_vec();
-    let at = rows.schema().index_of(EVENT_TIME).unwrap();
-    let times = columns[at].as_primitive::<Int64Type>().values();
-    columns[at] = Arc::new(TimestampMillisecondArray::from(times.to_vec()));
-    fields[at] = time_field(EVENT_TIME);
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
-}
 
 struct Halves {
     partial: Box<dyn Operator>,
@@ -75,7 +63,7 @@ impl Driver {
         keys: &[&str],
         aggregates: Vec<Expr>,
     ) -> Result<Self> {
-        let schema = timed("event_time: 1; k: a; x: 1").schema();
+        let schema = table("event_time: 1; k: a; x: 1").schema();
         let exprs: Vec<Expr> = keys.iter().map(|key| col(*key)).collect();
         let (partial, finish) = Self::planned(windowing, &exprs, aggregates, &schema)?;
         let mut driver = Self {
@@ -167,6 +155,11 @@ impl Driver {
             self.keep_made();
         }
         self.take_made()
+    }
+
+    pub(super) fn state_bytes(&self) -> u64 {
+        let of = |halves: &Halves| halves.partial.state_bytes() + halves.finish.state_bytes();
+        self.workers.iter().map(of).sum()
     }
 
     pub(super) fn take_late(&mut self) -> u64 {

@@ -1,5 +1,6 @@
 //! Random rows, watermarks and clocks, compared with the plain implementation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
@@ -25,7 +26,7 @@ enum Event {
     Restore(usize),
 }
 
-fn rows_of(rows: &[Row]) -> RecordBatch {
+pub(super) fn rows_of(rows: &[Row]) -> RecordBatch {
     let keys = rows.iter().map(|(key, _, _)| key.clone());
     let times = rows.iter().map(|(_, time, _)| *time);
     let values = rows.iter().map(|(_, _, x)| *x);
@@ -117,6 +118,72 @@ fn windowing() -> impl Strategy<Value = Windowing> {
     )
 }
 
+/// Windows of many slices, which are put together from sums of slices.
+fn overlapping() -> impl Strategy<Value = Windowing> {
+    let windows = (20u64..60, 1u64..4)
+        .prop_map(|(size, period)| Windowing::of(SlidingWindows::of(ms(size)).every(ms(period))));
+    let lateness = prop_oneof![Just(0), 1u64..30];
+    let accumulation = prop_oneof![
+        Just(Accumulation::Discarding),
+        Just(Accumulation::AccumulatingAndRetracting)
+    ];
+    (windows, lateness, accumulation).prop_map(|(windows, lateness, accumulation)| {
+        windows
+            .allowed_lateness(ms(lateness))
+            .accumulation(accumulation)
+    })
+}
+
+fn many_rows() -> impl Strategy<Value = Event> {
+    let key = prop_oneof![Just(Some("a".to_owned())), Just(Some("b".to_owned()))];
+    let row = (key, 0i64..100, prop::option::of(0i64..9));
+    prop_oneof![
+        6 => prop::collection::vec(row, 30..80).prop_map(Event::Rows),
+        6 => (1i64..9).prop_map(Event::Watermark),
+        1 => (1usize..4).prop_map(Event::Restore),
+    ]
+}
+
+/// Both give the same after each event; whatever is taken back had left.
+fn compare(windowing: &Windowing, n_workers: usize, events: &[Event]) -> Result<(), TestCaseError> {
+    let mut driver = Driver::new(windowing, n_workers, &["k"], aggregates()).unwrap();
+    let mut reference = Reference::new(windowing);
+    let mut there: BTreeMap<String, i64> = BTreeMap::new();
+    let (mut watermark, mut clock) = (0, 0);
+    let end = Event::Watermark(i64::MAX);
+    for (n, event) in events.iter().chain([&end]).enumerate() {
+        let (made, expected) = match event {
+            Event::Rows(rows) => (driver.rows(n, &rows_of(rows)), reference.rows(rows)),
+            Event::Watermark(i64::MAX) => (driver.end(), reference.watermark(i64::MAX)),
+            Event::Watermark(by) => {
+                watermark += by;
+                (driver.watermark(watermark), reference.watermark(watermark))
+            }
+            Event::Clock(by) => {
+                clock += by;
+                (driver.clock(clock), reference.clock(clock))
+            }
+            Event::Restore(n_workers) => {
+                driver.restore(*n_workers);
+                continue;
+            }
+        };
+        prop_assert_eq!(&made, &expected, "event {}: {:?}", n, event);
+        let changes = made.iter().filter_map(|line| {
+            let (result, diff) = line.rsplit_once(' ')?;
+            Some((result.to_owned(), diff.parse::<i64>().ok()?))
+        });
+        for (result, diff) in changes {
+            *there.entry(result).or_default() += diff;
+        }
+    }
+    prop_assert_eq!(driver.take_late(), reference.late);
+    if windowing.accumulation == Accumulation::AccumulatingAndRetracting {
+        prop_assert!(there.values().all(|n| (0..=1).contains(n)), "{:?}", there);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -127,28 +194,15 @@ proptest! {
         events in prop::collection::vec(event(), 1..30),
     ) {
         prop_assume!(windowing.check().is_ok());
-        let mut driver = Driver::new(&windowing, n_workers, &["k"], aggregates()).unwrap();
-        let mut reference = Reference::new(&windowing);
-        let (mut watermark, mut clock) = (0, 0);
-        for (n, event) in events.iter().enumerate() {
-            let (made, expected) = match event {
-                Event::Rows(rows) => (driver.rows(n, &rows_of(rows)), reference.rows(rows)),
-                Event::Watermark(by) => {
-                    watermark += by;
-                    (driver.watermark(watermark), reference.watermark(watermark))
-                }
-                Event::Clock(by) => {
-                    clock += by;
-                    (driver.clock(clock), reference.clock(clock))
-                }
-                Event::Restore(n_workers) => {
-                    driver.restore(*n_workers);
-                    continue;
-                }
-            };
-            prop_assert_eq!(made, expected, "event {}: {:?}", n, event);
-        }
-        prop_assert_eq!(driver.end(), reference.watermark(i64::MAX));
-        prop_assert_eq!(driver.take_late(), reference.late);
+        compare(&windowing, n_workers, &events)?;
+    }
+
+    #[test]
+    fn sums_of_slices_are_those_of_the_plain_implementation(
+        windowing in overlapping(),
+        n_workers in 1usize..3,
+        events in prop::collection::vec(many_rows(), 1..20),
+    ) {
+        compare(&windowing, n_workers, &events)?;
     }
 }
