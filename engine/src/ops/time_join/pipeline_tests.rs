@@ -87,8 +87,9 @@ fn explain_says_what_is_kept_and_until_when() {
     let near = IntervalJoin::new(JoinKind::Left, [(col("k"), col("k"))]).after(minute);
     write(&left.join_interval(&right, near), "c");
     let explained = pipeline.plan().unwrap().explain();
-    let joins = &explained[explained.find("  transform as_of_join").unwrap()..];
+    let first = explained.find("  transform as_of_join").unwrap();
     expect![[r#"
+        joins
           transform as_of_join [as_of_join] <- assign_timestamps, select
                       on=["k"], ttl_ms=60000, keeps rows until the watermark passes them,
                         and the newest right one of each key until it is older than the ttl
@@ -102,7 +103,7 @@ fn explain_says_what_is_kept_and_until_when() {
                         keeps rows until the watermark is past the interval in which they match
           write     c [collect] <- interval_join:out
     "#]]
-    .assert_eq(joins);
+    .assert_eq(&format!("joins\n{}", &explained[first..]));
     let windowed = WindowedJoin::new(JoinKind::Inner, [(col("k"), col("k"))]);
     write(&left.join_windowed(&right, windowed), "d");
     let error = pipeline.plan().unwrap_err();
