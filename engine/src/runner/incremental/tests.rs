@@ -346,6 +346,7 @@ impl Source for TwoRounds {
         Ok(Box::new(Reader {
             rounds: self.rounds.to_vec(),
             left: Arc::clone(&self.left),
+            has_paused: false,
         }))
     }
 }
@@ -353,6 +354,7 @@ impl Source for TwoRounds {
 struct Reader {
     rounds: Vec<arrow::record_batch::RecordBatch>,
     left: Arc<Mutex<Receiver<()>>>,
+    has_paused: bool,
 }
 
 impl SplitReader for Reader {
@@ -360,6 +362,11 @@ impl SplitReader for Reader {
         &mut self,
         _out: &mut Output,
     ) -> Result<Option<arrow::record_batch::RecordBatch>> {
+        if self.rounds.len() == 1 && !self.has_paused {
+            // None yet: what has been read goes on before more is asked for.
+            self.has_paused = true;
+            return Ok(Some(self.rounds[0].slice(0, 0)));
+        }
         if self.rounds.len() == 1 {
             let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
             // Long enough for any machine; a run that is right waits a few milliseconds.
