@@ -880,7 +880,7 @@ fn the_plan_shows_the_side_as_an_edge_and_how_it_is_seen() {
         pipeline "prices": 2 phases
 
         phase 1 of 2
-          scan      rates [record_batches n_rows=1]
+          scan      rates [record_batches n_rows=1], columns 3 of 3: key, v, event_time
           learn     priced/side [side_rows] <- rates
 
         phase 2 of 2
@@ -1034,8 +1034,40 @@ fn the_plan_says_what_is_kept_and_what_releases_it() {
         .group_by([col("k")])
         .agg([crate::aggregates::count(lit(1)).alias("n")])
         .write(sink);
-    expect![[r#""#]].assert_eq(&pipeline.plan().unwrap().explain());
+    expect![[r#"
+        pipeline "endless": 1 phase
+
+        phase 1 of 1
+          scan      orders [live], columns 2 of 2: k, event_time
+          scan      rates [live], columns 3 of 3: key, v, event_time
+          transform priced [side_input] <- orders, rates
+                      as_of=event time, on=["k = key"], shape=map, side=rates,
+                        keeps rows until the side's watermark passes their time,
+                        the latest version of each key, and those after the main watermark
+          transform rated [side_input] <- priced:out, rates
+                      list=all of v, on=["k = key"], shape=multimap, side=rates,
+                        in fixed windows offset=0 s size=1 min 0 s, lateness 5 s,
+                        keeps rows until the side's watermark passes their window,
+                        windows of the side until the main watermark passes who may ask for them
+          transform group_by/partial [partial_aggregate] <- rated:out
+                      keys=["k"], window=fixed, window_config={"offset_ms":0,"size_ms":60000},
+                        in fixed windows offset=0 s size=1 min 0 s, lateness 5 s,
+                        keeps state until the watermark passes a window's end by the lateness
+          transform group_by [group_by] <- group_by/partial
+                      accumulation=discarding, aggregates=["count(Int32(1)) AS n"], allowed_lateness_ms=5000,
+                        keys=["k"], state_is_released=5000 ms after the end of its window,
+                        timestamp_combiner=end_of_window, trigger=Default, window=fixed,
+                        window_config={"offset_ms":0,"size_ms":60000},
+                        in fixed windows offset=0 s size=1 min 0 s, lateness 5 s,
+                        keeps state until the watermark passes a window's end by the lateness
+          write     collect [collect] <- group_by
+    "#]].assert_eq(&pipeline.plan().unwrap().explain());
     let drawn = pipeline.plan().unwrap().explain_mermaid();
     let edges: Vec<&str> = drawn.lines().filter(|line| line.contains("-->|")).collect();
-    expect![[r#""#]].assert_eq(&edges.join("\n"));
+    expect![[r#"
+          p1n2 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n3
+          p1n1 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n3
+          p1n3 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n4
+          p1n4 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n5
+          p1n5 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n6"#]].assert_eq(&edges.join("\n"));
 }
