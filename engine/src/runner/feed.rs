@@ -175,11 +175,14 @@ impl SourceFeed {
         let mine = self.splits.iter().enumerate();
         let mine = mine.filter(|(place, _)| place % self.opened.len() == worker);
         let readers = mine.map(|(place, split)| self.open(place, split));
-        let readers = readers.collect::<Result<VecDeque<_>>>()?;
+        let mut readers = readers.collect::<Result<VecDeque<_>>>()?;
+        // All are open before a row of any is read, or the watermark would not wait for the others.
+        let events = readers.iter_mut().flat_map(FeedReader::take_events);
+        let events = events.collect();
         Ok(Some(Box::new(ReadInTurn {
             lease: readers.front().map(|r| Arc::clone(&r.lease)),
             readers,
-            events: Vec::new(),
+            events,
         })))
     }
 }

@@ -171,7 +171,6 @@ impl OperatorRun {
     ///
     /// # Panics
     /// If it is another.
-    #[expect(clippy::needless_pass_by_value, reason = "as `check_transform`")]
     pub fn check(self, expected: Expect) -> Self {
         let found = self.transcript().unwrap_or_else(|error| error.to_string());
         expected.assert_eq(&found);

@@ -13,7 +13,7 @@ use super::expiry::Expiry;
 use super::lateness::Lateness;
 use super::plan::Plan;
 use super::process::Keyed;
-use super::rows::{KeyRows, SortedRows, sorted_by_scope};
+use super::rows::{KeyRows, ScopeRanges, SortedRows, sorted_by_scope};
 use super::scope::{FiredTimer, Scope};
 use super::scopes::Scopes;
 use super::timers::{TimeDomain, Timer, Timers};
@@ -238,11 +238,7 @@ impl<T: KeyedTransform> ProcessOperator<T> {
     }
 
     /// The rows by scope, and where those of each stand.
-    #[expect(clippy::type_complexity, reason = "used once")]
-    fn sort(
-        &mut self,
-        batch: &Batch,
-    ) -> Result<(SortedRows, Vec<(usize, std::ops::Range<usize>)>)> {
+    fn sort(&mut self, batch: &Batch) -> Result<(SortedRows, ScopeRanges)> {
         let rows = batch.rows();
         let mut keys = self.keys(rows)?;
         let assigned = self.assign(rows)?;
@@ -415,6 +411,11 @@ impl<T: KeyedTransform> Operator for ProcessOperator<T> {
         if watermark > self.core.watermark {
             self.before_firing.get_or_insert(self.core.watermark);
             self.core.watermark = watermark;
+            if watermark.is_end() {
+                // No rows come any more.
+                self.scopes = Vec::new();
+                self.local_of = Vec::new();
+            }
             self.go_on(None, out)?;
         }
         Ok(())

@@ -20,6 +20,9 @@ pub(super) struct SortedRows {
     pub(super) typed: Option<Box<dyn Any + Send>>,
 }
 
+/// Where the rows of each scope stand, in the order of first sight.
+pub(super) type ScopeRanges = Vec<(usize, Range<usize>)>;
+
 /// The rows of one key and window that have come in one batch, in the order in which they came.
 #[derive(Clone)]
 pub struct KeyRows<'a> {
@@ -121,10 +124,7 @@ impl std::fmt::Debug for KeyRows<'_> {
 ///
 /// `local_of` says of each scope where it stands among those of the batch; it is left as it was found,
 /// all `u32::MAX`, so that nothing is cleared but what was used.
-pub(super) fn sorted_by_scope(
-    scopes: &[usize],
-    local_of: &mut [u32],
-) -> (Vec<u32>, Vec<(usize, Range<usize>)>) {
+pub(super) fn sorted_by_scope(scopes: &[usize], local_of: &mut [u32]) -> (Vec<u32>, ScopeRanges) {
     let mut seen: Vec<usize> = Vec::new();
     let mut counts: Vec<usize> = Vec::new();
     for &scope in scopes {

@@ -346,6 +346,7 @@ impl Source for TwoRounds {
         Ok(Box::new(Reader {
             rounds: self.rounds.to_vec(),
             left: Arc::clone(&self.left),
+            n_waits: 0,
         }))
     }
 }
@@ -353,6 +354,7 @@ impl Source for TwoRounds {
 struct Reader {
     rounds: Vec<arrow::record_batch::RecordBatch>,
     left: Arc<Mutex<Receiver<()>>>,
+    n_waits: usize,
 }
 
 impl SplitReader for Reader {
@@ -363,8 +365,13 @@ impl SplitReader for Reader {
         if self.rounds.len() == 1 {
             let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
             // Long enough for any machine; a run that is right waits a few milliseconds.
-            let waited = left.recv_timeout(Duration::from_secs(20));
-            waited.map_err(|_| Error::data("nothing of the first round has left"))?;
+            if left.recv_timeout(Duration::from_millis(20)).is_err() {
+                self.n_waits += 1;
+                return match self.n_waits > 1_000 {
+                    true => Err(Error::data("nothing of the first round has left")),
+                    false => Ok(Some(table("from: 1; to: 1; at: 1").slice(0, 0))),
+                };
+            }
         }
         Ok((!self.rounds.is_empty()).then(|| self.rounds.remove(0)))
     }

@@ -673,7 +673,7 @@ fn plans_say_what_windows_do() {
         .allowed_lateness(ms(5));
     let schema = table("event_time: 1; k: a; x: 1").schema();
     let (_, finish) = Driver::planned(&windowing, &[col("k")], aggregates(), &schema).unwrap();
-    expect![[""]].assert_eq(&finish.describe().config.to_string());
+    expect![[r#"{"accumulation":"discarding","aggregates":["count(x) AS n","sum(x) AS sum"],"allowed_lateness_ms":5,"keys":["k"],"state_is_released":"5 ms after the end of its window","timestamp_combiner":"end_of_window","trigger":"AfterWatermark(late=AfterCount(2))","window":"fixed","window_config":{"offset_ms":0,"size_ms":10}}"#]].assert_eq(&finish.describe().config.to_string());
 }
 
 /// What is kept of keys and windows is let go once nothing more can come of them.

@@ -121,5 +121,5 @@ fn keys_are_expressions_and_late_rows_have_a_port() {
     assert_eq!(made.concat().matches("k:").count(), made.len());
     let n_rows: usize = made.iter().map(|text| table(text).num_rows()).sum();
     assert_eq!(n_rows, 3);
-    assert!(late.take().is_empty());
+    assert!(late.take().iter().all(|rows| rows.num_rows() == 0));
 }

@@ -40,7 +40,17 @@ fn what_does_not_fit_is_refused_while_planning() {
         },
         Windowing::sessions(Duration::from_secs(1)),
         "k: 1; x: 1",
-        expect![[""]],
+        expect![[r#"
+            4 errors
+            1. state cannot be kept in sessions windows, which merge
+                 What is kept of two windows has no way to become one.
+                 Hint: Window the rows otherwise, or keep sessions in cells and close them by timers, as `sessionize` does.
+            2. the rows have no event time
+                 Hint: Give it to them with `assign_timestamps`, and keep the column "event_time" up to here.
+            3. two cells are named "bag"
+                 Hint: Saved state goes by these names: give each its own.
+            4. two timers are named "tick"
+                 Hint: Saved state goes by these names: give each its own."#]],
     );
     #[derive(Deserialize)]
     struct Row {
@@ -55,7 +65,13 @@ fn what_does_not_fit_is_refused_while_planning() {
         },
         Windowing::global(),
         "k: 1; x: 1",
-        expect![[""]],
+        expect![[r#"
+            2 errors
+            1. value "any" cannot be kept as columns
+                 type mainstem_engine::ops::keyed::cells::value::SavedValue<alloc::boxed::Box<mainstem_engine::ops::keyed::tests::limits::dyn_value::Any>> cannot be rows.
+                 Hint: A cell holds numbers, text, Booleans, and options, lists, maps or structs of them.
+            2. column "missing" is not there
+                 The columns are "k", "x"."#]],
     );
 }
 
@@ -86,7 +102,20 @@ fn what_was_not_declared_cannot_be_used() {
         run(|key, _| key.timer(TICK)?.set(1)),
         run(|key, _| say(key, "hello")),
     ];
-    expect![[""]].assert_eq(&found.join("\n"));
+    expect![[r#"
+        rows
+        error: value "bag" is used, which is not declared so
+          The key is k = 7.
+          Hint: Declare the cell, with the same type, by `Declared::cell`.
+        rows
+        error: Timer("tick", EventTime) is used, which is not declared so
+          The key is k = 7.
+          Hint: Declare the timer by `Declared::timer`.
+        rows
+        error: values are emitted, which is not declared
+          The key is k = 7.
+          Hint: Say what is emitted where the transform is declared, as with `Declared::emits`."#]]
+    .assert_eq(&found.join("\n"));
 }
 
 #[test]
@@ -112,7 +141,16 @@ fn a_rejected_row_names_its_key_and_an_error_too() {
     )
     .rows(0, "k: 1, 2, 1, 2; x: 1, 13, 2, 3; event_time: 1, 2, 3, 4")
     .rows(0, "k: 5; x: 14; event_time: 5")
-    .check(expect![[""]]);
+    .check(expect![[r#"
+        rows
+        k: 1, 1, 2
+        x: 1, 2, 3
+        event_time: 1, 3, 4
+        rows, rejected
+        1: x brings bad luck (k = 2, window 0 to 10)
+        rows
+        error: x cannot be
+          The key is k = 5, window 0 to 10."#]]);
 }
 
 #[derive(Deserialize)]
@@ -132,7 +170,13 @@ fn rows_are_read_as_values_and_those_that_are_none_are_rejected() {
     );
     by_k(transform, Windowing::global(), COLUMNS)
         .rows(0, "k: 1, 2, 1; x: 1, null, 5; event_time: 1, 2, 3")
-        .check(expect![[""]]);
+        .check(expect![[r#"
+            rows
+            k: 1
+            said: '6'
+            event_time: 1
+            rows, rejected
+            1: {"k":2,"event_time":"1970-01-01T00:00:00.002"} is not a Row: required array value is null"#]]);
 }
 
 #[test]
@@ -156,7 +200,18 @@ fn a_timer_may_not_outlive_its_window() {
     .rows(0, "k: 1; x: 15; event_time: 1")
     .watermark(15)
     .rows(0, "k: 1; x: 31; event_time: 15")
-    .check(expect![[""]]);
+    .check(expect![[r#"
+        watermark 15
+        k: 1
+        said: '15'
+        window_start: 0
+        window_end: 10
+        event_time: 9
+        rows
+        error: timer "tick" is set to 31, but what is kept of its window goes at 25
+          The key is k = 1, window 10 to 20.
+          The key is k = 1, window 10 to 20.
+          Hint: Set it to the end of the window at most, or allow more lateness."#]]);
 }
 
 #[test]
@@ -180,7 +235,19 @@ fn a_looping_timer_goes_on_until_it_stops() {
         .watermark(35)
         .watermark(40)
         .end()
-        .check(expect![[""]]);
+        .check(expect![[r#"
+            watermark 35
+            k: 1, 1, 1
+            said: 'tick', 'tick', 'tick'
+            event_time: 10, 20, 30
+            watermark 40
+            k: 1
+            said: 'tick'
+            event_time: 40
+            end
+            k: 1
+            said: 'tick'
+            event_time: 50"#]]);
 }
 
 #[test]
@@ -193,7 +260,12 @@ fn a_timer_that_never_stops_is_an_error() {
     by_k(transform, Windowing::global(), COLUMNS)
         .rows(0, "k: 1; x: 1; event_time: 0")
         .end()
-        .check(expect![[""]]);
+        .check(expect![[r#"
+            end
+            error: timer "tick" has set itself again 100000 times since the input ended
+              The key is k = 1.
+              The key is k = 1.
+              Hint: Ask `Scope::input_ended` before it is set again."#]]);
 }
 
 #[test]
@@ -221,7 +293,24 @@ fn timers_hold_the_watermark_back_and_those_of_the_clock_are_dropped_at_the_end(
         .processing_time(1_500)
         .rows(0, "k: 3; x: 3; event_time: 50")
         .end()
-        .check(expect![[""]]);
+        .check(expect![[r#"
+            watermark 15, watermark behind it 12
+            watermark 30, watermark behind it 17
+            k: 1
+            said: 'tick'
+            event_time: 12
+            processing time 1000
+            k: 2
+            said: 'clock'
+            event_time: 17
+            rows
+            k: 2
+            said: 'clock'
+            event_time: 40
+            rows
+            k: 3
+            said: 'clock'
+            event_time: 50"#]]);
 }
 
 /// Ten batches of new keys each, of which all but the last are over.

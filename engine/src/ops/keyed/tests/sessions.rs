@@ -25,15 +25,21 @@ fn sessions_grow_join_and_leave_when_the_watermark_has_passed_them() {
         .watermark(26)
         .end()
         .check(expect![[r#"
-            rows, watermark behind it 4
-            watermark 14, watermark behind it 12
-            rows, watermark behind it 13
+            watermark 14
+            k: 2
+            window_start: 3
+            window_end: 13
+            n_rows: 1
+            event_time: 12
+            rows, late
+            k: 2
+            event_time: 4
             watermark 26
-            k: 1, 2
-            window_start: 0, 3
-            window_end: 25, 14
-            n_rows: 3, 2
-            event_time: 24, 13
+            k: 1
+            window_start: 0
+            window_end: 25
+            n_rows: 3
+            event_time: 24
             end
             k: 1
             window_start: 30

@@ -156,10 +156,10 @@ fn strategies_that_do_not_fit_are_refused_while_planning() {
         every(10, 10),
         every(10, 5),
         expect![[r#"
-        the sides of a windowed join are in different windows
-          The left side: {"accumulation":"discarding","allowed_lateness_ms":0,"closing":"fire_if_non_empty","config":{"period":10,"size":10},"timestamp_combiner":"end_of_window","trigger":"default","window":"every"}.
-          The right side: {"accumulation":"discarding","allowed_lateness_ms":0,"closing":"fire_if_non_empty","config":{"period":5,"size":10},"timestamp_combiner":"end_of_window","trigger":"default","window":"every"}.
-          Hint: Divide both with `window` and one strategy."#]],
+            the sides of a windowed join are in different windows
+              The left side: {"accumulation":"discarding","allow_data_loss":false,"allowed_lateness_ms":0,"closing":"fire_if_non_empty","config":{"period":10,"size":10},"timestamp_combiner":"end_of_window","trigger":"default","window":"every"}.
+              The right side: {"accumulation":"discarding","allow_data_loss":false,"allowed_lateness_ms":0,"closing":"fire_if_non_empty","config":{"period":5,"size":10},"timestamp_combiner":"end_of_window","trigger":"default","window":"every"}.
+              Hint: Divide both with `window` and one strategy."#]],
     );
     let (l, r) = twice(Windowing::global());
     refuse(
