@@ -7,7 +7,7 @@ const SPAN: usize = 4096;
 pub(super) const EMPTY: u32 = u32::MAX;
 
 /// An integer that knows how far behind another it lies, around the end of its range.
-pub(super) trait Distance: Copy + Sized {
+pub(super) trait Distance: Copy {
     fn behind(self, base: Self) -> usize;
 
     /// True if all values lie less than a [`SPAN`] behind it.
