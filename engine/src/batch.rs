@@ -94,6 +94,8 @@ pub struct Batch {
     /// What has become of a split, in place of rows.
     event: Option<Arc<SplitEvent>>,
     watermark: Watermark,
+    /// The worker that this copy is for, where every worker gets one.
+    worker: usize,
 }
 
 impl Batch {
@@ -115,6 +117,7 @@ impl Batch {
             exact: true,
             permit: None,
             event: None,
+            worker: 0,
             watermark: Watermark::START,
         }
     }
@@ -126,6 +129,17 @@ impl Batch {
             event: Some(Arc::new(event)),
             ..Self::new(none)
         }
+    }
+
+    /// The copy of these rows for one of the workers.
+    pub(crate) fn for_worker(mut self, worker: usize) -> Self {
+        self.worker = worker;
+        self
+    }
+
+    /// The worker that this copy is for.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
     }
 
     /// What it tells of a split, if it holds no rows but that.
@@ -194,6 +208,7 @@ impl Batch {
             permit: self.permit.clone(),
             key: self.key,
             event: None,
+            worker: 0,
             watermark: self.watermark,
         }
     }

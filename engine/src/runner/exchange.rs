@@ -166,8 +166,11 @@ impl Distributor<Rows> for Dealing {
         let Some(batch) = container.0.take() else {
             return;
         };
-        if batch.event().is_some() {
-            // Only of use to those on the worker of the split.
+        if batch.event().is_some() || batch.n_rows() == 0 {
+            // Of no use there, but progress waits for whatever was sent to be taken in.
+            if let Some(first) = pushers.first_mut() {
+                Message::push_at(&mut Rows(Some(batch)), stamp.clone(), first);
+            }
             return;
         }
         let parts = match &self.distribution {
@@ -175,7 +178,14 @@ impl Distributor<Rows> for Dealing {
                 guard(&self.node, || deal(batch.rows(), keys, pushers.len()))
             }
             Distribution::Keep | Distribution::One => Ok(vec![Some(batch.rows().clone())]),
-            Distribution::Broadcast => Ok(vec![Some(batch.rows().clone()); pushers.len()]),
+            // One of the copies: each counts for itself, since progress counts what was sent before it is dealt.
+            Distribution::Broadcast => {
+                let mut parts = vec![None; pushers.len()];
+                if let Some(part) = parts.get_mut(batch.worker()) {
+                    *part = Some(batch.rows().clone());
+                }
+                Ok(parts)
+            }
         };
         match parts {
             Ok(parts) => {

@@ -20,7 +20,7 @@ pub(super) fn build_end<'s>(
         .into_iter()
         .map(|exit| (exit, Distribution::Keep))
         .collect();
-    let mut inputs = new_inputs(&mut builder, &id, &inputs, streams, &failure);
+    let mut inputs = new_inputs(scope, &mut builder, &id, &inputs, streams, &failure);
     // Nobody reads it: its capability keeps the dataflow alive until the writer has finished.
     let (_output, _stream) = builder.new_output::<Rows>();
     let waker = sync_activator(scope, &builder);

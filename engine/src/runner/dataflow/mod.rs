@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::CapabilityTrait;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -181,6 +182,7 @@ fn sync_activator<'s>(
 }
 
 fn new_inputs<'s>(
+    scope: Scope<'s, LogicalTime>,
     builder: &mut OperatorBuilder<'s, LogicalTime>,
     id: &Arc<str>,
     inputs: &[(Exit, Distribution)],
@@ -195,9 +197,44 @@ fn new_inputs<'s>(
                 node: Arc::clone(id),
                 failure: Arc::clone(failure),
             };
-            Some(builder.new_input(streams.get(exit)?.clone(), dealing))
+            let stream = streams.get(exit)?.clone();
+            let stream = match distribution {
+                Distribution::Broadcast => copies(scope, stream),
+                _ => stream,
+            };
+            Some(builder.new_input(stream, dealing))
         })
         .collect()
+}
+
+/// The rows once for each worker, as progress must see them, and nothing of what is told of splits.
+fn copies<'s>(
+    scope: Scope<'s, LogicalTime>,
+    stream: Stream<'s, LogicalTime, Rows>,
+) -> Stream<'s, LogicalTime, Rows> {
+    let n_workers = scope.worker().peers();
+    let mut builder = OperatorBuilder::new("copies".to_owned(), scope);
+    let mut input = builder.new_input(stream, Pipeline);
+    let (output, stream) = builder.new_output::<Rows>();
+    let mut output = OutputBuilder::from(output);
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        move |_frontiers| {
+            let mut output = output.activate();
+            input.for_each(|capability, rows| {
+                if let Some(batch) = rows.0.take()
+                    && batch.event().is_none()
+                {
+                    for worker in 0..n_workers {
+                        let copy = batch.clone().for_worker(worker);
+                        let mut session = output.session(&capability);
+                        session.give_container(&mut Rows(Some(copy)));
+                    }
+                }
+            });
+        }
+    });
+    stream
 }
 
 type Input = timely::dataflow::operators::generic::InputHandleCore<
@@ -235,7 +272,14 @@ fn open_chain<'s>(
     streams: &mut Streams<'s>,
 ) -> OpenChain<'s> {
     let mut builder = OperatorBuilder::new(part.id.to_string(), scope);
-    let inputs = new_inputs(&mut builder, &part.id, &part.inputs, streams, failure);
+    let inputs = new_inputs(
+        scope,
+        &mut builder,
+        &part.id,
+        &part.inputs,
+        streams,
+        failure,
+    );
     let outputs = match part.board {
         None => new_outputs(&mut builder, &part.exits, streams),
         // What the inputs promise says nothing of what leaves: the operator's own capability alone does.
