@@ -167,7 +167,11 @@ impl Distributor<Rows> for Dealing {
             return;
         };
         if batch.event().is_some() {
-            // Only of use to those on the worker of the split.
+            // Only of use to those on the worker of the split. But timely counts what is sent against what
+            // arrives, and waits for ever for what is lost between: so one worker gets it, and ignores it.
+            if let Some(pusher) = pushers.first_mut() {
+                Message::push_at(&mut Rows(Some(batch)), stamp.clone(), pusher);
+            }
             return;
         }
         let parts = match &self.distribution {
