@@ -17,7 +17,9 @@ impl fmt::Display for Windowing {
             kind => write!(f, "{kind} windows")?,
         }
         if let Value::Object(config) = &window.config {
-            for (name, value) in config.iter().filter(|(_, value)| !value.is_null()) {
+            // An offset of nothing goes without saying.
+            let said = |value: &Value| !value.is_null() && value.as_i64() != Some(0);
+            for (name, value) in config.iter().filter(|(_, value)| said(value)) {
                 match (name.strip_suffix("_ms"), value.as_i64()) {
                     (Some(name), Some(ms)) => write!(f, " {name}={}", of_ms(ms))?,
                     _ => match value {

@@ -1046,29 +1046,29 @@ fn the_plan_says_what_is_kept_and_what_releases_it() {
                         the latest version of each key, and those after the main watermark
           transform rated [side_input] <- priced:out, rates
                       list=all of v, on=["k = key"], shape=multimap, side=rates,
-                        in fixed windows offset=0 s size=1 min 0 s, lateness 5 s,
+                        in fixed windows size=1 min 0 s, lateness 5 s,
                         keeps rows until the side's watermark passes their window,
                         windows of the side until the main watermark passes who may ask for them
           transform group_by/partial [partial_aggregate] <- rated:out
                       keys=["k"], window=fixed, window_config={"offset_ms":0,"size_ms":60000},
-                        in fixed windows offset=0 s size=1 min 0 s, lateness 5 s,
+                        in fixed windows size=1 min 0 s, lateness 5 s,
                         keeps state until the watermark passes a window's end by the lateness
           transform group_by [group_by] <- group_by/partial
                       accumulation=discarding, aggregates=["count(Int32(1)) AS n"], allowed_lateness_ms=5000,
                         keys=["k"], state_is_released=5000 ms after the end of its window,
                         timestamp_combiner=end_of_window, trigger=Default, window=fixed,
                         window_config={"offset_ms":0,"size_ms":60000},
-                        in fixed windows offset=0 s size=1 min 0 s, lateness 5 s,
+                        in fixed windows size=1 min 0 s, lateness 5 s,
                         keeps state until the watermark passes a window's end by the lateness
           write     collect [collect] <- group_by
     "#]].assert_eq(&pipeline.plan().unwrap().explain());
     let drawn = pipeline.plan().unwrap().explain_mermaid();
     let edges: Vec<&str> = drawn.lines().filter(|line| line.contains("-->|")).collect();
     expect![[r#"
-          p1n2 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n3
-          p1n1 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n3
-          p1n3 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n4
-          p1n4 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n5
-          p1n5 -->|"fixed windows offset=0 s size=1 min 0 s, lateness 5 s"| p1n6"#]]
+          p1n2 -->|"fixed windows size=1 min 0 s, lateness 5 s"| p1n3
+          p1n1 -->|"fixed windows size=1 min 0 s, lateness 5 s"| p1n3
+          p1n3 -->|"fixed windows size=1 min 0 s, lateness 5 s"| p1n4
+          p1n4 -->|"fixed windows size=1 min 0 s, lateness 5 s"| p1n5
+          p1n5 -->|"fixed windows size=1 min 0 s, lateness 5 s"| p1n6"#]]
     .assert_eq(&edges.join("\n"));
 }
