@@ -173,6 +173,8 @@ fn the_laws_of_window_functions_hold() {
         check_window_fn(&**function, near, 7);
         check_window_fn(&**function, 1_325_203_200_000, 8); // the day that Samoa skipped
     }
+    let of_results = Windowing::sliding(ms(7), ms(2)).continuation();
+    check_window_fn(&*of_results.window_fn, 0, 9);
 }
 
 proptest! {

@@ -315,14 +315,19 @@ impl Node {
             }
             Kind::Any(nodes) => {
                 // All that would fire do, so that each takes note.
-                nodes.iter().fold(false, |finished, node| {
-                    (node.should_fire(state, ctx) && node.on_fire(state, ctx, slots)) || finished
-                })
+                let mut finished = false;
+                for node in nodes {
+                    finished |= node.should_fire(state, ctx) && node.on_fire(state, ctx, slots);
+                }
+                finished
             }
-            Kind::All(nodes) => nodes.iter().fold(true, |finished, node| {
-                let fires = node.should_fire(state, ctx);
-                (!fires || node.on_fire(state, ctx, slots)) && finished
-            }),
+            Kind::All(nodes) => {
+                let mut finished = true;
+                for node in nodes {
+                    finished &= !node.should_fire(state, ctx) || node.on_fire(state, ctx, slots);
+                }
+                finished
+            }
             Kind::Each { nodes, current } => {
                 let Some(node) = current_of(nodes, state, *current) else {
                     return true;
