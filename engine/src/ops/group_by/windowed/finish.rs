@@ -435,10 +435,6 @@ impl Operator for FinalOperator {
 
     fn restore(&mut self, state: &[StatePart]) -> Result<()> {
         self.watermark = latest_watermark(state);
-        let now = Now {
-            watermark: self.watermark,
-            processing_time: i64::MIN,
-        };
         let of = |table: &'static str| state.iter().filter(move |part| part.table == table);
         for part in of(SLICES) {
             let (rows, told) = without_watermark(&part.rows)?;
@@ -457,7 +453,7 @@ impl Operator for FinalOperator {
         }
         if let Some(settled) = &mut self.settled {
             for part in of(WINDOWS).chain(of(FIRED)) {
-                settled.restore(part, now)?;
+                settled.restore(part)?;
             }
         }
         Ok(())

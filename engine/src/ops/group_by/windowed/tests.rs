@@ -443,6 +443,36 @@ fn the_clock_makes_a_window_fire() {
     );
 }
 
+/// A restart does not make a trigger ask again for a time on the clock that has passed.
+#[test]
+fn a_time_that_has_passed_on_the_clock_is_not_asked_for_again() {
+    let all = Trigger::AfterAll(vec![
+        Trigger::after_watermark().late(Trigger::Default),
+        Trigger::after_processing_time(ms(1)),
+    ]);
+    check(
+        fixed(1)
+            .trigger(all)
+            .allowed_lateness(ms(3))
+            .allow_data_loss(true),
+        &[
+            Rows("event_time: 7; k: a; x: 1"),
+            Clock(1),
+            Watermark(8),
+            Clock(2),
+            End,
+        ],
+        expect![[r#"
+            rows event_time: 7; k: a; x: 1
+            clock 1
+            watermark 8
+                a 1 1 [7, 8) at 7 on_time 0/0 first
+            clock 2
+            end
+        "#]],
+    );
+}
+
 #[test]
 fn a_trigger_that_has_finished_takes_no_more_rows() {
     check(

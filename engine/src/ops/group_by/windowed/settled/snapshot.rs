@@ -3,6 +3,7 @@
 //! Of each: `window_start`, `window_end`, the keys, the states (null where there is none), then what is known
 //! of it, a column each, and the numbers of its trigger. What may be taken back stands in a table of its own.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,9 +13,9 @@ use arrow::array::{
 use arrow::compute::take;
 use arrow::datatypes::{Field, Int64Type, Schema, TimestampMillisecondType};
 
+use super::Settled;
 use super::chunks::Place;
 use super::entries::{Fired, NEVER};
-use super::{Now, Settled};
 use crate::error::{Error, Result};
 use crate::event_time::{WINDOW_END, WINDOW_START, time_field};
 use crate::ops::group_by::windowed::pane::{Pane, Timing};
@@ -36,7 +37,7 @@ const KNOWN: [&str; 8] = [
     "nonspeculative_index",
     "is_finished",
     "is_past_end",
-    "n_trigger",
+    "wakes_at",
 ];
 
 impl Settled {
@@ -87,10 +88,8 @@ impl Settled {
         columns.add(KNOWN[4], numbers(&|n| entries[n].nonspeculative_index));
         columns.add(KNOWN[5], flags(&|n| entries[n].is_finished));
         columns.add(KNOWN[6], flags(&|n| entries[n].is_past_end));
-        columns.add(
-            KNOWN[7],
-            numbers(&|_| i64::try_from(n_trigger).unwrap_or(0)),
-        );
+        let wakes = entries.iter().map(|e| (e.wake != NEVER).then_some(e.wake));
+        columns.add(KNOWN[7], Arc::new(wakes.collect::<Int64Array>()));
         for slot in 0..n_trigger {
             let values = numbers(&|n| self.entries.trigger(ids[n])[slot]);
             columns.add(&format!("trigger_{slot}"), values);
@@ -162,11 +161,7 @@ impl Settled {
     }
 
     /// Takes over rows that [`Settled::snapshot`] gave; those of [`WINDOWS`] first.
-    pub(in crate::ops::group_by::windowed) fn restore(
-        &mut self,
-        part: &StatePart,
-        now: Now,
-    ) -> Result<()> {
+    pub(in crate::ops::group_by::windowed) fn restore(&mut self, part: &StatePart) -> Result<()> {
         let rows = &part.rows;
         let n_states = self.plan.planned.states.fields().len();
         let (columns, known) = rows.columns()[2..].split_at(n_states);
@@ -216,13 +211,12 @@ impl Settled {
                 self.entries.trigger_mut(id)[slot] = value;
             }
             self.schedule_next(id);
-            let before = Now {
-                // A timer that is due has to go off, too.
-                processing_time: i64::MIN,
-                ..now
-            };
-            let context = self.context(id, before);
-            self.schedule_wake(id, &context);
+            // As it was: a trigger that has been asked at a time is not asked again for it.
+            let wake = known.number_or(7, row, NEVER)?;
+            self.entries.get_mut(id).wake = wake;
+            if wake != NEVER {
+                self.wakes.push(Reverse((wake, id)));
+            }
         }
         Ok(())
     }
