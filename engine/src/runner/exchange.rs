@@ -167,7 +167,11 @@ impl Distributor<Rows> for Dealing {
             return;
         };
         if batch.event().is_some() {
-            // Only of use to those on the worker of the split.
+            // Only of use to those on the worker of the split, none of whom is behind an exchange. Timely has
+            // counted it as sent and waits until it has come, wherever that is.
+            if let Some(pusher) = pushers.first_mut() {
+                Message::push_at(&mut Rows(Some(batch)), stamp.clone(), pusher);
+            }
             return;
         }
         let parts = match &self.distribution {
