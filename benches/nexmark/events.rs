@@ -38,44 +38,31 @@ impl Events {
         }
     }
 
-    /// The people, as `person`, `name`, `city` and `state`.
-    pub(crate) fn people(&self) -> Collection {
-        let columns = [
-            col("p_id").alias("person"),
-            col("p_name").alias("name"),
-            col("p_city").alias("city"),
-            col("p_state").alias("state"),
-        ];
-        self.of_kind(PERSON, columns)
+    /// These columns of the people, without the `p_` before their names.
+    pub(crate) fn people<const N: usize>(&self, columns: [&str; N]) -> Collection {
+        self.of_kind(PERSON, "p_", &columns)
     }
 
-    /// The auctions, as `auction`, `seller`, `category` and `expires`.
-    pub(crate) fn auctions(&self) -> Collection {
-        let columns = [
-            col("a_id").alias("auction"),
-            col("a_seller").alias("seller"),
-            col("a_category").alias("category"),
-            col("a_expires").alias("expires"),
-        ];
-        self.of_kind(AUCTION, columns)
+    /// These columns of the auctions, without the `a_` before their names.
+    pub(crate) fn auctions<const N: usize>(&self, columns: [&str; N]) -> Collection {
+        self.of_kind(AUCTION, "a_", &columns)
     }
 
-    /// The bids, as `auction`, `bidder`, `price` and `extra`.
-    pub(crate) fn bids(&self) -> Collection {
-        let columns = [
-            col("b_auction").alias("auction"),
-            col("b_bidder").alias("bidder"),
-            col("b_price").alias("price"),
-            col("b_extra").alias("extra"),
-        ];
-        self.of_kind(BID, columns)
+    /// These columns of the bids, without the `b_` before their names.
+    pub(crate) fn bids<const N: usize>(&self, columns: [&str; N]) -> Collection {
+        self.of_kind(BID, "b_", &columns)
     }
 
     /// The events of a kind, as these columns, `date_time` in milliseconds since 1970, and `event_time`.
-    fn of_kind(&self, kind: i32, columns: [Expr; 4]) -> Collection {
+    ///
+    /// A select makes all of its columns, so a query asks for those alone that it needs.
+    fn of_kind(&self, kind: i32, prefix: &str, columns: &[&str]) -> Collection {
+        let columns = columns
+            .iter()
+            .map(|name| col(format!("{prefix}{name}")).alias(*name));
         self.rows
             .filter(col("kind").eq(lit(kind)))
-            .select(columns.into_iter().chain([col("date_time")]))
+            .select(columns.chain([col("date_time")]))
             .assign_timestamps(col("date_time"), self.watermarks.clone())
     }
 }

@@ -26,6 +26,8 @@ const HIGHEST_SIZE: Duration = Duration::from_secs(10);
 /// How long a window of query 8 is.
 pub(crate) const NEW_USERS_SIZE: Duration = Duration::from_secs(10);
 
+const BID_COLUMNS: [&str; 4] = ["auction", "bidder", "price", "extra"];
+
 /// The generator lets no auction be open for longer.
 const LONGEST_AUCTION: Duration = Duration::from_secs(1);
 /// Nor anyone open an auction this long after, or before, they have joined.
@@ -74,14 +76,14 @@ impl Query {
 
     fn rows(self, events: &Events) -> Collection {
         match self {
-            Self::Q0 => events.bids().select([
+            Self::Q0 => events.bids(BID_COLUMNS).select([
                 col("auction"),
                 col("bidder"),
                 col("price"),
                 col("date_time"),
                 col("extra"),
             ]),
-            Self::Q1 => events.bids().select([
+            Self::Q1 => events.bids(BID_COLUMNS).select([
                 col("auction"),
                 col("bidder"),
                 (col("price") * lit(0.908)).alias("price"),
@@ -89,28 +91,28 @@ impl Query {
                 col("extra"),
             ]),
             Self::Q2 => events
-                .bids()
+                .bids(["auction", "price"])
                 .filter((col("auction") % lit(123_i64)).eq(lit(0_i64)))
                 .select([col("auction"), col("price")]),
             Self::Q3 => {
                 let people = events
-                    .people()
+                    .people(["id", "name", "city", "state"])
                     .filter(col("state").in_list(["OR", "ID", "CA"].map(lit).to_vec(), false));
                 // Sellers have joined a moment before or after.
-                let join = IntervalJoin::new(JoinKind::Inner, [(col("seller"), col("person"))])
+                let join = IntervalJoin::new(JoinKind::Inner, [(col("seller"), col("id"))])
                     .before(SELLERS_JOIN)
                     .after(SELLERS_JOIN);
                 events
-                    .auctions()
+                    .auctions(["id", "seller", "category"])
                     .filter(col("category").eq(lit(10_i64)))
-                    .select([col("seller"), col("auction"), col("event_time")])
+                    .select([col("seller"), col("id").alias("auction"), col("event_time")])
                     .join_interval(&people, join)
                     .select([col("name"), col("city"), col("state"), col("auction")])
             }
             Self::Q4 => mean_of_closed(events, "category"),
             Self::Q5 => {
                 let counts = events
-                    .bids()
+                    .bids(["auction"])
                     .window(Windowing::sliding(HOT_SIZE, HOT_PERIOD))
                     .group_by([col("auction")])
                     .agg([count(lit(1)).alias("n")])
@@ -127,7 +129,9 @@ impl Query {
             }
             Self::Q6 => mean_of_closed(events, "seller"),
             Self::Q7 => {
-                let bids = events.bids().window(Windowing::fixed(HIGHEST_SIZE));
+                let bids = events
+                    .bids(BID_COLUMNS)
+                    .window(Windowing::fixed(HIGHEST_SIZE));
                 let most = bids.agg([max(col("price")).alias("most")]);
                 let is_most = WindowedJoin::new(JoinKind::Inner, [(col("price"), col("most"))]);
                 bids.join_windowed(&most, is_most).select([
@@ -141,18 +145,18 @@ impl Query {
             Self::Q8 => {
                 let windows = Windowing::fixed(NEW_USERS_SIZE);
                 let people = events
-                    .people()
+                    .people(["id", "name"])
                     .window(windows.clone())
-                    .group_by([col("person"), col("name")])
+                    .group_by([col("id"), col("name")])
                     .agg([]);
                 let sellers = events
-                    .auctions()
+                    .auctions(["seller"])
                     .window(windows)
                     .group_by([col("seller")])
                     .agg([]);
-                let same = WindowedJoin::new(JoinKind::Inner, [(col("person"), col("seller"))]);
+                let same = WindowedJoin::new(JoinKind::Inner, [(col("id"), col("seller"))]);
                 people.join_windowed(&sellers, same).select([
-                    col("person"),
+                    col("id"),
                     col("name"),
                     millis(col("window_start")).alias("window_start"),
                 ])
@@ -183,25 +187,20 @@ impl Query {
 /// The mean price at which auctions have closed, by one of their columns; whenever some have, a mean takes the
 /// place of that before.
 fn mean_of_closed(events: &Events, by: &str) -> Collection {
-    let bids = events.bids().select([
-        col("auction").alias("of"),
-        col("price"),
-        col("date_time"),
-        col("event_time"),
-    ]);
-    let while_open = IntervalJoin::new(JoinKind::Inner, [(col("auction"), col("of"))])
+    let bids = events.bids(["auction", "price"]);
+    let while_open = IntervalJoin::new(JoinKind::Inner, [(col("id"), col("auction"))])
         .after(LONGEST_AUCTION)
         .filter(col("date_time").lt_eq(col("expires")));
     let changes = Windowing::global()
         .trigger(Trigger::after_count(1).repeatedly())
         .accumulation(Accumulation::AccumulatingAndRetracting);
     events
-        .auctions()
-        .select([col("auction"), col(by), col("expires"), col("event_time")])
+        .auctions(["id", by, "expires"])
+        .select([col("id"), col(by), col("expires"), col("event_time")])
         .join_interval(&bids, while_open)
         // All bids on an auction are one session.
         .window(Windowing::sessions(LONGEST_AUCTION))
-        .group_by([col("auction"), col(by)])
+        .group_by([col("id"), col(by)])
         .agg([max(col("price")).alias("final")])
         .window(changes)
         .group_by([col(by)])
