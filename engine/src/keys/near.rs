@@ -10,6 +10,9 @@ pub(super) const EMPTY: u32 = u32::MAX;
 pub(super) trait Distance: Copy {
     fn behind(self, base: Self) -> usize;
 
+    /// True if all values lie less than a [`SPAN`] behind it.
+    fn is_close_to(values: &[Self], base: Self) -> bool;
+
     /// What lies half a [`SPAN`] before it.
     fn base(self) -> Self;
 }
@@ -20,6 +23,16 @@ macro_rules! distance {
             #[inline]
             fn behind(self, base: Self) -> usize {
                 usize::try_from(self.wrapping_sub(base)).unwrap_or(usize::MAX)
+            }
+
+            fn is_close_to(values: &[Self], base: Self) -> bool {
+                match Self::try_from(SPAN) {
+                    // Without a way out of the loop it is done many at once.
+                    Ok(span) => !values
+                        .iter()
+                        .fold(false, |far, value| far | (value.wrapping_sub(base) >= span)),
+                    Err(_) => true,
+                }
             }
 
             fn base(self) -> Self {
@@ -52,8 +65,7 @@ impl<K: Distance> Near<K> {
             (Self::Unknown, None) => return true,
             (Self::Unknown, Some(first)) => first.base(),
         };
-        let furthest = values.iter().fold(0, |far, v| far.max(v.behind(base)));
-        let holds = furthest < SPAN;
+        let holds = K::is_close_to(values, base);
         if holds && matches!(self, Self::Unknown) {
             let numbers = vec![EMPTY; SPAN];
             *self = Self::Close { base, numbers };

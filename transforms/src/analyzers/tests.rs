@@ -109,11 +109,8 @@ fn what_is_learned_tells_its_size() {
     let rows = one_column(Arc::new(StringArray::from(words)) as ArrayRef).unwrap();
     let vocabulary = Vocabulary::new();
     let n_bytes = vocabulary.artifact_bytes(&learn(&vocabulary, &rows).unwrap());
-    // Ten letters, the text's own 24 bytes, and what an allocation takes.
-    assert!(
-        (50_000 * 5..60_000 * 5).contains(&n_bytes),
-        "{n_bytes} bytes"
-    );
+    // Ten letters, the text's own 24 bytes, what an allocation takes, and room that is left.
+    assert!((250_000..400_000).contains(&n_bytes), "{n_bytes} bytes");
     let quantiles = Quantiles::new(100);
     let values = numbers((0..1_000).map(|i| Some(f64::from(i))).collect());
     let n_bytes = quantiles.artifact_bytes(&learn(&quantiles, &values).unwrap());

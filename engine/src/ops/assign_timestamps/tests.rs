@@ -243,3 +243,59 @@ fn it_stands_behind_sources() {
           Hint: Assign it right behind the source; row-wise transforms and unions may stand between."#]]
     .assert_eq(&pipeline.plan().unwrap_err().to_string());
 }
+
+/// A source in memory that says that it never ends, so that all its splits are read at once.
+#[derive(Debug)]
+struct Live(crate::connectors::MemorySource);
+
+impl crate::Source for Live {
+    fn describe(&self) -> Description {
+        Description::new("live", serde_json::Value::Null)
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        self.0.schema()
+    }
+
+    fn splits(&self) -> Result<Vec<crate::Split>> {
+        self.0.splits()
+    }
+
+    fn open(
+        &self,
+        split: &crate::Split,
+        position: crate::Position,
+        columns: Option<&[String]>,
+    ) -> Result<Box<dyn crate::SplitReader>> {
+        self.0.open(split, position, columns)
+    }
+
+    fn properties(&self) -> crate::SourceProperties {
+        crate::SourceProperties {
+            bounded: false,
+            ..crate::SourceProperties::default()
+        }
+    }
+}
+
+#[test]
+fn splits_that_are_read_at_once_hold_each_other_back() {
+    for n_workers in [1, 2, 3, 5] {
+        let batches = (0..4).map(|n| table(&format!("t: {n}, {}", 100 * n + 50)));
+        let notes = Notes(Arc::default());
+        let pipeline = Pipeline::new("live");
+        let (sink, rows) = collect();
+        pipeline
+            .read("rows", Live(from_record_batches(batches.collect())))
+            .assign_timestamps(col("t"), bounded(0))
+            .apply(notes.clone())
+            .write(sink);
+        pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
+        let n_rows: usize = rows.take().iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(n_rows, 8);
+        // The first split shows 50; when it has ended the others hold the watermark back.
+        let seen = notes.0.lock().unwrap().clone();
+        let first = seen.iter().find(|w| **w > i64::MIN).unwrap();
+        assert!(*first >= 50, "{n_workers} workers: {seen:?}");
+    }
+}

@@ -92,7 +92,7 @@ impl GroupedRows {
     /// The rows of each key through a transform with state and timers of its own; see
     /// [`keyed`](crate::ops::keyed).
     ///
-    /// Rows that come too late leave by the port `late`, which [`Collection::late`] reads.
+    /// Rows that come too late leave by the port `late`, which [`Collection::port`] reads.
     #[must_use]
     pub fn process(&self, transform: impl KeyedTransform) -> Collection {
         let rows = self.rows();

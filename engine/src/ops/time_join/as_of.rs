@@ -197,14 +197,9 @@ impl AsOf {
 
 impl Transform for AsOf {
     fn describe(&self) -> Description {
-        let mut config = json!({
-            "on": self.pairing.shown(),
-            "rows_wait": "for the watermark",
-            "keeps": "the newest row of each key",
-        });
+        let mut config = json!({ "on": self.pairing.shown() });
         if let Some(ttl) = self.ttl {
             config["ttl_ms"] = Value::from(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-            config["keeps"] = "the newest row of each key, until older than the ttl".into();
         }
         if let Some(created) = &self.created {
             config["created"] = created.to_string().into();
@@ -254,6 +249,14 @@ impl Transform for AsOf {
             .reads(wanted, self.created.iter().chain(deleted))?;
         columns.push(DIFF.into());
         Some(columns)
+    }
+
+    fn keeps(&self) -> Option<String> {
+        let newest = "rows until the watermark passes them, and the newest right one of each key";
+        Some(match self.ttl {
+            None => newest.into(),
+            Some(_) => format!("{newest} until it is older than the ttl"),
+        })
     }
 
     fn lower(&self, place: &Place<'_>) -> Result<Option<Lowered>> {
@@ -313,6 +316,10 @@ impl Transform for AsOfAt {
 
     fn properties(&self) -> Properties {
         self.spec.properties()
+    }
+
+    fn keeps(&self) -> Option<String> {
+        self.spec.keeps()
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

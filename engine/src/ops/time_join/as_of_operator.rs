@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BinaryArray, BooleanArray};
-use arrow::compute::{cast, filter_record_batch, not};
+use arrow::compute::{cast, not};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
@@ -345,11 +345,11 @@ impl Operator for AsOfOperator {
         let of_side = self.layout.side(side);
         let rows = of_side.project(batch.rows())?;
         batch = batch.with_columns(rows);
-        if side == Side::Right {
-            if let Some(has_key) = of_side.has_key(batch.rows())? {
-                out.filtered(has_key.false_count());
-                batch = batch.derive(filter_record_batch(batch.rows(), &has_key)?);
-            }
+        if side == Side::Right
+            && let Some(has_key) = of_side.has_key(batch.rows())?
+        {
+            out.filtered(has_key.false_count());
+            batch = batch.filter(&has_key)?;
         }
         self.wait(side, batch)
     }

@@ -131,7 +131,6 @@ impl Transform for IntervalJoin {
             "on": self.pairing.shown(),
             "before_ms": ms(self.before),
             "after_ms": ms(self.after),
-            "keeps": "rows until the watermark is past the interval",
         });
         if let Some(filter) = &self.pairing.filter {
             config["filter"] = filter.to_string().into();
@@ -170,6 +169,10 @@ impl Transform for IntervalJoin {
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
         self.pairing.reads(wanted, [])
+    }
+
+    fn keeps(&self) -> Option<String> {
+        Some("rows until the watermark is past the interval in which they match".into())
     }
 
     fn lower(&self, place: &Place<'_>) -> Result<Option<Lowered>> {
@@ -214,6 +217,10 @@ impl Transform for IntervalJoinAt {
 
     fn properties(&self) -> Properties {
         self.spec.properties()
+    }
+
+    fn keeps(&self) -> Option<String> {
+        self.spec.keeps()
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::{cast, concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
@@ -297,11 +297,4 @@ pub(super) fn schedule(rows: &[Row], cuts: &[(u8, u8)]) -> Vec<Step> {
         }
     }
     steps
-}
-
-/// The value of a column of whole numbers.
-pub(super) fn int(rows: &RecordBatch, column: &str, row: usize) -> Option<i64> {
-    let values = rows.column_by_name(column).unwrap();
-    let values = values.as_primitive::<Int64Type>();
-    arrow::array::Array::is_valid(values, row).then(|| values.value(row))
 }

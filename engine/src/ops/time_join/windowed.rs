@@ -158,7 +158,6 @@ impl Transform for JoinInWindows {
             "kind": self.join.pairing.kind.name(),
             "on": self.join.pairing.shown(),
             "window": window.kind,
-            "keeps": "rows until the watermark is past their windows",
         });
         if window.config != Value::Null {
             config["window_config"] = window.config;
@@ -202,6 +201,10 @@ impl Transform for JoinInWindows {
         self.join.pairing.reads(wanted, [])
     }
 
+    fn keeps(&self) -> Option<String> {
+        Some("rows until the watermark passes the end of their last window".into())
+    }
+
     fn lower(&self, place: &Place<'_>) -> Result<Option<Lowered>> {
         let [left, right] = place.inputs() else {
             return Err(Error::bug("a windowed join has two inputs"));
@@ -242,6 +245,10 @@ impl Transform for JoinInWindowsAt {
 
     fn properties(&self) -> Properties {
         self.spec.properties()
+    }
+
+    fn keeps(&self) -> Option<String> {
+        self.spec.keeps()
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

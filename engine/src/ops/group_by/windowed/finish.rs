@@ -68,10 +68,6 @@ impl Transform for WindowedFinalAggregate {
         } = &*self.grouping;
         let kind = if keys.is_empty() { "agg" } else { "group_by" };
         let window = windowing.window_fn.describe();
-        let released = match windowing.allowed_lateness_ms {
-            0 => "at the end of its window".to_owned(),
-            ms => format!("{ms} ms after the end of its window"),
-        };
         Description::new(
             kind,
             json!({
@@ -83,7 +79,6 @@ impl Transform for WindowedFinalAggregate {
                 "accumulation": windowing.accumulation,
                 "timestamp_combiner": windowing.timestamp_combiner,
                 "allowed_lateness_ms": windowing.allowed_lateness_ms,
-                "state_is_released": released,
             }),
         )
     }

@@ -29,7 +29,7 @@ use crate::ops::group_by::table::{GroupTable, converters, states_of_rows};
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Description, Operator, Properties, Transform, Watermark};
-use crate::windowing::{TimestampCombiner, Window};
+use crate::windowing::Window;
 
 /// Tables with more groups than this are sent on, so that they fit the caches and the memory stays bounded.
 const MAX_GROUPS: usize = 1 << 17;
@@ -150,8 +150,6 @@ struct Open {
 struct LiveTable {
     table: GroupTable,
     slice: Slice,
-    /// The earliest event time that a result may have for the sake of these rows.
-    hold: i64,
 }
 
 impl Open {
@@ -166,7 +164,8 @@ impl Open {
             n_passing: 0,
             converters: converters(&plan.planned)?,
             may_pass: plan.n_keys > 0 && aggregates.iter().all(|a| a.kind.converts_rows()),
-            keeps: plan.waits_for_watermark(),
+            // Times of rows that are kept would have to hold the watermark back, also for other windows.
+            keeps: plan.waits_for_watermark() && plan.stands_at_end(),
             plan,
         })
     }
@@ -256,7 +255,7 @@ impl Open {
         if sliced.rows.is_none() && sliced.of.is_empty() {
             let slice = sliced.slices[0];
             if slice.first_end > watermark {
-                return self.take_in_slice(slice, inputs, batch.n_rows(), watermark);
+                return self.take_in_slice(slice, inputs, batch.n_rows());
             }
         }
         let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); sliced.slices.len()];
@@ -268,7 +267,7 @@ impl Open {
             if slice.first_end > watermark && !rows.is_empty() {
                 let n_rows = rows.len();
                 let part = part(inputs, rows)?;
-                self.take_in_slice(*slice, &part, n_rows, watermark)?;
+                self.take_in_slice(*slice, &part, n_rows)?;
             }
         }
         if sliced.slices.iter().any(|s| s.first_end <= watermark) {
@@ -283,26 +282,18 @@ impl Open {
         Ok(())
     }
 
-    fn take_in_slice(
-        &mut self,
-        slice: Slice,
-        inputs: &Inputs,
-        n_rows: usize,
-        watermark: i64,
-    ) -> Result<()> {
+    fn take_in_slice(&mut self, slice: Slice, inputs: &Inputs, n_rows: usize) -> Result<()> {
         self.n_rows += n_rows;
-        self.table(slice, watermark)?.table.update(inputs, n_rows)
+        self.table(slice)?.table.update(inputs, n_rows)
     }
 
-    fn table(&mut self, slice: Slice, watermark: i64) -> Result<&mut LiveTable> {
+    fn table(&mut self, slice: Slice) -> Result<&mut LiveTable> {
         use std::collections::btree_map::Entry;
         Ok(match self.live.entry(slice.span) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(LiveTable {
                 table: GroupTable::new(&self.plan.planned)?,
                 slice,
-                // No earlier time counts for the event time of a result.
-                hold: slice.span.start.max(watermark),
             }),
         })
     }
@@ -517,17 +508,6 @@ impl Operator for PartialOperator {
         }
     }
 
-    fn output_watermark(&self, input: Watermark) -> Watermark {
-        let combiner = self.grouping.windowing.timestamp_combiner;
-        match &self.open {
-            Some(open) if combiner != TimestampCombiner::EndOfWindow => {
-                let holds = open.live.values().map(|live| live.hold);
-                Watermark(holds.min().unwrap_or(i64::MAX).min(input.0))
-            }
-            _ => input,
-        }
-    }
-
     fn state_bytes(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.n_bytes() as u64)
     }
@@ -566,7 +546,7 @@ impl Operator for PartialOperator {
             for (span, rows) in by_span(&part.rows)? {
                 let slice = self.slicer.slice_at(span);
                 open.n_rows += rows.num_rows();
-                let live = open.table(slice, self.watermark)?;
+                let live = open.table(slice)?;
                 live.table
                     .merge_columns(&rows.columns()[2..], rows.num_rows())?;
             }

@@ -209,6 +209,11 @@ impl WindowedPlan {
         self.windowing.closing == Closing::FireIfNonEmpty
     }
 
+    /// True if the event time of a result is that of its window.
+    pub(super) fn stands_at_end(&self) -> bool {
+        self.time.is_none()
+    }
+
     /// When a window takes no more rows and is forgotten.
     pub(super) fn expiry(&self, end: i64) -> i64 {
         self.lateness.expiry(end)

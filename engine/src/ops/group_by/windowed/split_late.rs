@@ -71,6 +71,10 @@ impl Transform for SplitLate {
         .ports(["on_time", "late"])
     }
 
+    fn keeps(&self) -> Option<String> {
+        Some("nothing but the watermark".into())
+    }
+
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
         let mut columns = wanted?.to_vec();
         if !columns.iter().any(|column| column == EVENT_TIME) {

@@ -576,11 +576,7 @@ fn groups_alone_may_be_asked_for() {
 #[test]
 fn what_does_not_fit_is_refused_while_planning() {
     let refused = |windowing: Windowing, keys: &[Expr], aggregates: Vec<Expr>, rows: &str| {
-        let rows = match rows.contains("event_time") {
-            true => table(rows),
-            false => crate::testing::table(rows),
-        };
-        match Driver::planned(&windowing, keys, aggregates, &rows.schema()) {
+        match Driver::planned(&windowing, keys, aggregates, &table(rows).schema()) {
             Ok(_) => "accepted".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -673,7 +669,7 @@ fn plans_say_what_windows_do() {
         .allowed_lateness(ms(5));
     let schema = table("event_time: 1; k: a; x: 1").schema();
     let (_, finish) = Driver::planned(&windowing, &[col("k")], aggregates(), &schema).unwrap();
-    expect![[r#"{"accumulation":"discarding","aggregates":["count(x) AS n","sum(x) AS sum"],"allowed_lateness_ms":5,"keys":["k"],"state_is_released":"5 ms after the end of its window","timestamp_combiner":"end_of_window","trigger":"AfterWatermark(late=AfterCount(2))","window":"fixed","window_config":{"offset_ms":0,"size_ms":10}}"#]].assert_eq(&finish.describe().config.to_string());
+    expect![[r#"{"accumulation":"discarding","aggregates":["count(x) AS n","sum(x) AS sum"],"allowed_lateness_ms":5,"keys":["k"],"timestamp_combiner":"end_of_window","trigger":"AfterWatermark(late=AfterCount(2))","window":"fixed","window_config":{"offset_ms":0,"size_ms":10}}"#]].assert_eq(&finish.describe().config.to_string());
 }
 
 /// What is kept of keys and windows is let go once nothing more can come of them.

@@ -1,7 +1,6 @@
 //! What is done when a time has come, in event time and on the clock.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 
 use super::entries::NEVER;
 use super::{Now, Settled};
@@ -17,11 +16,10 @@ impl Settled {
     }
 
     pub(super) fn schedule_next(&mut self, id: u32) {
-        let plan = Arc::clone(&self.plan);
         let entry = self.entries.get_mut(id);
         let next = match entry.is_past_end {
             false => entry.window.end,
-            true => plan.expiry(entry.window.end),
+            true => self.plan.expiry(entry.window.end),
         };
         if next < entry.timer {
             entry.timer = next;
