@@ -100,15 +100,17 @@ impl Collection {
     /// for the rules, and for rows that delete.
     ///
     /// ```
-    /// # use mainstem_engine::{Pipeline, RunOptions, connectors, testing::{show, table}};
+    /// # use mainstem_engine::{Pipeline, RunOptions, connectors, testing::{show_rows, table}};
     /// let pipeline = Pipeline::new("prices");
     /// let read = |rows| connectors::from_record_batches(rows);
     /// let prices = pipeline.read("prices", read(vec![table("id: 1, 2; price: 5, 6"), table("id: 1; price: 7")]));
     /// let (sink, changes) = connectors::collect();
     /// prices.upserts(["id"]).changes().write(sink);
     /// pipeline.run(&RunOptions::new().workers(1))?;
-    /// let rows: Vec<String> = changes.take().iter().map(show).collect();
-    /// assert_eq!(rows, ["id: 1, 2\nprice: 5, 6\nchange: 1, 1", "id: 1, 1\nprice: 5, 7\nchange: -1, 1"]);
+    /// assert_eq!(
+    ///     show_rows(&changes.take()),
+    ///     "id=1 price=5 change=-1\nid=1 price=5 change=1\nid=1 price=7 change=1\nid=2 price=6 change=1"
+    /// );
     /// # Ok::<(), mainstem_engine::Error>(())
     /// ```
     #[must_use]

@@ -3,6 +3,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::event_time::MAX_TIME;
+
 type Waker = Box<dyn Fn() + Send>;
 
 /// The watermark of each worker of one node.
@@ -58,9 +60,11 @@ impl WatermarkBoard {
         if !is_idle {
             return watermark;
         }
-        let active = workers.iter().filter(|other| !other.is_idle);
+        // A worker to which nothing more comes is ahead of all times, and nobody to follow.
+        let read = workers.iter().filter(|other| other.watermark <= MAX_TIME);
+        let active = read.clone().filter(|other| !other.is_idle);
         let least = active.map(|other| other.watermark).min();
-        let greatest = workers.iter().map(|other| other.watermark).max();
+        let greatest = read.map(|other| other.watermark).max();
         least.or(greatest).map_or(watermark, |at| at.max(watermark))
     }
 }
@@ -80,5 +84,7 @@ mod tests {
         assert_eq!(board.stand(0, 40, true), 40);
         assert_eq!(board.stand(1, 30, true), 40);
         assert_eq!(board.stand(2, 5, true), 40);
+        assert_eq!(board.stand(0, i64::MAX - 1, false), i64::MAX - 1);
+        assert_eq!(board.stand(2, 5, true), 30);
     }
 }

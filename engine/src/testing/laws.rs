@@ -28,7 +28,9 @@ const SPARE_BYTES: u64 = 16 << 10;
 /// ```
 /// # use mainstem_engine::{col, ops::Filter, lit, testing::{Laws, check_operator}};
 /// let filter = Filter::new(col("n").gt(lit(1)));
-/// check_operator(filter, &["n: 0, 1, 2, 3, null; event_time: 0"], &Laws::new().row_preserving(true).runs(3));
+/// // It lets late rows through, and so gives rows behind the watermark.
+/// let laws = Laws::new().row_preserving(true).on_time(false).runs(3);
+/// check_operator(filter, &["n: 0, 1, 2, 3, null; event_time: 0"], &laws);
 /// ```
 ///
 /// # Panics

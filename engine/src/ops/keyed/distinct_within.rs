@@ -50,7 +50,7 @@ impl Collection {
     /// let rows = pipeline.read("rows", from_record_batches(vec![rows]));
     /// let (sink, distinct) = collect();
     /// rows.distinct_within([col("user")], Duration::from_secs(1)).write(sink);
-    /// pipeline.run(&RunOptions::default())?;
+    /// pipeline.run(&RunOptions::new().workers(1))?;
     /// assert_eq!(show(&distinct.take()[0]), "user: 'a', 'b', 'a'\nevent_time: 0, 500, 1000");
     /// # Ok::<(), mainstem_engine::Error>(())
     /// ```

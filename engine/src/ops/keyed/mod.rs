@@ -65,7 +65,7 @@
 //! let rows = pipeline.read("rows", from_record_batches(vec![rows]));
 //! let (sink, changes) = collect();
 //! rows.group_by([col("item")]).process(Change).write(sink);
-//! pipeline.run(&RunOptions::default())?;
+//! pipeline.run(&RunOptions::new().workers(1))?;
 //! assert_eq!(
 //!     show(&changes.take()[0]),
 //!     "item: 'tea', 'jam', 'tea'\nprice: 5, 3, 4\nchange: null, null, -1"

@@ -1,6 +1,6 @@
 //! Keyed transforms, step by step and under the laws of stateful operators.
 
-mod beam;
+mod beam_tests;
 mod distinct;
 mod everything;
 mod limits;

@@ -1055,11 +1055,9 @@ fn the_plan_says_what_is_kept_and_what_releases_it() {
                         keeps state until the watermark passes a window's end by the lateness
           transform group_by [group_by] <- group_by/partial
                       accumulation=discarding, aggregates=["count(Int32(1)) AS n"], allowed_lateness_ms=5000,
-                        keys=["k"], state_is_released=5000 ms after the end of its window,
-                        timestamp_combiner=end_of_window, trigger=Default, window=fixed,
-                        window_config={"offset_ms":0,"size_ms":60000},
-                        in fixed windows size=1 min 0 s, lateness 5 s,
-                        keeps state until the watermark passes a window's end by the lateness
+                        keys=["k"], timestamp_combiner=end_of_window, trigger=Default, window=fixed,
+                        window_config={"offset_ms":0,"size_ms":60000}, in fixed windows size=1 min 0 s,
+                        lateness 5 s, keeps state until the watermark passes a window's end by the lateness
           write     collect [collect] <- group_by
     "#]].assert_eq(&pipeline.plan().unwrap().explain());
     let drawn = pipeline.plan().unwrap().explain_mermaid();
