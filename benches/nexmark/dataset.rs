@@ -23,7 +23,8 @@ use crate::generator::{self, BLOCK};
 /// Blocks of events in a row group of the Parquet file.
 const BLOCKS_PER_GROUP: u64 = 16;
 
-const N_CSV_FILES: u64 = 2;
+/// Each wants a reader of its own, so that none is read behind the time of another.
+pub(crate) const N_CSV_FILES: u64 = 2;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

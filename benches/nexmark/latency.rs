@@ -31,7 +31,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Rows that are due within this time of the start are not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// A sleep may last longer than it should by so much.
-const SLEEPS_LONGER: Duration = Duration::from_micros(200);
+const SLEEPS_LONGER: Duration = Duration::from_micros(60);
 
 /// Microseconds from a row to its result.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -35,7 +35,7 @@ use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use contest::{Run, itself, last_line, table};
-use dataset::{Dataset, Format};
+use dataset::{Dataset, Format, N_CSV_FILES};
 use digest::Digest;
 use figures::Figures;
 use query::Query;
@@ -307,15 +307,16 @@ fn command_of(
     data: &Dataset,
     workers: usize,
 ) -> Command {
-    let (python, script, format) = match peer {
+    let (python, script, format, n_threads) = match peer {
         Peer::Duckdb => {
             let script = "benches/peers/nexmark_duckdb.py";
-            (&options.python, script, options.format)
+            (&options.python, script, options.format, workers)
         }
         // Flink's package has no Parquet in it.
         Peer::Flink => {
             let script = "benches/peers/nexmark_flink.py";
-            (&options.flink_python, script, Format::Csv)
+            let n_readers = workers.max(N_CSV_FILES as usize);
+            (&options.flink_python, script, Format::Csv, n_readers)
         }
     };
     let mut command = Command::new(python);
@@ -324,7 +325,7 @@ fn command_of(
         .arg(query.name())
         .arg(data.folder(format))
         .arg(data.n_events.to_string())
-        .arg(workers.to_string());
+        .arg(n_threads.to_string());
     command
 }
 
