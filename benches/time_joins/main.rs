@@ -36,7 +36,12 @@ struct Options {
 const LATE: Duration = Duration::from_secs(5);
 
 /// Rows 10 ms apart, out of order by up to [`LATE`].
-fn rows(n: usize, n_keys: i64, seed: u64, number: &str) -> Vec<RecordBatch> {
+fn rows(
+    n: usize,
+    n_keys: i64,
+    seed: u64,
+    number: &str,
+) -> Result<Vec<RecordBatch>, Box<dyn Error>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let late = LATE.as_millis() as i64;
     let mut times: Vec<(i64, i64)> = (0..n as i64)
@@ -53,7 +58,7 @@ fn rows(n: usize, n_keys: i64, seed: u64, number: &str) -> Vec<RecordBatch> {
             ("at", ArrayRef::clone(&times)),
             (number, times),
         ];
-        RecordBatch::try_from_iter(columns).expect("columns are of one length")
+        Ok(RecordBatch::try_from_iter(columns)?)
     };
     times.chunks(8_192).map(batch).collect()
 }
@@ -100,8 +105,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let n = options
         .rows
         .unwrap_or(if options.bench { 1_000_000 } else { 10_000 });
-    let left = rows(n, options.keys, 1, "a");
-    let right = rows(n, options.keys, 2, "b");
+    let left = rows(n, options.keys, 1, "a")?;
+    let right = rows(n, options.keys, 2, "b")?;
     let joins: [(&str, Join); 2] = [("as-of", as_of), ("interval", interval)];
     let cores = std::thread::available_parallelism()?.get();
     for (name, join) in joins {

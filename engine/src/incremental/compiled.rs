@@ -51,7 +51,7 @@ pub(crate) enum Kind {
         from: usize,
         predicate: Expression,
     },
-    Join(JoinPlan),
+    Join(Box<JoinPlan>),
     Aggregate {
         from: usize,
         aggregation: Arc<Aggregation>,
@@ -458,5 +458,5 @@ fn join_plan(
         std::mem::swap(&mut plan.left, &mut plan.right);
         std::mem::swap(&mut plan.left_keys, &mut plan.right_keys);
     }
-    Ok((Kind::Join(plan), schema))
+    Ok((Kind::Join(Box::new(plan)), schema))
 }

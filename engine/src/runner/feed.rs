@@ -315,8 +315,11 @@ impl FeedReader for ReadInTurn {
 
     /// Only if all do.
     fn wake_by(&mut self, wake: &Wake) -> bool {
-        let readers = self.readers.iter_mut();
-        readers.fold(true, |all, reader| reader.wake_by(wake) && all)
+        let mut all = true;
+        for reader in &mut self.readers {
+            all &= reader.wake_by(wake);
+        }
+        all
     }
 
     fn take_events(&mut self) -> Vec<SplitEvent> {

@@ -35,7 +35,6 @@ use crate::transform::{Transform, Watermark};
 ///         event_time: 8"#]]);
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a script does nothing before `check` or `check_laws`"]
 pub struct OperatorRun {
     pub(super) transform: Arc<dyn Transform>,
     pub(super) inputs: Vec<SchemaRef>,

@@ -116,7 +116,7 @@ fn same_numbers(argument: &DataType, result: &DataType) -> bool {
 }
 
 /// A column of state.
-pub(super) fn column<'a, T: 'static>(state: &'a [ArrayRef], n: usize) -> Result<&'a T> {
+pub(super) fn column<T: 'static>(state: &[ArrayRef], n: usize) -> Result<&T> {
     state
         .get(n)
         .and_then(|column| column.as_any().downcast_ref::<T>())
