@@ -1061,7 +1061,8 @@ fn the_plan_says_what_is_kept_and_what_releases_it() {
           write     collect [collect] <- group_by
     "#]].assert_eq(&pipeline.plan().unwrap().explain());
     let drawn = pipeline.plan().unwrap().explain_mermaid();
-    let edges: Vec<&str> = drawn.lines().filter(|line| line.contains("-->|")).collect();
+    let edges = drawn.lines().filter(|line| line.contains("-->|"));
+    let edges: Vec<&str> = edges.map(str::trim).collect();
     expect![[r#"
           p1n2 -->|"fixed windows size=1 min 0 s, lateness 5 s"| p1n3
           p1n1 -->|"fixed windows size=1 min 0 s, lateness 5 s"| p1n3
