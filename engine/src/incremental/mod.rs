@@ -136,7 +136,7 @@ impl Relation {
     }
 
     /// These rows with those of `right` where all pairs of keys are equal, under the rules of
-    /// [`Join`](crate::ops::Join) for keys, nulls and columns.
+    /// [`Join`] for keys, nulls and columns.
     #[must_use]
     pub fn join(
         &self,
