@@ -27,7 +27,7 @@ use mainstem::engine::{Relation, RunOptions};
 use mainstem::prelude::{Collection, Pipeline, col, connectors};
 
 use graph::{components_by_hand, random_graph};
-use rounds::{Passed, Rounds, Tap, changes};
+use rounds::{Heard, Rounds, Tap, changes};
 
 /// Measures a change against a fresh computation.
 #[derive(Debug, Parser)]
@@ -79,7 +79,8 @@ struct Outcome {
 fn run(rounds: Vec<Vec<RecordBatch>>, n_workers: usize) -> Result<Outcome, Box<dyn Error>> {
     let n_rounds = rounds.len();
     let open = Arc::new(AtomicUsize::new(0));
-    let (sender, passed) = mpsc::channel::<Passed>();
+    let (sender, passed) = mpsc::channel::<Heard>();
+    let ended = sender.clone();
     let rows: Arc<Mutex<Vec<Vec<RecordBatch>>>> = Arc::default();
     let pipeline = Pipeline::new("graph");
     let edges = pipeline
@@ -87,23 +88,33 @@ fn run(rounds: Vec<Vec<RecordBatch>>, n_workers: usize) -> Result<Outcome, Box<d
         .assign_timestamps(col("at"), Watermarks::monotone());
     let (sink, _) = connectors::collect();
     components(&edges)
-        .apply(Tap::new(sender, &rows))
+        .apply(Tap::new(sender, n_rounds, &rows))
         .write(sink);
     let options = RunOptions::new().workers(n_workers);
-    let running = std::thread::spawn(move || pipeline.run(&options));
+    let running = std::thread::spawn(move || {
+        let outcome = pipeline.run(&options);
+        let _ = ended.send(Heard::Ended);
+        outcome
+    });
     let mut times = Vec::new();
-    for round in 0..n_rounds {
+    'rounds: for round in 0..n_rounds {
         let start = Instant::now();
         open.store(round + 1, Ordering::Release);
         // A round is over once every worker has heard that event time has passed it.
         let mut n_heard = 0;
         while n_heard < n_workers {
-            let Ok(heard) = passed.recv() else { break };
-            n_heard += usize::from(heard.round == round);
+            match passed.recv()? {
+                Heard::Passed(heard) => n_heard += usize::from(heard == round),
+                // Its outcome says why.
+                Heard::Ended => break 'rounds,
+            }
         }
         times.push(start.elapsed());
     }
     running.join().map_err(|_| "the run panicked")??;
+    if times.len() < n_rounds {
+        return Err("the run ended before all rounds were over".into());
+    }
     let rows = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(Outcome {
         components: contents(rows.iter().flatten()),

@@ -120,23 +120,32 @@ impl SplitReader for Reader {
     }
 }
 
-/// A worker has heard that a round is over.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Passed {
-    pub(crate) round: usize,
+/// What whoever waits for rounds hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A worker has heard that event time has passed a round.
+    Passed(usize),
+    /// The run has ended, by itself or by an error.
+    Ended,
 }
 
 /// Keeps what passes by round, and tells when a round is over.
 #[derive(Clone, Debug)]
 pub(crate) struct Tap {
-    sender: Sender<Passed>,
+    sender: Sender<Heard>,
+    n_rounds: usize,
     rows: Arc<Mutex<Vec<Vec<RecordBatch>>>>,
 }
 
 impl Tap {
-    pub(crate) fn new(sender: Sender<Passed>, rows: &Arc<Mutex<Vec<Vec<RecordBatch>>>>) -> Self {
+    pub(crate) fn new(
+        sender: Sender<Heard>,
+        n_rounds: usize,
+        rows: &Arc<Mutex<Vec<Vec<RecordBatch>>>>,
+    ) -> Self {
         Self {
             sender,
+            n_rounds,
             rows: Arc::clone(rows),
         }
     }
@@ -180,10 +189,12 @@ impl Operator for TapOperator {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<()> {
-        while !watermark.is_end() && i64::try_from(self.n_passed).is_ok_and(|n| n < watermark.0) {
-            let round = self.n_passed;
+        // When nothing more comes the watermark is behind all rounds there could be.
+        while self.n_passed < self.tap.n_rounds
+            && i64::try_from(self.n_passed).is_ok_and(|n| n < watermark.0)
+        {
             // Nobody listens any more once the last round is over.
-            let _ = self.tap.sender.send(Passed { round });
+            let _ = self.tap.sender.send(Heard::Passed(self.n_passed));
             self.n_passed += 1;
         }
         Ok(())
