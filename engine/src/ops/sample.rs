@@ -197,14 +197,11 @@ impl Transform for Sample {
             ))
             .with_hint("Sample before new rows are made, or use `sample_by_key`."));
         }
-        Ok(Some(Lowered {
-            learns: Vec::new(),
-            transform: std::sync::Arc::new(SampleRows {
-                spec: *self,
-                by_place,
-            }),
-            inputs: vec![0],
-        }))
+        let planned = SampleRows {
+            spec: *self,
+            by_place,
+        };
+        Ok(Some(Lowered::to(planned, 1)))
     }
 }
 

@@ -103,6 +103,17 @@ pub struct Lowered {
     pub inputs: Vec<usize>,
 }
 
+impl Lowered {
+    /// A transform that reads all `n_inputs` inputs in their order and learns nothing first.
+    pub fn to(transform: impl Transform + 'static, n_inputs: usize) -> Self {
+        Self {
+            learns: Vec::new(),
+            transform: Arc::new(transform),
+            inputs: (0..n_inputs).collect(),
+        }
+    }
+}
+
 /// An analysis over one input of a transform.
 #[derive(Debug)]
 pub struct Learned {

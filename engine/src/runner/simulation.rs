@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Edge, NodeIndex, Port, Stage};
 use crate::plan::{Phase, Plan};
 use crate::state::StatePart;
-use crate::testing::Step;
+use crate::testing::{Chance, Step};
 use crate::transform::{Distribution, SplitEvent, Watermark};
 
 /// What reached each sink after each step of a script.
@@ -135,7 +135,7 @@ impl<'a> Simulation<'a> {
             arrived: BTreeMap::new(),
             saved: Saved::new(),
             number: 0,
-            chance: Chance(seed),
+            chance: Chance::new(seed),
             workshop,
         };
         simulation.build()?;
@@ -405,7 +405,7 @@ impl<'a> Simulation<'a> {
             if moves.is_empty() {
                 return Ok(());
             }
-            let chosen = self.chance.below(moves.len());
+            let chosen = self.chance.index(moves.len());
             match moves.swap_remove(chosen) {
                 Move::Take(key) => self.take_in(key)?,
                 Move::Pass(chain, worker, at) => {
@@ -494,20 +494,6 @@ enum Move {
 
 fn number(node: NodeIndex) -> Result<u32> {
     u32::try_from(node).map_err(|_| Error::bug("a graph has too many nodes"))
-}
-
-/// Numbers that look random and follow from a seed (splitmix64, Steele, Lea and Flood 2014).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let z = z ^ (z >> 31);
-        usize::try_from(z % n.max(1) as u64).unwrap_or(0)
-    }
 }
 
 #[cfg(test)]

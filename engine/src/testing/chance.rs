@@ -1,10 +1,10 @@
 //! Numbers by chance that are the same for the same seed.
 
-/// SplitMix64.
-pub(super) struct Chance(u64);
+/// SplitMix64 (Steele, Lea and Flood 2014).
+pub(crate) struct Chance(u64);
 
 impl Chance {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,13 +17,13 @@ impl Chance {
     }
 
     /// A number from 0 that is less than `end`; 0 where there is none.
-    pub(super) fn below(&mut self, end: i64) -> i64 {
+    pub(crate) fn below(&mut self, end: i64) -> i64 {
         let end = u64::try_from(end).unwrap_or(0).max(1);
         i64::try_from(self.next() % end).unwrap_or(0)
     }
 
     /// A place in something of this length; 0 if it is empty.
-    pub(super) fn index(&mut self, len: usize) -> usize {
+    pub(crate) fn index(&mut self, len: usize) -> usize {
         let len = i64::try_from(len).unwrap_or(i64::MAX);
         usize::try_from(self.below(len)).unwrap_or(0)
     }

@@ -12,6 +12,7 @@ mod table;
 mod transform;
 mod window_fn;
 
+pub(crate) use chance::Chance;
 pub use changelog::{changelog, contents_at, times_of};
 pub use laws::{Laws, check_operator};
 pub use operator_run::OperatorRun;

@@ -393,11 +393,7 @@ impl Transform for Join {
             return Err(Error::bug("a join has two inputs"));
         };
         if is_changelog(left) || is_changelog(right) {
-            return Ok(Some(Lowered {
-                learns: Vec::new(),
-                transform: Arc::new(join_of_changes(self)),
-                inputs: vec![0, 1],
-            }));
+            return Ok(Some(Lowered::to(join_of_changes(self), 2)));
         }
         let layout = Arc::new(Layout::new(self, left, right, place.wanted())?);
         let (side, because) = self.choose(place);

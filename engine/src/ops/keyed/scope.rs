@@ -308,22 +308,16 @@ impl<'a> TimerState<'a> {
             TimeDomain::EventTime => {
                 let latest = self.core.lateness.over_at(window).min(MAX_TIME);
                 if time > latest {
-                    return Err(self.core.of_key(
-                        self.scope,
-                        Error::pipeline(format!(
+                    return Err(Error::pipeline(format!(
                             "timer {name:?} is set to {time}, but what is kept of its window goes at {latest}"
                         ))
-                        .with_hint("Set it to the end of the window at most, or allow more lateness."),
-                    ));
+                        .with_hint("Set it to the end of the window at most, or allow more lateness."));
                 }
                 let output_time = self.output_time.unwrap_or(time.min(window.max_timestamp()));
                 if output_time > time {
-                    return Err(self.core.of_key(
-                        self.scope,
-                        Error::pipeline(format!(
-                            "timer {name:?} is set to {time}, before its output time {output_time}"
-                        )),
-                    ));
+                    return Err(Error::pipeline(format!(
+                        "timer {name:?} is set to {time}, before its output time {output_time}"
+                    )));
                 }
                 output_time
             }
@@ -335,13 +329,10 @@ impl<'a> TimerState<'a> {
             false => 0,
         };
         if n_after_end > MAX_AFTER_END {
-            return Err(self.core.of_key(
-                self.scope,
-                Error::pipeline(format!(
-                    "timer {name:?} has set itself again {MAX_AFTER_END} times since the input ended"
-                ))
-                .with_hint("Ask `Scope::input_ended` before it is set again."),
-            ));
+            return Err(Error::pipeline(format!(
+                "timer {name:?} has set itself again {MAX_AFTER_END} times since the input ended"
+            ))
+            .with_hint("Ask `Scope::input_ended` before it is set again."));
         }
         let timer = SetTimer {
             timer: self.place,

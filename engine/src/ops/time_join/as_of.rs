@@ -8,13 +8,13 @@ use datafusion_expr::Expr;
 use serde_json::{Value, json};
 
 use super::as_of_operator::AsOfOperator;
-use super::late::{PORTS, late_schema};
+use super::late::late_schema;
 use super::layout::{Pairing, ResultTime, TimeLayout};
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
 use crate::event_time::DIFF;
 use crate::expression::Expression;
-use crate::ops::{JoinKind, Side};
+use crate::ops::JoinKind;
 use crate::pipeline::Collection;
 use crate::plan::{Lowered, Place};
 use crate::transform::{Description, Operator, Properties, Transform};
@@ -232,14 +232,7 @@ impl Transform for AsOf {
     }
 
     fn properties(&self) -> Properties {
-        Properties {
-            n_inputs: Some(2),
-            stateful: true,
-            distribution: self.pairing.distribution(Side::Left),
-            other_distributions: vec![self.pairing.distribution(Side::Right)],
-            ..Properties::default()
-        }
-        .ports(PORTS)
+        self.pairing.properties()
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
@@ -267,11 +260,7 @@ impl Transform for AsOf {
             is_in_order: place.has_positions(1),
             ..self.plan(left, right, place.wanted())?
         };
-        Ok(Some(Lowered {
-            learns: Vec::new(),
-            transform: Arc::new(planned),
-            inputs: vec![0, 1],
-        }))
+        Ok(Some(Lowered::to(planned, 2)))
     }
 }
 

@@ -8,11 +8,11 @@ use datafusion_expr::Expr;
 use serde_json::{Value, json};
 
 use super::interval_operator::IntervalOperator;
-use super::late::{PORTS, late_schema};
+use super::late::late_schema;
 use super::layout::{Pairing, ResultTime, TimeLayout, check_pairs};
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
-use crate::ops::{JoinKind, Side};
+use crate::ops::JoinKind;
 use crate::pipeline::Collection;
 use crate::plan::{Lowered, Place};
 use crate::transform::{Description, Operator, Properties, Transform};
@@ -157,14 +157,7 @@ impl Transform for IntervalJoin {
     }
 
     fn properties(&self) -> Properties {
-        Properties {
-            n_inputs: Some(2),
-            stateful: true,
-            distribution: self.pairing.distribution(Side::Left),
-            other_distributions: vec![self.pairing.distribution(Side::Right)],
-            ..Properties::default()
-        }
-        .ports(PORTS)
+        self.pairing.properties()
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
@@ -179,11 +172,10 @@ impl Transform for IntervalJoin {
         let [left, right] = place.inputs() else {
             return Err(Error::bug("an interval join has two inputs"));
         };
-        Ok(Some(Lowered {
-            learns: Vec::new(),
-            transform: Arc::new(self.plan(left, right, place.wanted())?),
-            inputs: vec![0, 1],
-        }))
+        Ok(Some(Lowered::to(
+            self.plan(left, right, place.wanted())?,
+            2,
+        )))
     }
 }
 

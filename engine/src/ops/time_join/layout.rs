@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 
 use super::gather::{Gather, record_batch};
+use super::late::PORTS;
 use crate::error::{Error, Result};
 use crate::event_time::{
     DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, time_field,
@@ -20,7 +21,7 @@ use crate::keys::plain_type;
 use crate::ops::join::layout::{Column, Layout, Origin, filter_columns};
 use crate::ops::{Join, JoinKind, Side};
 use crate::pipeline::Collection;
-use crate::transform::Distribution;
+use crate::transform::{Distribution, Properties};
 use crate::windowing::Window;
 
 /// What the event time of a result is.
@@ -100,9 +101,17 @@ impl Pairing {
         self.on.iter().map(of).collect()
     }
 
-    /// How the rows of each side are dealt.
-    pub(super) fn distribution(&self, side: Side) -> Distribution {
-        Distribution::ByKey(self.key_columns(side))
+    /// What the planner wants to know of a join of these rows, whose sides are dealt by their keys.
+    pub(super) fn properties(&self) -> Properties {
+        let dealt = |side| Distribution::ByKey(self.key_columns(side));
+        Properties {
+            n_inputs: Some(2),
+            stateful: true,
+            distribution: dealt(Side::Left),
+            other_distributions: vec![dealt(Side::Right)],
+            ..Properties::default()
+        }
+        .ports(PORTS)
     }
 
     /// The input columns behind the columns `wanted` of the result.

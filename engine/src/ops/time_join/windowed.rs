@@ -6,12 +6,12 @@ use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 use serde_json::{Value, json};
 
-use super::late::{PORTS, late_schema};
+use super::late::late_schema;
 use super::layout::{Pairing, ResultTime, TimeLayout, check_pairs};
 use super::windowed_operator::WindowedOperator;
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
-use crate::ops::{JoinKind, Side};
+use crate::ops::JoinKind;
 use crate::pipeline::Collection;
 use crate::plan::{Lowered, Place};
 use crate::transform::{Description, Operator, Properties, Transform};
@@ -187,14 +187,7 @@ impl Transform for JoinInWindows {
     }
 
     fn properties(&self) -> Properties {
-        Properties {
-            n_inputs: Some(2),
-            stateful: true,
-            distribution: self.join.pairing.distribution(Side::Left),
-            other_distributions: vec![self.join.pairing.distribution(Side::Right)],
-            ..Properties::default()
-        }
-        .ports(PORTS)
+        self.join.pairing.properties()
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
@@ -209,11 +202,10 @@ impl Transform for JoinInWindows {
         let [left, right] = place.inputs() else {
             return Err(Error::bug("a windowed join has two inputs"));
         };
-        Ok(Some(Lowered {
-            learns: Vec::new(),
-            transform: Arc::new(self.plan(left, right, place.wanted())?),
-            inputs: vec![0, 1],
-        }))
+        Ok(Some(Lowered::to(
+            self.plan(left, right, place.wanted())?,
+            2,
+        )))
     }
 }
 

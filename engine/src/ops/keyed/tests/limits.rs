@@ -210,7 +210,6 @@ fn a_timer_may_not_outlive_its_window() {
         rows
         error: timer "tick" is set to 31, but what is kept of its window goes at 25
           The key is k = 1, window 10 to 20.
-          The key is k = 1, window 10 to 20.
           Hint: Set it to the end of the window at most, or allow more lateness."#]]);
 }
 
@@ -263,7 +262,6 @@ fn a_timer_that_never_stops_is_an_error() {
         .check(expect![[r#"
             end
             error: timer "tick" has set itself again 100000 times since the input ended
-              The key is k = 1.
               The key is k = 1.
               Hint: Ask `Scope::input_ended` before it is set again."#]]);
 }
