@@ -89,6 +89,9 @@ pub struct Properties {
     /// It decides what the watermark behind it is, by what it reads in the rows: the watermark before it does
     /// not count. Rows must come from sources through nodes that are `immediate` and stay on their worker.
     pub makes_watermarks: bool,
+    /// Where it makes watermarks: by how many milliseconds a worker may be ahead of another that still reads,
+    /// before it waits with reading; `None` for any number.
+    pub aligned_within_ms: Option<i64>,
     /// It gives nothing before its input ends, and so is refused where the input never does.
     pub waits_for_end: bool,
     /// It takes all rows together, whatever windows they are in, and so is refused behind
@@ -117,6 +120,7 @@ impl Default for Properties {
             distribution: Distribution::Keep,
             other_distributions: Vec::new(),
             makes_watermarks: false,
+            aligned_within_ms: None,
             waits_for_end: false,
             ignores_windows: false,
             same_windows: false,

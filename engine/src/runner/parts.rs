@@ -129,7 +129,7 @@ impl Workshop<'_> {
             let node = &self.graph.nodes[index];
             let feeds: Vec<Exit> = kit.feeds.keys().filter(|e| e.0 == index).copied().collect();
             for exit in feeds {
-                parts.push(Part::Feed(self.feed_part(kit, exit, worker)));
+                parts.push(Part::Feed(self.feed_part(kit, exit, worker)?));
             }
             if let Some(chain) = self.phase.chains.iter().find(|c| c.members[0] == index) {
                 parts.push(match &node.stage {
@@ -163,7 +163,7 @@ impl Workshop<'_> {
         Ok(parts)
     }
 
-    fn feed_part(&self, kit: &Kit, exit: Exit, worker: usize) -> FeedPart {
+    fn feed_part(&self, kit: &Kit, exit: Exit, worker: usize) -> Result<FeedPart> {
         let (index, port) = exit;
         let node = &self.graph.nodes[index];
         let credit = Credit::new(self.credit_bytes);
@@ -171,7 +171,7 @@ impl Workshop<'_> {
         let metrics = &kit.metrics[&index];
         metrics.holds(&credit);
         metrics.expect(feed.expected());
-        FeedPart {
+        Ok(FeedPart {
             node: index,
             id: Arc::clone(&node.id),
             port,
@@ -186,7 +186,23 @@ impl Workshop<'_> {
                 .collect(),
             worker,
             tells_splits: !kit.boards.is_empty(),
+            aligned: self.aligned(kit, index)?,
+        })
+    }
+
+    /// Where watermarks are made of a source's rows that keep its workers near to each other.
+    fn aligned(&self, kit: &Kit, source: NodeIndex) -> Result<Vec<(Arc<WatermarkBoard>, i64)>> {
+        let mut aligned = Vec::new();
+        for (&node, board) in &kit.boards {
+            let within = self.graph.nodes[node].properties().aligned_within_ms;
+            let reads = self.sources_of(node)?;
+            if let Some(within) = within
+                && reads.iter().any(|&n| n as usize == source)
+            {
+                aligned.push((Arc::clone(board), within));
+            }
         }
+        Ok(aligned)
     }
 
     fn chain_part(

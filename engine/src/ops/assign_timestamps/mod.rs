@@ -117,6 +117,7 @@ impl Transform for AssignTimestamps {
     fn properties(&self) -> Properties {
         Properties {
             makes_watermarks: true,
+            aligned_within_ms: self.watermarks.aligned_within_ms,
             stateful: true,
             ..Properties::row_wise().keeps_positions(true)
         }

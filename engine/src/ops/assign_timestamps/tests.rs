@@ -299,3 +299,30 @@ fn splits_that_are_read_at_once_hold_each_other_back() {
         assert!(*first >= 50, "{n_workers} workers: {seen:?}");
     }
 }
+
+#[test]
+fn workers_that_keep_near_to_each_other_read_all_rows() {
+    for n_workers in [1, 2, 3, 6] {
+        // Some splits have many rows and some few, and one has none of the later times.
+        let batches = (0..5).map(|split| {
+            let times = (0..1 + 400 * split).map(|n| (n * 50 / (1 + split)).to_string());
+            table(&format!("t: {}", times.collect::<Vec<_>>().join(", ")))
+        });
+        let batches: Vec<RecordBatch> = batches.collect();
+        let n_all: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        for is_live in [true, false] {
+            let pipeline = Pipeline::new("near");
+            let (sink, rows) = collect();
+            let memory = from_record_batches(batches.clone());
+            let read = match is_live {
+                true => pipeline.read("rows", Live(memory)),
+                false => pipeline.read("rows", memory),
+            };
+            let near = bounded(0).aligned_within(Duration::from_millis(10));
+            read.assign_timestamps(col("t"), near).write(sink);
+            pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
+            let n_rows: usize = rows.take().iter().map(RecordBatch::num_rows).sum();
+            assert_eq!(n_rows, n_all);
+        }
+    }
+}

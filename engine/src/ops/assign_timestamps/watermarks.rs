@@ -20,6 +20,7 @@ pub struct Watermarks {
     pub(super) follows: Follows,
     pub(super) idle_after_ms: Option<i64>,
     pub(super) splits_in_order: bool,
+    pub(super) aligned_within_ms: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ impl Watermarks {
             follows,
             idle_after_ms: None,
             splits_in_order: false,
+            aligned_within_ms: None,
         }
     }
 
@@ -79,6 +81,17 @@ impl Watermarks {
         self
     }
 
+    /// Lets a worker be at most so far ahead of another in event time: then it waits with reading until the
+    /// other has come nearer, or is idle, or has no more to read. Without, whatever the faster one has read is
+    /// kept until the watermark, which is that of the slower one, has passed it.
+    ///
+    /// For sources whose splits all are of the same time, as those of a feed. Where splits stand in order one
+    /// after the other, workers would wait for each other's splits.
+    pub fn aligned_within(mut self, ahead: Duration) -> Self {
+        self.aligned_within_ms = Some(millis(ahead));
+        self
+    }
+
     pub(super) fn expr(&self) -> Option<&Expr> {
         match &self.follows {
             Follows::Latest { .. } => None,
@@ -107,6 +120,9 @@ impl Watermarks {
         };
         if let Some(idle) = self.idle_after_ms {
             config["idle_after_ms"] = idle.into();
+        }
+        if let Some(within) = self.aligned_within_ms {
+            config["aligned_within_ms"] = within.into();
         }
         if self.splits_in_order {
             config["splits_in_order"] = true.into();

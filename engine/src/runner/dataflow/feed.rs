@@ -139,6 +139,7 @@ pub(super) fn build_feed<'s>(
         exits,
         worker,
         tells_splits,
+        aligned,
     } = part;
     let mut builder = OperatorBuilder::new(id.to_string(), scope);
     let mut outputs = new_outputs(&mut builder, &exits, streams);
@@ -147,6 +148,12 @@ pub(super) fn build_feed<'s>(
     credit.set_waker(move || {
         let _ = on_credit.activate();
     });
+    for (board, _) in &aligned {
+        let on_near = waker.clone();
+        board.on_near(worker, move || {
+            let _ = on_near.activate();
+        });
+    }
     let Shared { failure, compute } = shared.clone();
     let (sender, results) = unbounded::<Result<ReadSome>>();
     let is_woken = Arc::new(AtomicBool::new(false));
@@ -189,7 +196,8 @@ pub(super) fn build_feed<'s>(
                 }
                 // The next rows are read while these go down the graph.
                 let may_have_rows = !is_dry || is_woken.load(SeqCst);
-                if !is_reading && !ended && may_have_rows && credit.is_ready() {
+                let is_near = || aligned.iter().all(|(board, ms)| board.is_near(worker, *ms));
+                if !is_reading && !ended && may_have_rows && credit.is_ready() && is_near() {
                     is_reading = true;
                     let mut at = Some(at.take().unwrap_or_default());
                     let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
