@@ -38,8 +38,7 @@ pub use distinct::Distinct;
 pub use filter::Filter;
 pub(crate) use group_by::{Aggregation, End, Retraction};
 pub use group_by::{
-    FinalAggregate, GroupedRows, PartialAggregate, SplitLate, WindowedFinalAggregate,
-    WindowedPartialAggregate,
+    FinalAggregate, GroupedRows, PartialAggregate, WindowedFinalAggregate, WindowedPartialAggregate,
 };
 pub use join::{Join, JoinKind, Side};
 pub(crate) use join::{JoinColumn, join_columns};

@@ -29,7 +29,7 @@ pub(in crate::ops) use cell::{AggregateCell, CellPlan};
 pub(crate) use changing::{Aggregation, End, Retraction};
 pub use finish::FinalAggregate;
 pub use partial::PartialAggregate;
-pub use windowed::{SplitLate, WindowedFinalAggregate, WindowedPartialAggregate};
+pub use windowed::{WindowedFinalAggregate, WindowedPartialAggregate};
 
 use self::changing::ChangingPlan;
 use self::planned::Planned;
@@ -98,14 +98,9 @@ impl GroupedRows {
     #[must_use]
     pub fn agg(&self, aggregates: impl IntoIterator<Item = Expr>) -> Collection {
         let outputs: Vec<Expr> = aggregates.into_iter().collect();
-        let kind = if self.keys.is_empty() {
-            "agg"
-        } else {
-            "group_by"
-        };
-        let name = self.rows.next_name(kind);
+        let name = self.rows.next_name(self.kind());
         if !self.rows.windowing().is_default() {
-            return self.agg_in_windows(&name, outputs);
+            return self.agg_in_windows(&name, outputs).0;
         }
         let grouping = Arc::new(Grouping {
             keys: self.keys.clone(),
@@ -124,43 +119,37 @@ impl GroupedRows {
     ///
     /// A row is too late for a window once the watermark has passed its end by more than the allowed
     /// lateness. In the global window with the default trigger there are none.
+    ///
+    /// A row that is in time where it is read, and whose state is too late on the worker of its key, is counted
+    /// as late there, and is not among these rows.
     #[must_use]
     pub fn agg_with_late(
         &self,
         aggregates: impl IntoIterator<Item = Expr>,
     ) -> (Collection, Collection) {
-        let kind = if self.keys.is_empty() {
-            "agg"
-        } else {
-            "group_by"
-        };
-        let name = self.rows.next_name(kind);
-        let split = SplitLate::new(self.rows.windowing());
-        let mut ports = self
-            .rows
-            .named(format!("{name}/late"))
-            .apply_ports(split)
-            .into_iter();
-        // There are two ports.
-        let mut next = || ports.next().unwrap_or_else(|| self.rows.clone());
-        let (rows, late) = (next().named(name), next());
-        let grouped = Self {
-            rows,
-            keys: self.keys.clone(),
-        };
-        (grouped.agg(aggregates), late)
+        let name = self.rows.next_name(self.kind());
+        self.agg_in_windows(&name, aggregates.into_iter().collect())
     }
 
-    fn agg_in_windows(&self, name: &str, outputs: Vec<Expr>) -> Collection {
+    fn kind(&self) -> &'static str {
+        match self.keys.is_empty() {
+            true => "agg",
+            false => "group_by",
+        }
+    }
+
+    /// The results, and the rows that were too late.
+    fn agg_in_windows(&self, name: &str, outputs: Vec<Expr>) -> (Collection, Collection) {
         let windowing = self.rows.windowing();
         let grouping = WindowedGrouping::new(self.keys.clone(), outputs, windowing);
         let grouping = Arc::new(grouping);
-        self.rows
-            .named(format!("{name}/partial"))
-            .apply(WindowedPartialAggregate::new(&grouping))
+        let partial = self.rows.named(format!("{name}/partial"));
+        let partial = partial.apply(WindowedPartialAggregate::new(&grouping));
+        let results = partial
             .named(name)
             .apply(WindowedFinalAggregate::new(&grouping))
-            .window(windowing.continuation())
+            .window(windowing.continuation());
+        (results, partial.port("late"))
     }
 
     pub(crate) fn rows(&self) -> &Collection {

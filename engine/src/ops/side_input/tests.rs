@@ -1053,7 +1053,7 @@ fn the_plan_says_what_is_kept_and_what_releases_it() {
                       keys=["k"], window=fixed, window_config={"offset_ms":0,"size_ms":60000},
                         in fixed windows size=1 min 0 s, lateness 5 s,
                         keeps state until the watermark passes a window's end by the lateness
-          transform group_by [group_by] <- group_by/partial
+          transform group_by [group_by] <- group_by/partial:out
                       accumulation=discarding, aggregates=["count(Int32(1)) AS n"], allowed_lateness_ms=5000,
                         keys=["k"], timestamp_combiner=end_of_window, trigger=Default, window=fixed,
                         window_config={"offset_ms":0,"size_ms":60000}, in fixed windows size=1 min 0 s,

@@ -14,7 +14,6 @@ mod plan;
 mod results;
 mod settled;
 mod slices;
-mod split_late;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +25,6 @@ use arrow::record_batch::RecordBatch;
 
 pub use finish::WindowedFinalAggregate;
 pub use partial::WindowedPartialAggregate;
-pub use split_late::SplitLate;
 
 pub(super) use plan::WindowedGrouping;
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
-use arrow::compute::take;
-use arrow::datatypes::{SchemaRef, UInt32Type};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{Schema, SchemaRef, UInt32Type};
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::{Expr, GroupsAccumulator};
 use serde_json::json;
@@ -48,7 +48,7 @@ const MAX_SLICES: usize = 1 << 10;
 
 /// The first half of an aggregation in windows: rows to keys and states by slice.
 ///
-/// Rows that are too late for all of their windows are left out and counted.
+/// Rows that are too late for all of their windows are counted and leave as they came in, by the port `late`.
 #[derive(Clone, Debug)]
 pub struct WindowedPartialAggregate {
     grouping: Arc<WindowedGrouping>,
@@ -76,6 +76,10 @@ impl Transform for WindowedPartialAggregate {
         Ok(Arc::clone(&self.grouping.plan(&inputs[0])?.travels))
     }
 
+    fn port_schema(&self, _late: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Ok(Arc::clone(&inputs[0]))
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(Box::new(PartialOperator {
             slicer: Slicer::new(&self.grouping.windowing.window_fn),
@@ -90,6 +94,7 @@ impl Transform for WindowedPartialAggregate {
             stateful: true,
             ..Properties::default()
         }
+        .ports(["out", "late"])
     }
 
     fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
@@ -134,6 +139,8 @@ struct Open {
     plan: Arc<WindowedPlan>,
     /// The schema of the rows as they come in.
     schema: SchemaRef,
+    /// And as planning knew them, in which late rows leave.
+    promised: SchemaRef,
     live: BTreeMap<Window, LiveTable>,
     /// Rows taken into tables since it was last asked whether that pays.
     n_rows: usize,
@@ -153,10 +160,11 @@ struct LiveTable {
 }
 
 impl Open {
-    fn new(plan: Arc<WindowedPlan>, schema: &SchemaRef) -> Result<Self> {
+    fn new(plan: Arc<WindowedPlan>, schema: &SchemaRef, promised: &SchemaRef) -> Result<Self> {
         let aggregates = &plan.planned.aggregates;
         Ok(Self {
             schema: Arc::clone(schema),
+            promised: Arc::clone(promised),
             live: BTreeMap::new(),
             n_rows: 0,
             n_before: 0,
@@ -216,9 +224,12 @@ impl Open {
         let Some(fates) = sliced.fates(n_rows, lateness, watermark) else {
             return Ok(batch);
         };
-        let n_late = fates.late.iter().filter(|late| **late).count();
+        let late = BooleanArray::from(fates.late);
+        let n_late = late.true_count();
+        if n_late > 0 {
+            out.push_late(1, as_promised(batch.filter(&late)?, &self.promised)?);
+        }
         let n_taken = fates.taken.iter().filter(|taken| **taken).count();
-        out.late(n_late as u64);
         // What is left is in no window at all.
         out.filtered(n_rows - n_taken - n_late);
         let batch = match n_taken == n_rows {
@@ -482,7 +493,8 @@ impl PartialOperator {
             }
             slot => {
                 let plan = self.grouping.planned_for(schema)?;
-                Ok(slot.insert(Open::new(plan, schema)?))
+                let promised = &self.grouping.planned()?.given;
+                Ok(slot.insert(Open::new(plan, schema, promised)?))
             }
         }
     }
@@ -540,7 +552,7 @@ impl Operator for PartialOperator {
                 slot => {
                     let plan = self.grouping.planned()?;
                     let schema = Arc::clone(&plan.given);
-                    slot.insert(Open::new(plan, &schema)?)
+                    slot.insert(Open::new(plan, &schema, &schema)?)
                 }
             };
             for (span, rows) in by_span(&part.rows)? {
@@ -568,4 +580,18 @@ pub(super) fn by_span(rows: &RecordBatch) -> Result<Vec<(Window, RecordBatch)>> 
         from += run.len();
     }
     Ok(runs)
+}
+
+/// The rows in the columns that are promised: some of text may have come as dictionaries.
+fn as_promised(batch: Batch, promised: &Schema) -> Result<Batch> {
+    let rows = batch.rows();
+    let mut fields = rows.schema().fields().to_vec();
+    let mut columns = rows.columns().to_vec();
+    for (field, column) in fields.iter_mut().zip(&mut columns) {
+        let to = promised.field_with_name(field.name())?;
+        *column = cast(column, to.data_type())?;
+        *field = Arc::new(to.clone());
+    }
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    Ok(batch.with_columns(rows))
 }

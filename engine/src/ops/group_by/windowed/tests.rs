@@ -6,18 +6,19 @@ mod reference;
 
 use std::time::Duration;
 
-use arrow::array::{Array, Int64Array};
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use datafusion_expr::Expr;
 use expect_test::{Expect, expect};
 
 use self::driver::Driver;
-use super::SplitLate;
 use crate::aggregates::*;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::expression::{col, lit};
 use crate::output::{OnBadRow, Output};
-use crate::testing::table;
+use crate::testing::{show, table};
 use crate::transform::Transform;
 use crate::windowing::{
     Accumulation, CalendarDays, Closing, FixedWindows, GlobalWindow, Sessions, SlidingWindows,
@@ -654,13 +655,15 @@ fn what_does_not_fit_is_refused_while_planning() {
           Hint: Wrap the trigger in `repeatedly()`, so that it begins anew. Where rows may be lost, say `allow_data_loss(true)`."#]].assert_eq(&all.join("\n\n"));
 }
 
-/// A row that is too late for one window and not for another counts where it can.
+/// They are promised as they came in, also where the operator was given dictionaries.
 #[test]
 fn rows_that_are_too_late_leave_with_all_their_columns() {
-    let split = SplitLate::new(&fixed(10).allowed_lateness(ms(5)));
-    let mut operator = split.build(&Artifacts::none()).unwrap();
+    let windowing = fixed(10).allowed_lateness(ms(5));
+    let schema = table("event_time: 1; k: a; x: 1").schema();
+    let (partial, _) = Driver::planned(&windowing, &[col("k")], aggregates(), &schema).unwrap();
+    let mut operator = partial.build(&Artifacts::none()).unwrap();
     let mut out = Output::new(OnBadRow::Fail);
-    let mut ports = Vec::new();
+    let mut late = Vec::new();
     for (watermark, rows) in [
         (14, "event_time: 3, 12; k: a, b; x: 1, 2"),
         (15, "event_time: 3, 12, 9; k: a, b, c; x: 3, 4, 5"),
@@ -669,24 +672,28 @@ fn rows_that_are_too_late_leave_with_all_their_columns() {
         let told = crate::transform::Watermark(watermark);
         operator.on_watermark(told, &mut out).unwrap();
         let state = operator.snapshot().unwrap();
-        operator = split.build(&Artifacts::none()).unwrap();
+        operator = partial.build(&Artifacts::none()).unwrap();
         operator.restore(&state).unwrap();
-        operator
-            .on_batch(0, Batch::new(table(rows)), &mut out)
-            .unwrap();
-        for (port, batch) in out.take() {
-            let values = batch.rows().column_by_name("x").unwrap().to_data();
-            let values = Int64Array::from(values).values().to_vec();
-            ports.push((watermark, port, values));
+        let rows = table(rows);
+        let mut columns = rows.columns().to_vec();
+        let encoded = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        columns[1] = cast(&columns[1], &encoded).unwrap();
+        let names = ["event_time", "k", "x"].into_iter().zip(columns);
+        let rows = RecordBatch::try_from_iter(names).unwrap();
+        operator.on_batch(0, Batch::new(rows), &mut out).unwrap();
+        for (_, batch) in out.take().iter().filter(|(port, _)| *port == 1) {
+            assert_eq!(batch.rows().schema(), schema);
+            late.push(format!(
+                "{watermark}: {}",
+                show(batch.rows()).replace('\n', "; ")
+            ));
         }
     }
     assert_eq!(
-        ports,
+        late,
         [
-            (14, 0, vec![1, 2]),
-            (15, 1, vec![3, 5]),
-            (15, 0, vec![4]),
-            (25, 1, vec![6, 7]),
+            "15: event_time: 3, 9; k: 'a', 'c'; x: 3, 5",
+            "25: event_time: 19, 3; k: 'a', 'b'; x: 6, 7",
         ]
     );
     assert_eq!(out.take_late(), 4);

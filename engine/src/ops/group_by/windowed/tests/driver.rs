@@ -190,7 +190,8 @@ impl Driver {
     /// Deals what partial halves have made to the final ones.
     fn exchange(&mut self) {
         self.late += self.out.take_late();
-        for (_, batch) in self.out.take() {
+        let made = self.out.take().into_iter();
+        for (_, batch) in made.filter(|(port, _)| *port == 0) {
             let parts = StatePart::by_key("rows", batch.rows(), &self.keys).unwrap();
             let n_workers = self.workers.len();
             for at in 0..n_workers {
