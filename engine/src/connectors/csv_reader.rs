@@ -1,7 +1,7 @@
 //! Reads the rows of one CSV file, bad ones apart.
 //!
 //! ```text
-//! records (crate csv) ─▶ a column of text each ─▶ cast to its type ─▶ rows
+//! records (crate csv) ─▶ columns, as numbers or as text ─▶ all of their types ─▶ rows
 //!          │ fields, UTF-8                          │ a value that got lost
 //!          └───────────────▶ bad rows ◀─────────────┘
 //! ```
@@ -9,15 +9,16 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use csv::ByteRecord;
 
 use super::compression::{PlainBytes, Progress, read_failed};
+use super::csv_columns::{CsvColumn, column_of};
 use super::csv_dialect::Dialect;
-use super::csv_types::{excerpt, parse};
+use super::csv_types::excerpt;
 use super::selection::Selection;
 use super::storage::StoredFile;
 use super::tape::{RowTooLong, Tape};
@@ -97,9 +98,9 @@ struct Stretch {
     last_line: u64,
 }
 
-/// The next records of a file, as text.
+/// The next records of a file.
 struct Chunk {
-    columns: Vec<StringBuilder>,
+    columns: Vec<Box<dyn CsvColumn>>,
     stretches: Vec<Stretch>,
     bad: Vec<BadRow>,
 }
@@ -190,10 +191,12 @@ impl CsvReader {
     }
 
     fn read_chunk(&mut self) -> Result<Chunk> {
-        let n_columns = self.layout.places.len();
-        let column = || StringBuilder::with_capacity(self.chunk_rows, self.chunk_rows * 8);
+        let fields = self.layout.schema.fields().iter().enumerate();
+        let column = |(i, field): (usize, &FieldRef)| {
+            column_of(field, self.selection.has(i), self.chunk_rows)
+        };
         let mut chunk = Chunk {
-            columns: (0..n_columns).map(|_| column()).collect(),
+            columns: fields.map(column).collect(),
             stretches: Vec::with_capacity(self.chunk_rows),
             bad: Vec::new(),
         };
@@ -227,7 +230,7 @@ impl CsvReader {
                 // Columns that got a value already keep it; the row is filtered out.
                 for column in &mut chunk.columns {
                     if column.len() == row {
-                        column.append_null();
+                        column.push_null();
                     }
                 }
                 chunk.bad.push(BadRow { row, reason });
@@ -268,25 +271,32 @@ impl CsvReader {
     }
 
     /// Appends the fields of the record, or says why it is not a row.
-    fn append(&self, columns: &mut [StringBuilder]) -> Result<(), String> {
+    fn append(&self, columns: &mut [Box<dyn CsvColumn>]) -> Result<(), String> {
         let (expected, found) = (self.layout.places.len(), self.record.len());
         if found != expected {
             let fields = if expected == 1 { "field" } else { "fields" };
             return Err(format!("expected {expected} {fields}, found {found}"));
         }
         let dialect = &self.layout.dialect;
-        for (i, column) in columns.iter_mut().enumerate() {
-            let bytes = self.record.get(self.layout.places[i]).unwrap_or_default();
+        let fields = self.layout.schema.fields().iter();
+        for ((field, place), column) in fields.zip(&self.layout.places).zip(columns) {
+            let bytes = self.record.get(*place).unwrap_or_default();
             let value = std::str::from_utf8(bytes).map_err(|_| {
-                let name = self.layout.schema.field(i).name();
+                let name = field.name();
                 format!(
                     "column {name:?} must hold UTF-8, found {:?}",
                     excerpt(&String::from_utf8_lossy(bytes))
                 )
             })?;
             let value = if dialect.trim { value.trim() } else { value };
-            let null = value.is_empty() || dialect.nulls.iter().any(|n| n == value);
-            column.append_option((!null).then_some(value));
+            if value.is_empty() || dialect.nulls.iter().any(|n| n == value) {
+                column.push_null();
+                if !field.is_nullable() {
+                    return Err(format!("column {:?} must not be null", field.name()));
+                }
+            } else if !column.push(value) {
+                return Err(misfit(field, value));
+            }
         }
         Ok(())
     }
@@ -302,19 +312,14 @@ impl CsvReader {
             good[bad.row] = false;
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(chunk.columns.len());
-        for (field, text) in self.layout.schema.fields().iter().zip(&mut chunk.columns) {
-            let text: ArrayRef = Arc::new(text.finish());
-            let values = parse(&text, field.data_type())?;
-            let text = text.as_string::<i32>();
-            let lost = values.null_count() > text.null_count();
-            let forbidden = !field.is_nullable() && values.null_count() > 0;
-            if lost || forbidden {
-                for row in (0..n_rows).filter(|row| values.is_null(*row)) {
-                    let found = text.is_valid(row).then(|| text.value(row));
-                    if good[row] && (found.is_some() || forbidden) {
-                        let reason = misfit(field.name(), field.data_type(), found);
+        for (field, column) in self.layout.schema.fields().iter().zip(&mut chunk.columns) {
+            let (values, lossy) = column.finish()?;
+            if let Some(text) = lossy {
+                let text = text.as_string::<i32>();
+                for row in (0..n_rows).filter(|row| values.is_null(*row) && text.is_valid(*row)) {
+                    if std::mem::take(&mut good[row]) {
+                        let reason = misfit(field, text.value(row));
                         chunk.bad.push(BadRow { row, reason });
-                        good[row] = false;
                     }
                 }
             }
@@ -332,15 +337,11 @@ impl CsvReader {
     }
 }
 
-/// Why a value is none of the column's; `found` is nothing for a null.
-fn misfit(column: &str, data_type: &DataType, found: Option<&str>) -> String {
-    match found {
-        Some(found) => {
-            let found = excerpt(found);
-            format!("column {column:?} must hold {data_type}, found {found:?}")
-        }
-        None => format!("column {column:?} must not be null"),
-    }
+/// Why a value is none of the column's.
+fn misfit(field: &Field, found: &str) -> String {
+    let (column, data_type) = (field.name(), field.data_type());
+    let found = excerpt(found);
+    format!("column {column:?} must hold {data_type}, found {found:?}")
 }
 
 impl SplitReader for CsvReader {

@@ -21,6 +21,7 @@ mod bytes_encoder;
 mod collect;
 mod compressed_file;
 mod compression;
+mod csv_columns;
 mod csv_dialect;
 mod csv_reader;
 mod csv_sink;

@@ -40,6 +40,11 @@ impl Selection {
         self.schema.fields().iter()
     }
 
+    /// Whether the column at this place of the whole schema is one of them.
+    pub(crate) fn has(&self, place: usize) -> bool {
+        self.places.contains(&place)
+    }
+
     /// The columns by their place in the whole schema.
     pub(crate) fn pick(&self, columns: &[ArrayRef], n_rows: usize) -> Result<RecordBatch> {
         let picked = self

@@ -9,8 +9,10 @@
 //! A row is aggregated once, in its slice, and a window is the sum of its slices. Where a window function
 //! knows no such stretches, or merges windows, each of a row's windows is a slice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::windowing::{Window, WindowFn, Windowing};
 
@@ -102,35 +104,39 @@ impl Sliced {
         key_of: impl Fn(usize) -> usize,
         n_rows: usize,
     ) {
-        let entries = 0..self.n_entries(n_rows);
-        let entry = |n: usize| {
-            (
-                key_of(self.row_of(n)),
-                self.slices[self.slice_of(n)].span,
-                n,
-            )
-        };
-        let mut entries: Vec<(usize, Window, usize)> = entries.map(entry).collect();
-        entries.sort_unstable();
+        let n_entries = self.n_entries(n_rows);
+        let (order, ends) = by_key(n_entries, |n| key_of(self.row_of(n)));
         let mut places: HashMap<Window, u32> = HashMap::new();
         let mut slices: Vec<Slice> = Vec::new();
-        let mut of = vec![0; entries.len()];
-        let mut windows = Vec::new();
-        for of_key in entries.chunk_by(|a, b| a.0 == b.0) {
-            windows.clear();
-            windows.extend(of_key.iter().map(|(_, window, _)| *window));
-            windows.dedup();
-            let merged = match windows.len() {
-                1 => Vec::new(),
-                _ => window_fn.merge(&windows),
-            };
-            let mut became: HashMap<Window, Window> = HashMap::new();
-            for (from, into) in merged {
-                became.extend(from.into_iter().map(|from| (from, into)));
+        let mut of = vec![0; n_entries];
+        let mut of_key: Vec<(Window, u32)> = Vec::new();
+        let mut windows: Vec<Window> = Vec::new();
+        let mut start = 0;
+        for end in ends {
+            let entries = &order[std::mem::replace(&mut start, end)..end];
+            of_key.clear();
+            let span = |n: &u32| (self.slices[self.slice_of(*n as usize)].span, *n);
+            of_key.extend(entries.iter().map(span));
+            // Rows come about in the order of time, and then their windows do.
+            if !of_key.is_sorted_by_key(|(window, _)| *window) {
+                of_key.sort_unstable();
             }
-            for (_, window, n) in of_key {
-                let span = *became.get(window).unwrap_or(window);
-                of[*n] = *places.entry(span).or_insert_with(|| {
+            windows.clear();
+            windows.extend(of_key.iter().map(|(window, _)| *window));
+            windows.dedup();
+            let mut spans = windows.clone();
+            if windows.len() > 1 {
+                for (from, into) in window_fn.merge(&windows) {
+                    for from in from {
+                        if let Ok(at) = windows.binary_search(&from) {
+                            spans[at] = into;
+                        }
+                    }
+                }
+            }
+            let mut entries = of_key.iter().peekable();
+            for (window, span) in windows.iter().zip(spans) {
+                let place = *places.entry(span).or_insert_with(|| {
                     slices.push(Slice {
                         span,
                         first_end: span.end,
@@ -138,6 +144,9 @@ impl Sliced {
                     });
                     u32::try_from(slices.len() - 1).unwrap_or(u32::MAX)
                 });
+                while let Some((_, n)) = entries.next_if(|(of, _)| of == window) {
+                    of[*n as usize] = place;
+                }
             }
         }
         self.slices = slices;
@@ -280,7 +289,17 @@ impl Slicer {
         let mut sliced = Sliced::default();
         let mut rows = Vec::with_capacity(times.len());
         let mut places: HashMap<Window, u32> = HashMap::new();
+        // The time of the row before, and where the slices of its entries begin.
+        let mut last: Option<(i64, usize)> = None;
         for (row, &time) in (0u32..).zip(times) {
+            let begin = sliced.of.len();
+            if let Some((_, from)) = last.filter(|(of, _)| *of == time) {
+                sliced.of.extend_from_within(from..);
+                rows.resize(sliced.of.len(), row);
+                last = Some((time, begin));
+                continue;
+            }
+            last = Some((time, begin));
             self.windows.clear();
             self.window_fn.assign(time, &mut self.windows);
             for &span in &self.windows {
@@ -300,6 +319,30 @@ impl Slicer {
         sliced.rows = Some(rows);
         sliced
     }
+}
+
+/// The entries ordered by key, those of one key in their order, and where the entries of each key end.
+fn by_key(n_entries: usize, key_of: impl Fn(usize) -> usize) -> (Vec<u32>, Vec<usize>) {
+    let mut ends: Vec<usize> = Vec::new();
+    for n in 0..n_entries {
+        let key = key_of(n);
+        if key >= ends.len() {
+            ends.resize(key + 1, 0);
+        }
+        ends[key] += 1;
+    }
+    // First where each key begins; each entry moves that on by one.
+    let mut n_before = 0;
+    for end in &mut ends {
+        n_before += std::mem::replace(end, n_before);
+    }
+    let mut order = vec![0; n_entries];
+    for (n, entry) in (0..n_entries).zip(0u32..) {
+        let next = &mut ends[key_of(n)];
+        order[*next] = entry;
+        *next += 1;
+    }
+    (order, ends)
 }
 
 /// True if rows are aggregated once for all windows they are in.

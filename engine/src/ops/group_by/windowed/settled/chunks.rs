@@ -4,11 +4,10 @@
 //! there are states, what is left is copied together. Whoever remembers a place therefore has the state as
 //! it was, which is how a result can be taken back.
 
-use std::collections::HashMap;
-
 use arrow::array::{Array, ArrayRef, new_empty_array};
 use arrow::compute::interleave;
 use arrow::datatypes::FieldRef;
+use hashbrown::HashMap;
 
 use crate::error::Result;
 

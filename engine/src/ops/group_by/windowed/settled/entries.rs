@@ -1,7 +1,8 @@
 //! What is known of each key and window.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::error::Result;
 use crate::keys::{Keys, keys_of};

@@ -1,6 +1,6 @@
 //! Windows of one key that become one as rows come, as sessions do.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::chunks::Place;
 use super::entries::NEVER;
