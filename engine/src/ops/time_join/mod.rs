@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!            keys as columns            dealt by key
-//! left  ──▶ join/left_key  ──▶ ┐
-//!                              ├─▶ join: rows wait, pairs leave, what no row can need any more is let go
-//! right ──▶ join/right_key ──▶ ┘
+//! left  ──▶ join/left_key_0  ──▶ ┐
+//!                                ├─▶ join: rows wait, pairs leave, what no row can need any more is let go
+//! right ──▶ join/right_key_0 ──▶ ┘
 //! ```
+//!
+//! A row on which a key fails is a bad row of the node that computes the key, for which `on_bad_row` and
+//! `dead_letters` of the result speak.
 //!
 //! - `as_of`: to each row the newest of the other side; `look_up`: the same for a table that changes.
 //! - `interval`: pairs whose times are near each other.

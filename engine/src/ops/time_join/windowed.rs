@@ -66,12 +66,14 @@ impl Collection {
     ///
     /// **State.** A row is kept, once, until the last of its windows is over.
     #[must_use]
-    pub fn join_windowed(&self, right: &Collection, mut join: WindowedJoin) -> Collection {
+    pub fn join_windowed(&self, right: &Collection, join: WindowedJoin) -> Collection {
         let name = self.next_name(KIND);
         let windowings = [self, right].map(|side| side.windowing().clone());
-        let (left, right) = join.pairing.keyed(self, right, &name);
-        let join = JoinInWindows { join, windowings };
-        left.named(name).apply_with(&[right], join)
+        let make = |pairing| JoinInWindows {
+            join: WindowedJoin { pairing },
+            windowings,
+        };
+        join.pairing.applied(self, right, name, make)
     }
 }
 
