@@ -12,7 +12,8 @@
 //!
 //! - `as_of`: to each row the newest of the other side; `look_up`: the same for a table that changes.
 //! - `interval`: pairs whose times are near each other.
-//! - `windowed`: pairs in the same window.
+//! - `windowed`: pairs in the same window; `panes` keeps the rows of windows that are the same for all keys, and
+//!   `merging_windows` those of windows that merge.
 //!
 //! The operators are the same in bounded runs: there the watermark comes once, at the end.
 
@@ -21,12 +22,15 @@ mod as_of_operator;
 mod gather;
 mod interval;
 mod interval_operator;
+mod kept_rows;
 mod key_numbers;
 mod late;
 mod latest;
 mod layout;
 mod look_up;
+mod merging_windows;
 mod near_rows;
+mod open_windows;
 mod panes;
 #[cfg(test)]
 mod pipeline_tests;
