@@ -172,6 +172,8 @@ pub struct Collection {
     port: Port,
     /// The node whose bad rows are meant: the first half of a transform that is two nodes.
     rejects: NodeIndex,
+    /// Others whose bad rows are meant as well: those that compute keys for it.
+    rejects_also: Vec<NodeIndex>,
     next_name: Option<String>,
     windowing: Windowing,
 }
@@ -183,6 +185,7 @@ impl Collection {
             node,
             port,
             rejects: node,
+            rejects_also: Vec::new(),
             next_name: None,
             windowing: Windowing::default(),
         }
@@ -250,6 +253,16 @@ impl Collection {
     pub(crate) fn rejecting_at(self, part: &Collection) -> Collection {
         let rejects = part.node;
         Self { rejects, ..self }
+    }
+
+    /// The same rows, where the bad rows of these nodes are meant as well.
+    pub(crate) fn rejecting_also_at<'a>(
+        mut self,
+        parts: impl IntoIterator<Item = &'a Collection>,
+    ) -> Collection {
+        self.rejects_also
+            .extend(parts.into_iter().map(|part| part.node));
+        self
     }
 
     fn edge(&self) -> Edge {
@@ -349,7 +362,11 @@ impl Collection {
     /// Chooses what happens to rows that the last transform, or the source, cannot take.
     #[must_use]
     pub fn on_bad_row(&self, policy: OnBadRow) -> Collection {
-        self.pipeline.lock().nodes[self.rejects].on_bad_row = policy;
+        let mut graph = self.pipeline.lock();
+        for node in self.rejects_also.iter().chain([&self.rejects]) {
+            graph.nodes[*node].on_bad_row = policy;
+        }
+        drop(graph);
         self.clone()
     }
 
@@ -357,10 +374,19 @@ impl Collection {
     /// [`OnBadRow::DeadLetter`] for it.
     ///
     /// The columns are `node`, `split`, `row`, `reason` and `data`; see [`dead_letter_schema`](crate::dead_letter_schema).
+    /// Where the transform is several nodes that may reject rows, these are those of all.
     #[must_use]
     pub fn dead_letters(&self) -> Collection {
-        self.pipeline.lock().nodes[self.rejects].on_bad_row = OnBadRow::DeadLetter;
-        Collection::new(self.pipeline.clone(), self.rejects, Port::DeadLetters)
+        let _ = self.on_bad_row(OnBadRow::DeadLetter);
+        let of =
+            |node: &NodeIndex| Collection::new(self.pipeline.clone(), *node, Port::DeadLetters);
+        let letters = of(&self.rejects);
+        if self.rejects_also.is_empty() {
+            return letters;
+        }
+        let others: Vec<Collection> = self.rejects_also.iter().map(of).collect();
+        let name = letters.next_name(&format!("{}/bad_rows", self.node_id()));
+        letters.named(name).union(&others)
     }
 
     /// Writes the [`Collection::dead_letters`] to a sink, as the node `…/dead_letters`, and gives the rows

@@ -10,6 +10,7 @@ mod distinct;
 mod filter;
 mod group_by;
 mod join;
+mod key_columns;
 pub mod keyed;
 mod map_batches;
 mod map_rows;

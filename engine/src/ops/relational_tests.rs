@@ -7,6 +7,7 @@ use expect_test::Expect;
 
 use crate::connectors::{collect, from_record_batches};
 use crate::error::Result;
+use crate::output::OnBadRow;
 use crate::pipeline::{Collection, Pipeline};
 use crate::runner::{Progress, RunOptions};
 use crate::testing::{show, table};
@@ -39,12 +40,12 @@ pub(crate) fn run_over(
 }
 
 /// Checks the rows that `compose` makes, and the dead letters of what it made, for any split and for 1 to 4 workers:
-/// those of an input in two splits, each letter as `split, row: reason`.
+/// those of an input in two splits, each letter as `split, row: reason`. Gives the rows and the letters.
 pub(crate) fn check_letters(
     input: &str,
     compose: impl Fn(&Collection) -> Collection,
     expected: Expect,
-) {
+) -> (String, String) {
     let rows = table(input);
     let half = rows.num_rows().div_ceil(2);
     let splits = vec![
@@ -73,12 +74,39 @@ pub(crate) fn check_letters(
         told.sort();
         let made = collected.take();
         let made = concat_batches(&made[0].schema(), &made).unwrap();
-        format!("{}\n{}", show(&sorted(&made)), told.join("\n"))
+        (show(&sorted(&made)), told.join("\n"))
     };
     let one = run(1);
-    expected.assert_eq(&one);
+    expected.assert_eq(&format!("{}\n{}", one.0, one.1));
     for workers in 2..=4 {
         assert_eq!(run(workers), one, "{workers} workers");
+    }
+    one
+}
+
+/// Checks what [`check_letters`] does; that the same rows are made where bad ones are dropped; and that one of the
+/// bad rows ends the run where they are not allowed.
+pub(crate) fn check_bad_rows(
+    input: &str,
+    compose: impl Fn(&Collection) -> Collection,
+    expected: Expect,
+) {
+    let rows = table(input);
+    let half = rows.num_rows().div_ceil(2);
+    let (made, letters) = check_letters(input, &compose, expected);
+    let run = |policy, workers| {
+        let with_policy = |rows: &Collection| compose(rows).on_bad_row(policy);
+        run_over(&rows, half, workers, &with_policy)
+    };
+    for workers in 1..=3 {
+        let kept = run(OnBadRow::Drop, workers).unwrap();
+        assert_eq!(show(&sorted(&kept)), made, "dropped at {workers} workers");
+        let failure = run(OnBadRow::Fail, workers).unwrap_err().report();
+        let is_told = |letter: &str| {
+            let (node, row) = letter.split_once(": ").unwrap();
+            failure.starts_with(&format!("{row}\n  in transform {node:?}\n"))
+        };
+        assert!(letters.lines().any(is_told), "{failure}");
     }
 }
 

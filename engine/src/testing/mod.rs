@@ -1,5 +1,7 @@
 //! For tests, in Mainstem and in your own code: rows as text, and laws that every implementation keeps.
 
+#[cfg(test)]
+mod beam_tests;
 mod chance;
 mod changelog;
 mod laws;

@@ -43,7 +43,7 @@ impl AggregateCell {
         })
     }
 
-    /// Takes in rows.
+    /// Takes in rows. One on which an argument fails ends the run: where it stood is not known here.
     pub(in crate::ops) fn add(&mut self, rows: &RecordBatch) -> Result<()> {
         let inputs = self.plan.0.evaluate(&Batch::new(rows.clone()))?;
         self.table.update(&inputs, rows.num_rows())

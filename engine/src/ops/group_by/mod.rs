@@ -93,8 +93,8 @@ impl GroupedRows {
     /// of the rows is not promised. A row on which a key or an argument of an aggregate fails, such as a cast
     /// that overflows, is a bad row of the node `NAME/partial`, for which
     /// [`on_bad_row`](Collection::on_bad_row) and [`dead_letters`](Collection::dead_letters) of the result
-    /// speak; in windows it ends the run. Where an aggregate itself fails, such as a sum that overflows, the
-    /// run ends too.
+    /// speak; in windows too, unless the row is late for all of them. Where an aggregate itself fails, such as a
+    /// sum that overflows, the run ends.
     #[must_use]
     pub fn agg(&self, aggregates: impl IntoIterator<Item = Expr>) -> Collection {
         let outputs: Vec<Expr> = aggregates.into_iter().collect();
@@ -148,7 +148,8 @@ impl GroupedRows {
         let results = partial
             .named(name)
             .apply(WindowedFinalAggregate::new(&grouping))
-            .window(windowing.continuation());
+            .window(windowing.continuation())
+            .rejecting_at(&partial);
         (results, partial.port("late"))
     }
 

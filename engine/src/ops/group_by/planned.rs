@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -80,6 +80,46 @@ pub(super) struct Inputs {
 
 /// The arguments of an aggregate, and the rows it takes.
 pub(super) type Arguments = (Vec<ArrayRef>, Option<BooleanArray>);
+
+impl Inputs {
+    /// What these rows give, which mostly follow each other, and then are not copied.
+    pub(super) fn part(&self, rows: Vec<u32>) -> Result<Self> {
+        let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else {
+            return self.picked(&UInt32Array::from(rows));
+        };
+        if (last - first) as usize + 1 != rows.len() {
+            return self.picked(&UInt32Array::from(rows));
+        }
+        let (first, n_rows) = (first as usize, rows.len());
+        let cut = |column: &ArrayRef| column.slice(first, n_rows);
+        let arguments = self.arguments.iter().map(|(values, filter)| {
+            let filter = filter.as_ref().map(|filter| filter.slice(first, n_rows));
+            (values.iter().map(cut).collect(), filter)
+        });
+        Ok(Self {
+            keys: self.keys.iter().map(cut).collect(),
+            arguments: arguments.collect(),
+        })
+    }
+
+    /// What these rows give.
+    pub(super) fn picked(&self, rows: &UInt32Array) -> Result<Self> {
+        let pick = |column: &ArrayRef| take(column, rows, None);
+        let keys = self.keys.iter().map(pick).collect::<Result<_, _>>()?;
+        let arguments = self.arguments.iter().map(|(values, filter)| {
+            let values = values.iter().map(pick).collect::<Result<_, _>>()?;
+            let filter = filter.as_ref().map(|filter| {
+                let kept = take(filter, rows, None)?;
+                Ok::<_, Error>(kept.as_boolean().clone())
+            });
+            Ok((values, filter.transpose()?))
+        });
+        Ok(Self {
+            keys,
+            arguments: arguments.collect::<Result<Vec<Arguments>>>()?,
+        })
+    }
+}
 
 impl Planned {
     pub(super) fn new(keys: &[Expr], outputs: &[Expr], schema: &SchemaRef) -> Result<Self> {
@@ -178,14 +218,15 @@ impl Planned {
         on_good_rows(batch, out, |rows| self.evaluate_rows(rows))
     }
 
-    /// What these rows give to a group table.
+    /// What these rows give to a group table, for those who have rows without their batch: a cell, or an edge of
+    /// an incremental graph.
     ///
-    /// Where an expression fails on a row, the error says where that row stands.
+    /// Where an expression fails on a row, the error says which of them it is.
     pub(super) fn evaluate(&self, batch: &Batch) -> Result<Inputs> {
         located(batch, |rows| self.evaluate_rows(rows))
     }
 
-    fn evaluate_rows(&self, rows: &RecordBatch) -> Result<Inputs> {
+    pub(super) fn evaluate_rows(&self, rows: &RecordBatch) -> Result<Inputs> {
         let mut keys = Vec::with_capacity(self.keys.len());
         for (key, field) in self.keys.iter().zip(&self.key_fields) {
             keys.push(plain(&key.evaluate(rows)?, field.data_type())?);

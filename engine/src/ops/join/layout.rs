@@ -10,6 +10,7 @@ use super::keys::{can_hash, common_type};
 use super::{Join, JoinKind, Side};
 use crate::error::{Error, Result};
 use crate::expression::{Expression, check_columns};
+use crate::ops::key_columns::{is_made, key_text};
 
 /// A join that fits its inputs.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ impl Layout {
                     field: Arc::clone(field),
                     from: Origin::One(side, field.name().clone()),
                 };
-                schema.fields().iter().map(column).collect()
+                own_fields(schema).map(column).collect()
             }
             None => both,
         };
@@ -156,8 +157,10 @@ fn keys(join: &Join, left: &SchemaRef, right: &SchemaRef) -> Result<Vec<Key>> {
     let mut errors: Vec<Error> = Vec::new();
     for (of_left, of_right) in &join.on {
         let on = |side: Side, expr: &Expr, schema: &SchemaRef| {
-            Expression::compile(expr, schema)
-                .map_err(|e| e.with_detail(format!("Key `{expr}` is of the {} side.", side.name())))
+            Expression::compile(expr, schema).map_err(|e| {
+                let (key, side) = (key_text(expr), side.name());
+                e.with_detail(format!("Key `{key}` is of the {side} side."))
+            })
         };
         let compiled = (
             on(Side::Left, of_left, left),
@@ -174,7 +177,7 @@ fn keys(join: &Join, left: &SchemaRef, right: &SchemaRef) -> Result<Vec<Key>> {
             .into_iter()
             .find(|(_, key)| !can_hash(key.data_type()));
         if let Some((expr, key)) = unfit {
-            let found = key.data_type();
+            let (expr, found) = (key_text(expr), key.data_type());
             errors.push(
                 Error::pipeline(format!("key `{expr}` cannot be hashed: {found}"))
                     .with_hint("Join on a field of it, or on a text form of it."),
@@ -189,8 +192,10 @@ fn keys(join: &Join, left: &SchemaRef, right: &SchemaRef) -> Result<Vec<Key>> {
             }),
             None => errors.push(
                 Error::pipeline(format!(
-                    "key `{of_left}` is {}, key `{of_right}` is {}",
+                    "key `{}` is {}, key `{}` is {}",
+                    key_text(of_left),
                     l.data_type(),
+                    key_text(of_right),
                     r.data_type()
                 ))
                 .with_hint("Bring both to one type with `cast`."),
@@ -202,6 +207,11 @@ fn keys(join: &Join, left: &SchemaRef, right: &SchemaRef) -> Result<Vec<Key>> {
     } else {
         Err(Error::all(errors))
     }
+}
+
+/// The columns but those that were made for keys.
+fn own_fields(schema: &SchemaRef) -> impl Iterator<Item = &Arc<Field>> {
+    schema.fields().iter().filter(|f| !is_made(f.name()))
 }
 
 /// The left columns, then the right ones; keys of one name once.
@@ -217,7 +227,7 @@ fn both_sides(
         join.kind.keeps_unmatched(Side::Left),
     );
     let mut columns = Vec::with_capacity(left.fields().len() + right.fields().len());
-    for field in left.fields() {
+    for field in own_fields(left) {
         let name = field.name();
         let right_field = shared(name).and_then(|_| right.field_with_name(name).ok());
         columns.push(match (right_field, shared(name), join.kind) {
@@ -246,7 +256,7 @@ fn both_sides(
     }
     let mut taken: BTreeSet<String> = left.fields().iter().map(|f| f.name().clone()).collect();
     let mut twice: Vec<String> = Vec::new();
-    for field in right.fields().iter().filter(|f| shared(f.name()).is_none()) {
+    for field in own_fields(right).filter(|f| shared(f.name()).is_none()) {
         let mut name = field.name().clone();
         if let Some(suffix) = &join.suffix
             && left.index_of(&name).is_ok()

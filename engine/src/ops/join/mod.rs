@@ -28,6 +28,7 @@ use crate::artifact::{ArtifactRef, Artifacts};
 use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
 use crate::incremental::join_of_changes;
+use crate::ops::key_columns::{KeyColumns, is_computed, key_text};
 use crate::pipeline::Collection;
 use crate::plan::{Learned, Lowered, Place, Size};
 use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
@@ -145,9 +146,10 @@ impl Side {
 /// held whole before the other: see [relations](crate::incremental). A plain side is rows that are added. A filter
 /// is refused unless the join is inner.
 ///
-/// A row that is read past the table and whose key has no value, such as a division by zero, is a bad row of
-/// the join. A key of the side that is held, or a filter, that has no value ends the run: compute what can fail
-/// with `with_column` before, where [`OnBadRow`](crate::OnBadRow) can be chosen.
+/// A row whose key has no value, such as a division by zero, is a bad row of the node that computes the key,
+/// `NAME/left_key_0` or `NAME/right_key_0`, for which [`on_bad_row`](Collection::on_bad_row) and
+/// [`dead_letters`](Collection::dead_letters) of the result speak. A filter that has no value ends the run: it
+/// is asked of pairs, which stand nowhere.
 #[derive(Clone, Debug)]
 pub struct Join {
     kind: JoinKind,
@@ -279,8 +281,16 @@ impl Collection {
 
     /// These rows with those of `right`, as `join` says.
     #[must_use]
-    pub fn join_with(&self, right: &Collection, join: Join) -> Collection {
-        self.apply_with(std::slice::from_ref(right), join)
+    pub fn join_with(&self, right: &Collection, mut join: Join) -> Collection {
+        let name = self.next_name("join");
+        let (of_left, of_right): (Vec<Expr>, Vec<Expr>) = join.on.into_iter().unzip();
+        // What stands there for all rows cannot fail on some of them.
+        let is_made = |key: &Expr| is_computed(key) && !matches!(key, Expr::Literal(..));
+        let left = KeyColumns::of(self, &of_left, &format!("{name}/left_key_"), is_made);
+        let right = KeyColumns::of(right, &of_right, &format!("{name}/right_key_"), is_made);
+        join.on = left.keys.into_iter().zip(right.keys).collect();
+        let joined = left.rows.named(name).apply_with(&[right.rows], join);
+        joined.rejecting_also_at(left.made.iter().chain(&right.made))
     }
 }
 
@@ -329,7 +339,8 @@ pub(crate) fn join_columns(
 
 impl Transform for Join {
     fn describe(&self) -> Description {
-        let on: Vec<String> = self.on.iter().map(|(l, r)| format!("{l} = {r}")).collect();
+        let show = |(l, r): &(Expr, Expr)| format!("{} = {}", key_text(l), key_text(r));
+        let on: Vec<String> = self.on.iter().map(show).collect();
         let mut config = json!({ "kind": self.kind.name(), "on": on });
         if let Some(filter) = &self.filter {
             config["filter"] = filter.to_string().into();

@@ -691,9 +691,9 @@ fn columns_are_left_out_only_where_all_agree() {
     );
 }
 
-/// What has no value in a key or a filter ends the run, whichever side it is on.
+/// Whichever side is held; [`key_columns`](crate::ops::key_columns) has tests of rows that may be bad.
 #[test]
-fn a_key_without_a_value_ends_the_run() {
+fn a_key_without_a_value_says_in_which_row() {
     let (left, right) = (table("a: 0, 1"), table("b: 1"));
     let mut messages = Vec::new();
     for side in [Side::Left, Side::Right] {
@@ -708,11 +708,11 @@ fn a_key_without_a_value_ends_the_run() {
         messages.push(error.to_string());
     }
     expect![[r#"
-        expression `Int32(1) / a` failed
-          in analysis "join/build"
-          Divide by zero error.
         record batch 0, row 0: expression `Int32(1) / a` failed on {"a":0}: Divide by zero error
-          in transform "join"
+          in transform "join/left_key_0"
+          Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node.
+        record batch 0, row 0: expression `Int32(1) / a` failed on {"a":0}: Divide by zero error
+          in transform "join/left_key_0"
           Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]]
     .assert_eq(&messages.join("\n"));
 }
@@ -868,7 +868,7 @@ proptest! {
 }
 
 #[test]
-fn rows_past_the_table_whose_key_fails_are_dead_letters() {
+fn rows_whose_key_fails_are_dead_letters() {
     let names = table("k: 1, 2, 5; name: a, b, c");
     for kind in [JoinKind::Inner, JoinKind::LeftSemi] {
         check_letters(
@@ -883,12 +883,12 @@ fn rows_past_the_table_whose_key_fails_are_dead_letters() {
                 JoinKind::Inner => expect![[r#"
                     x: 2, 5, 10
                     k: 5, 2, 1
-                    join: record batch 0, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error
-                    join: record batch 1, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error"#]],
+                    join/left_key_0: record batch 0, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error
+                    join/left_key_0: record batch 1, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error"#]],
                 _ => expect![[r#"
                     x: 2, 5, 10
-                    join: record batch 0, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error
-                    join: record batch 1, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error"#]],
+                    join/left_key_0: record batch 0, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error
+                    join/left_key_0: record batch 1, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error"#]],
             },
         );
     }

@@ -13,12 +13,10 @@ use super::plan::Plan;
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
 use crate::ops::GroupedRows;
+use crate::ops::key_columns::{KeyColumns, is_computed};
 use crate::pipeline::Collection;
 use crate::transform::{Description, Distribution, Operator, Properties, Transform};
 use crate::windowing::Windowing;
-
-/// A column that holds a key which is computed.
-const KEY: &str = "$key_";
 
 /// A key: a column of the rows, under the name that it leaves by.
 #[derive(Clone, Debug)]
@@ -92,39 +90,27 @@ impl GroupedRows {
     /// The rows of each key through a transform with state and timers of its own; see
     /// [`keyed`](crate::ops::keyed).
     ///
-    /// Rows that come too late leave by the port `late`, which [`Collection::port`] reads.
+    /// Rows that come too late leave by the port `late`, which [`Collection::port`] reads. A row on which a key
+    /// fails is a bad row of the node that computes it, `NAME/key_0` for the first, for which
+    /// [`on_bad_row`](Collection::on_bad_row) and [`dead_letters`](Collection::dead_letters) of the result speak.
     #[must_use]
     pub fn process(&self, transform: impl KeyedTransform) -> Collection {
         let rows = self.rows();
         let name = rows.next_name(transform.describe().kind);
-        let mut keys = Vec::new();
-        let mut keyed_rows = rows.clone();
-        let mut n_hidden = 0;
-        for key in self.keys() {
-            let name_of_key = name_of(key);
-            let column = match key.clone().unalias() {
-                Expr::Column(column) => column.name,
-                computed => {
-                    let column = format!("{KEY}{n_hidden}");
-                    n_hidden += 1;
-                    keyed_rows = keyed_rows
-                        .named(format!("{name}/key-{n_hidden}"))
-                        .with_column(&column, computed);
-                    column
-                }
-            };
-            keys.push(Key {
-                column,
-                name: name_of_key,
-            });
-        }
+        let columns = KeyColumns::of(rows, self.keys(), &format!("{name}/key_"), is_computed);
+        let keys = self.keys().iter().zip(&columns.keys);
+        let keys = keys.map(|(key, column)| Key {
+            column: name_of(column),
+            name: name_of(key),
+        });
         let keyed = Arc::new(Keyed {
             transform,
-            keys,
-            n_hidden,
+            keys: keys.collect(),
+            n_hidden: columns.made.len(),
             windowing: rows.windowing().clone(),
         });
-        keyed_rows.named(name).apply(Process::of(&keyed))
+        let processed = columns.rows.named(name).apply(Process::of(&keyed));
+        processed.rejecting_also_at(&columns.made)
     }
 }
 

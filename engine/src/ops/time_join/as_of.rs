@@ -179,10 +179,10 @@ impl Collection {
     /// # }
     /// ```
     #[must_use]
-    pub fn join_as_of(&self, features: &Collection, mut as_of: AsOf) -> Collection {
+    pub fn join_as_of(&self, features: &Collection, as_of: AsOf) -> Collection {
         let name = self.next_name(as_of.kind());
-        let (rows, features) = as_of.pairing.keyed(self, features, &name);
-        rows.named(name).apply_with(&[features], as_of)
+        let pairing = as_of.pairing.clone();
+        pairing.applied(self, features, name, |pairing| AsOf { pairing, ..as_of })
     }
 }
 

@@ -114,10 +114,13 @@ impl Collection {
     /// # }
     /// ```
     #[must_use]
-    pub fn join_interval(&self, right: &Collection, mut join: IntervalJoin) -> Collection {
+    pub fn join_interval(&self, right: &Collection, join: IntervalJoin) -> Collection {
         let name = self.next_name(KIND);
-        let (left, right) = join.pairing.keyed(self, right, &name);
-        left.named(name).apply_with(&[right], join)
+        let pairing = join.pairing.clone();
+        pairing.applied(self, right, name, |pairing| IntervalJoin {
+            pairing,
+            ..join
+        })
     }
 }
 

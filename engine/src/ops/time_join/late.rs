@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::layout::MADE;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::ops::Side;
+use crate::ops::key_columns::is_made;
 
 /// The names of the ports.
 pub(super) const PORTS: [&str; 3] = ["out", "late", "late_right"];
@@ -29,7 +29,7 @@ pub(super) fn as_they_came(batch: Batch) -> Result<Batch> {
 
 fn own_columns(schema: &Schema) -> Vec<usize> {
     let fields = schema.fields().iter().enumerate();
-    let own = fields.filter(|(_, f)| !f.name().starts_with(MADE));
+    let own = fields.filter(|(_, f)| !is_made(f.name()));
     own.map(|(i, _)| i).collect()
 }
 

@@ -16,12 +16,13 @@ use crate::error::{Error, Result};
 use crate::event_time::{
     DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, time_field,
 };
-use crate::expression::{Expression, check_column};
+use crate::expression::{Expression, check_column, col};
 use crate::keys::plain_type;
 use crate::ops::join::layout::{Column, Layout, Origin, filter_columns};
+use crate::ops::key_columns::{KeyColumns, is_computed, key_text};
 use crate::ops::{Join, JoinKind, Side};
 use crate::pipeline::Collection;
-use crate::transform::{Distribution, Properties};
+use crate::transform::{Distribution, Properties, Transform};
 use crate::windowing::Window;
 
 /// What the event time of a result is.
@@ -63,31 +64,27 @@ impl Pairing {
     /// The keys as a message and `explain()` show them.
     pub(super) fn shown(&self) -> Vec<String> {
         let show = |(l, r): &(Expr, Expr)| match l == r {
-            true => l.to_string(),
-            false => format!("{l} = {r}"),
+            true => key_text(l),
+            false => format!("{} = {}", key_text(l), key_text(r)),
         };
         self.on.iter().map(show).collect()
     }
 
-    /// Both collections with a column for each key that is not one: rows are dealt by columns.
-    pub(super) fn keyed(
-        &mut self,
+    /// Applies the transform that `make` makes of these keys to both collections, with a column for each key
+    /// that is not one: rows are dealt by columns. What has no key is rejected for the result.
+    pub(super) fn applied<T: Transform + 'static>(
+        mut self,
         left: &Collection,
         right: &Collection,
-        name: &str,
-    ) -> (Collection, Collection) {
-        let (mut left, mut right) = (left.clone(), right.clone());
-        for (i, (l, r)) in self.on.iter_mut().enumerate() {
-            for (side, rows, key) in [("left", &mut left, l), ("right", &mut right, r)] {
-                if !matches!(key, Expr::Column(_)) {
-                    let column = format!("{MADE}{side}_{i}");
-                    let node = format!("{name}/{side}_key_{i}");
-                    *rows = rows.named(node).with_column(&column, key.clone());
-                    *key = crate::col(column);
-                }
-            }
-        }
-        (left, right)
+        name: String,
+        make: impl FnOnce(Self) -> T,
+    ) -> Collection {
+        let (of_left, of_right): (Vec<Expr>, Vec<Expr>) = self.on.into_iter().unzip();
+        let left = KeyColumns::of(left, &of_left, &format!("{name}/left_key_"), is_computed);
+        let right = KeyColumns::of(right, &of_right, &format!("{name}/right_key_"), is_computed);
+        self.on = left.keys.into_iter().zip(right.keys).collect();
+        let joined = left.rows.named(name).apply_with(&[right.rows], make(self));
+        joined.rejecting_also_at(left.made.iter().chain(&right.made))
     }
 
     /// The key columns of each side; the planner has seen to it that they are columns.
@@ -134,9 +131,6 @@ impl Pairing {
         Some(columns)
     }
 }
-
-/// How the name of a key column begins that was made for the join.
-pub(super) const MADE: &str = "$key_";
 
 /// A join in event time that fits its inputs.
 #[derive(Clone, Debug)]
@@ -215,8 +209,7 @@ impl TimeLayout {
             None,
         )?;
         check_key_types(pairing, left, right)?;
-        let mut columns = plain.columns;
-        columns.retain(|c| !c.field.name().starts_with(MADE));
+        let columns = plain.columns;
         let made = made_columns(pairing, columns.iter().map(|c| c.field.name().as_str()))?;
 
         let filter = match &pairing.filter {
@@ -501,8 +494,10 @@ fn check_key_types(pairing: &Pairing, left: &Schema, right: &Schema) -> Result<(
         if plain_type(of_left.data_type()) != plain_type(of_right.data_type()) {
             errors.push(
                 Error::pipeline(format!(
-                    "key {l:?} is {}, key {r:?} is {}",
+                    "key `{}` is {}, key `{}` is {}",
+                    key_text(&col(l)),
                     of_left.data_type(),
+                    key_text(&col(r)),
                     of_right.data_type()
                 ))
                 .with_detail("Rows of two sides are dealt to workers by keys of one type.")

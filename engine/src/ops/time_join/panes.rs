@@ -6,30 +6,40 @@
 //! panes       ├─── p1 ───┼───── p2 ──────┼─── p3 ───┤      a row is kept once, in its pane
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 
-use super::gather::{RowAt, concat_rows, n_bytes};
+use super::gather::{RowAt, concat_rows, n_bytes, record_batch};
 use super::key_numbers::renumber;
+use super::layout::TimeLayout;
+use super::open_windows::{InWindow, Kept, OpenWindows, Over, Windows, with_numbers};
+use super::state::foreign;
 use crate::batch::BATCH_ROWS;
 use crate::error::Result;
+use crate::event_time::event_times;
 use crate::ops::Side;
+use crate::state::StatePart;
 use crate::windowing::{Window, WindowFn};
+
+/// The column of a snapshot that says up to which end windows have left with a row.
+const LEFT_UP_TO: &str = "$left_up_to";
 
 /// Which rows a pane holds: those of a stretch of time, whose windows that end later are still to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct PaneId {
-    pub(super) stretch: Window,
+struct PaneId {
+    stretch: Window,
     /// Windows that end no later have left already, with these rows.
-    pub(super) left_up_to: i64,
+    left_up_to: i64,
 }
 
 /// What becomes of the rows of a pane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+enum Standing {
     /// They count in a window that is still to leave.
     Open,
     /// All of their windows have left.
@@ -41,6 +51,7 @@ pub(super) enum Standing {
 /// Rows in their panes, and the windows that are still to leave.
 pub(super) struct Panes {
     windows_of: Arc<dyn WindowFn>,
+    layout: Arc<TimeLayout>,
     panes: BTreeMap<PaneId, Pane>,
     /// By the end of the window, then by its start.
     open: BTreeMap<(i64, i64), Vec<PaneId>>,
@@ -61,18 +72,11 @@ struct PaneRows {
     chunks: Vec<(RecordBatch, Vec<u32>)>,
 }
 
-/// The rows of a side in a window.
-#[derive(Default)]
-pub(super) struct InWindow {
-    pub(super) batches: Vec<RecordBatch>,
-    /// Key and place of each row, ordered by key.
-    pub(super) rows: Vec<(u32, RowAt)>,
-}
-
 impl Panes {
-    pub(super) fn new(windows_of: Arc<dyn WindowFn>) -> Self {
+    pub(super) fn new(windows_of: Arc<dyn WindowFn>, layout: &Arc<TimeLayout>) -> Self {
         Self {
             windows_of,
+            layout: Arc::clone(layout),
             panes: BTreeMap::new(),
             open: BTreeMap::new(),
             n_rows: 0,
@@ -81,7 +85,7 @@ impl Panes {
     }
 
     /// The stretch of time around `time` in which all rows are in the same windows.
-    pub(super) fn stretch(&self, time: i64) -> Window {
+    fn stretch(&self, time: i64) -> Window {
         let instant = Window {
             start: time,
             end: time + 1,
@@ -90,7 +94,7 @@ impl Panes {
     }
 
     /// What becomes of rows of the pane at this watermark; one that takes rows in is opened.
-    pub(super) fn open(&mut self, id: PaneId, watermark: i64) -> Standing {
+    fn open(&mut self, id: PaneId, watermark: i64) -> Standing {
         if self.panes.contains_key(&id) {
             return Standing::Open;
         }
@@ -117,13 +121,7 @@ impl Panes {
     }
 
     /// Takes in rows of a pane that is open.
-    pub(super) fn push(
-        &mut self,
-        id: PaneId,
-        side: Side,
-        rows: RecordBatch,
-        keys: Vec<u32>,
-    ) -> Result<()> {
+    fn push(&mut self, id: PaneId, side: Side, rows: RecordBatch, keys: Vec<u32>) -> Result<()> {
         let pane = self.panes.entry(id).or_default();
         self.n_rows += keys.len();
         let of_side = match side {
@@ -145,20 +143,83 @@ impl Panes {
         Ok(())
     }
 
-    /// Takes out the window that ends first, if `watermark` has passed its end.
-    pub(super) fn next_over(&mut self, watermark: i64) -> Option<(Window, InWindow, InWindow)> {
-        let entry = self.open.first_entry()?;
+    /// Takes rows into their panes, of whose windows those up to `left_up_to` have left.
+    fn keep(
+        &mut self,
+        side: Side,
+        rows: &RecordBatch,
+        keys: Vec<u32>,
+        left_up_to: i64,
+        watermark: i64,
+    ) -> Result<Kept> {
+        let mut order: Vec<PaneId> = Vec::new();
+        let mut places: HashMap<PaneId, usize> = HashMap::new();
+        let mut rows_of: Vec<Vec<u32>> = Vec::new();
+        let mut last: Option<(PaneId, usize)> = None;
+        for (row, &time) in (0u32..).zip(event_times(rows)?) {
+            let place = match last {
+                Some((id, place)) if id.stretch.contains(time) => place,
+                _ => {
+                    let id = PaneId {
+                        stretch: self.stretch(time),
+                        left_up_to,
+                    };
+                    let place = *places.entry(id).or_insert_with(|| {
+                        order.push(id);
+                        rows_of.push(Vec::new());
+                        order.len() - 1
+                    });
+                    last = Some((id, place));
+                    place
+                }
+            };
+            rows_of[place].push(row);
+        }
+        let mut kept = Kept::default();
+        for (id, of_pane) in order.into_iter().zip(rows_of) {
+            match self.open(id, watermark) {
+                Standing::Over => kept.late.extend(of_pane),
+                Standing::InNone => kept.n_in_none += of_pane.len(),
+                Standing::Open if of_pane.len() == rows.num_rows() => {
+                    self.push(id, side, rows.clone(), keys.clone())?;
+                }
+                Standing::Open => {
+                    let keys = of_pane.iter().map(|&row| keys[row as usize]).collect();
+                    let rows = take_record_batch(rows, &UInt32Array::from(of_pane))?;
+                    self.push(id, side, rows, keys)?;
+                }
+            }
+        }
+        Ok(kept)
+    }
+}
+
+impl OpenWindows for Panes {
+    fn take_in(
+        &mut self,
+        side: Side,
+        rows: &RecordBatch,
+        keys: Vec<u32>,
+        watermark: i64,
+    ) -> Result<Kept> {
+        self.keep(side, rows, keys, i64::MIN, watermark)
+    }
+
+    fn next_over(&mut self, watermark: i64) -> Result<Option<Over>> {
+        let Some(entry) = self.open.first_entry() else {
+            return Ok(None);
+        };
         let &(end, start) = entry.key();
         if end > watermark {
-            return None;
+            return Ok(None);
         }
         let (mut left, mut right) = (InWindow::default(), InWindow::default());
         for id in entry.remove() {
             let Some(pane) = self.panes.get_mut(&id) else {
                 continue;
             };
-            left.add(&pane.left);
-            right.add(&pane.right);
+            pane.left.add_to(&mut left);
+            pane.right.add_to(&mut right);
             pane.n_open -= 1;
             if pane.n_open == 0 {
                 for (rows, keys) in pane.left.chunks.iter().chain(&pane.right.chunks) {
@@ -170,25 +231,56 @@ impl Panes {
         }
         left.rows.sort_by_key(|(key, _)| *key);
         right.rows.sort_by_key(|(key, _)| *key);
-        Some((Window { start, end }, left, right))
+        Ok(Some(Over {
+            windows: Windows::One(Window { start, end }),
+            left,
+            right,
+        }))
     }
 
-    /// All rows of a side, with up to when windows have left with them where the watermark is this one.
-    pub(super) fn all(&self, side: Side, watermark: i64) -> Vec<(i64, RecordBatch)> {
+    fn save(&self, side: Side, watermark: i64) -> Result<RecordBatch> {
+        let schema = with_numbers(&self.layout.side(side).schema, &[LEFT_UP_TO]);
         let mut all = Vec::new();
         for (id, pane) in &self.panes {
-            let rows = match side {
+            let of_side = match side {
                 Side::Left => &pane.left,
                 Side::Right => &pane.right,
             };
             let up_to = id.left_up_to.max(watermark);
-            all.extend(rows.chunks.iter().map(|(rows, _)| (up_to, rows.clone())));
+            for (rows, _) in &of_side.chunks {
+                let n_rows = rows.num_rows();
+                let up_to: ArrayRef = Arc::new(Int64Array::from(vec![up_to; n_rows]));
+                let columns = [rows.columns(), &[up_to]].concat();
+                all.push(record_batch(&schema, columns, n_rows)?);
+            }
         }
-        all
+        concat_rows(&schema, &all)
     }
 
-    /// Marks the keys of all rows.
-    pub(super) fn mark(&self, is_kept: &mut [bool]) {
+    fn load(
+        &mut self,
+        side: Side,
+        part: &StatePart,
+        rows: RecordBatch,
+        keys: Vec<u32>,
+        watermark: i64,
+    ) -> Result<()> {
+        let up_to = part.rows.column_by_name(LEFT_UP_TO);
+        let up_to = up_to.and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let up_to = up_to.ok_or_else(|| foreign(part))?.values();
+        let mut order: Vec<u32> = (0u32..).take(rows.num_rows()).collect();
+        order.sort_by_key(|&row| up_to[row as usize]);
+        let same = |a: &u32, b: &u32| up_to[*a as usize] == up_to[*b as usize];
+        for of_one in order.chunk_by(same) {
+            let left_up_to = up_to[of_one[0] as usize];
+            let of_these = of_one.iter().map(|&row| keys[row as usize]).collect();
+            let rows = take_record_batch(&rows, &UInt32Array::from(of_one.to_vec()))?;
+            self.keep(side, &rows, of_these, left_up_to, watermark)?;
+        }
+        Ok(())
+    }
+
+    fn mark(&self, is_kept: &mut [bool]) {
         let panes = self.panes.values();
         let chunks = panes.flat_map(|p| p.left.chunks.iter().chain(&p.right.chunks));
         for &key in chunks.flat_map(|(_, keys)| keys) {
@@ -198,8 +290,7 @@ impl Panes {
         }
     }
 
-    /// Gives keys their new numbers.
-    pub(super) fn renumber(&mut self, new_numbers: &[u32]) {
+    fn renumber(&mut self, new_numbers: &[u32]) {
         for pane in self.panes.values_mut() {
             for (_, keys) in pane.left.chunks.iter_mut().chain(&mut pane.right.chunks) {
                 renumber(keys, new_numbers);
@@ -207,11 +298,11 @@ impl Panes {
         }
     }
 
-    pub(super) fn n_rows(&self) -> usize {
+    fn n_rows(&self) -> usize {
         self.n_rows
     }
 
-    pub(super) fn n_bytes(&self) -> u64 {
+    fn n_bytes(&self) -> u64 {
         let of_pane = size_of::<PaneId>() + size_of::<Pane>();
         let of_window = size_of::<(i64, i64)>() + size_of::<Vec<PaneId>>();
         let of_all = self.panes.len() * of_pane + self.open.len() * of_window;
@@ -219,22 +310,14 @@ impl Panes {
     }
 }
 
-impl InWindow {
-    fn add(&mut self, of_pane: &PaneRows) {
-        for (rows, keys) in &of_pane.chunks {
-            let chunk = self.batches.len();
+impl PaneRows {
+    fn add_to(&self, window: &mut InWindow) {
+        for (rows, keys) in &self.chunks {
+            let chunk = window.batches.len();
             let numbered = keys.iter().enumerate();
-            self.rows
-                .extend(numbered.map(|(row, &key)| (key, RowAt::new(chunk, row))));
-            self.batches.push(rows.clone());
+            let rows_at = numbered.map(|(row, &key)| (key, RowAt::new(chunk, row)));
+            window.rows.extend(rows_at);
+            window.batches.push(rows.clone());
         }
     }
-}
-
-/// The schema of rows with a column of whole numbers behind.
-pub(super) fn with_number(schema: &SchemaRef, name: &str) -> SchemaRef {
-    use arrow::datatypes::{DataType, Field, Schema};
-    let mut fields = schema.fields().to_vec();
-    fields.push(Arc::new(Field::new(name, DataType::Int64, false)));
-    Arc::new(Schema::new(fields))
 }

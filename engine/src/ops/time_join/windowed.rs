@@ -55,23 +55,30 @@ impl WindowedJoin {
 impl Collection {
     /// The pairs of these rows and those of `right` with equal keys in the same window; see [`WindowedJoin`].
     ///
-    /// Both collections must have been divided by the same [`Windowing`], with windows that are the same for all
-    /// keys. A pair that is in several windows leaves once for each. Columns are the left ones, then the right ones as
-    /// in a [`Join`](crate::ops::Join), then `window_start`, `window_end` and `event_time`, the last instant
-    /// of the window; they take the place of such columns of either side. The results of a window leave together
-    /// when the watermark has passed its end; where the kind keeps them, with the rows that match none in it.
+    /// Both collections must have been divided by the same [`Windowing`]. Windows that merge, such as
+    /// [`Sessions`](crate::windowing::Sessions), do so over the rows of both sides: a right row that is near to two
+    /// left ones of its key brings them into one window, as in Beam's `CoGroupByKey`. A row with a null key, which
+    /// equals none, is in a window of its own.
+    ///
+    /// A pair that is in several windows leaves once for each. Columns are the left ones, then the right ones as
+    /// in a [`Join`](crate::ops::Join), then `window_start`, `window_end` and `event_time`, the last instant of the
+    /// window; they take the place of such columns of either side. The results of a window leave together when the
+    /// watermark has passed its end; where the kind keeps them, with the rows that match none in it.
     ///
     /// **Late.** A left row of which all windows are over goes to the port `late`, a right one to `late_right`.
     /// One of which some are over counts in the others.
     ///
-    /// **State.** A row is kept, once, until the last of its windows is over.
+    /// **State.** A row is kept, once, until the last of its windows is over, which merging may put off.
     #[must_use]
-    pub fn join_windowed(&self, right: &Collection, mut join: WindowedJoin) -> Collection {
+    pub fn join_windowed(&self, right: &Collection, join: WindowedJoin) -> Collection {
         let name = self.next_name(KIND);
         let windowings = [self, right].map(|side| side.windowing().clone());
-        let (left, right) = join.pairing.keyed(self, right, &name);
-        let join = JoinInWindows { join, windowings };
-        left.named(name).apply_with(&[right], join)
+        let make = |pairing| JoinInWindows {
+            join: WindowedJoin { pairing },
+            windowings,
+        };
+        let joined = join.pairing.applied(self, right, name, make);
+        joined.window(self.windowing().continuation())
     }
 }
 
@@ -111,18 +118,11 @@ impl JoinInWindows {
             );
         }
         let windows = &left.window_fn;
+        windows.check()?;
         if windows.describe() == GlobalWindow.describe() {
             return Err(Error::pipeline("a windowed join needs windows that end")
                 .with_detail("All rows are in one window, which ends with the input.")
                 .with_hint("Divide both sides with `window`, or use `join` or `join_interval`."));
-        }
-        if windows.is_merging() {
-            return Err(Error::pipeline(format!(
-                "a windowed join cannot be in {} windows",
-                windows.describe().kind
-            ))
-            .with_detail("Such windows are each key's own, and become one as rows come.")
-            .with_hint("Use `join_interval`, which pairs rows that are near each other."));
         }
         let unfit = if !matches!(
             left.trigger,

@@ -1,52 +1,39 @@
 //! A windowed join at work.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{Array, BooleanArray, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 
-use super::gather::{Gather, RowAt, concat_rows, record_batch};
+use super::gather::{Gather, RowAt};
 use super::key_numbers::{KeyNumbers, NO_KEY};
 use super::late::{as_they_came, late_port};
 use super::layout::{Made, Residual, TimeLayout};
-use super::panes::{InWindow, PaneId, Panes, Standing, with_number};
+use super::merging_windows::MergingWindows;
+use super::open_windows::{InWindow, Kept, OpenWindows, Over, Windows};
+use super::panes::Panes;
 use super::state::{foreign, load_number, save_numbers};
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
-use crate::event_time::event_times;
 use crate::ops::Side;
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
 use crate::windowing::{Window, WindowFn};
 
-/// The column of a snapshot that says up to which end windows have left with a row.
-const LEFT_UP_TO: &str = "$left_up_to";
-
 pub(super) struct WindowedOperator {
     layout: Arc<TimeLayout>,
     residual: Option<Residual>,
     keys: KeyNumbers,
-    panes: Panes,
+    windows: Box<dyn OpenWindows>,
     watermark: i64,
     leaving: Option<Leaving>,
 }
 
-/// What was not kept of some rows.
-#[derive(Default)]
-struct Kept {
-    /// The rows of which all windows are over.
-    late: Vec<u32>,
-    /// How many are in no window.
-    n_in_none: usize,
-}
-
-/// A window whose results leave.
+/// Windows whose results leave.
 struct Leaving {
-    window: Window,
+    windows: Windows,
     left: InWindow,
     right: InWindow,
     /// Whether each row has matched; empty where it does not matter.
@@ -70,62 +57,22 @@ enum At {
 }
 
 impl WindowedOperator {
-    pub(super) fn new(layout: Arc<TimeLayout>, windows: Arc<dyn WindowFn>) -> Result<Self> {
+    pub(super) fn new(layout: Arc<TimeLayout>, window_fn: Arc<dyn WindowFn>) -> Result<Self> {
+        let windows: Box<dyn OpenWindows> = match window_fn.is_merging() {
+            true => Box::new(MergingWindows::new(window_fn, &layout)),
+            false => Box::new(Panes::new(window_fn, &layout)),
+        };
         Ok(Self {
             residual: layout.residual()?,
             keys: KeyNumbers::new(&layout.key_types)?,
-            panes: Panes::new(windows),
+            windows,
             layout,
             watermark: i64::MIN,
             leaving: None,
         })
     }
 
-    /// Takes rows into their panes.
-    fn keep(&mut self, side: Side, rows: &RecordBatch, left_up_to: i64) -> Result<Kept> {
-        let mut order: Vec<PaneId> = Vec::new();
-        let mut places: HashMap<PaneId, usize> = HashMap::new();
-        let mut rows_of: Vec<Vec<u32>> = Vec::new();
-        let mut last: Option<(PaneId, usize)> = None;
-        for (row, &time) in (0u32..).zip(event_times(rows)?) {
-            let place = match last {
-                Some((id, place)) if id.stretch.start <= time && time < id.stretch.end => place,
-                _ => {
-                    let id = PaneId {
-                        stretch: self.panes.stretch(time),
-                        left_up_to,
-                    };
-                    let place = *places.entry(id).or_insert_with(|| {
-                        order.push(id);
-                        rows_of.push(Vec::new());
-                        order.len() - 1
-                    });
-                    last = Some((id, place));
-                    place
-                }
-            };
-            rows_of[place].push(row);
-        }
-        let keys = self.keys.number(rows, &self.layout.side(side).keys)?;
-        let mut kept = Kept::default();
-        for (id, of_pane) in order.into_iter().zip(rows_of) {
-            match self.panes.open(id, self.watermark) {
-                Standing::Over => kept.late.extend(of_pane),
-                Standing::InNone => kept.n_in_none += of_pane.len(),
-                Standing::Open if of_pane.len() == rows.num_rows() => {
-                    self.panes.push(id, side, rows.clone(), keys.clone())?;
-                }
-                Standing::Open => {
-                    let keys = of_pane.iter().map(|&row| keys[row as usize]).collect();
-                    let rows = take_record_batch(rows, &UInt32Array::from(of_pane))?;
-                    self.panes.push(id, side, rows, keys)?;
-                }
-            }
-        }
-        Ok(kept)
-    }
-
-    /// Some results of a window to a lot; the window, if it has more.
+    /// Some results of windows to a lot; the windows, if they have more.
     fn add(&self, mut leaving: Leaving, lot: &mut Lot) -> Result<Option<Leaving>> {
         let kind = self.layout.kind;
         let (left, right): (Vec<Option<usize>>, Vec<Option<usize>>) = match leaving.at {
@@ -148,8 +95,9 @@ impl WindowedOperator {
                 }
             }
         };
+        let rows = left.iter().zip(&right);
         lot.windows
-            .resize(lot.windows.len() + left.len(), leaving.window);
+            .extend(rows.map(|(l, r)| leaving.window(*l, *r)));
         lot.left.add(&leaving.left, &left);
         lot.right.add(&leaving.right, &right);
         let is_over = match leaving.at {
@@ -210,22 +158,27 @@ impl WindowedOperator {
     fn let_keys_go(&mut self) -> Result<()> {
         if self.watermark == i64::MAX {
             self.keys = KeyNumbers::new(&self.layout.key_types)?;
-        } else if self.keys.len() > 2 * self.panes.n_rows() + BATCH_ROWS {
+        } else if self.keys.len() > 2 * self.windows.n_rows() + BATCH_ROWS {
             let mut is_kept = vec![false; self.keys.len()];
-            self.panes.mark(&mut is_kept);
+            self.windows.mark(&mut is_kept);
             let new_numbers = self.keys.keep(&is_kept)?;
-            self.panes.renumber(&new_numbers);
+            self.windows.renumber(&new_numbers);
         }
         Ok(())
     }
 }
 
 impl Leaving {
-    fn new(window: Window, left: InWindow, right: InWindow) -> Self {
+    fn new(over: Over) -> Self {
+        let Over {
+            windows,
+            left,
+            right,
+        } = over;
         Self {
             left_matched: vec![false; left.rows.len()],
             right_matched: vec![false; right.rows.len()],
-            window,
+            windows,
             left,
             right,
             at: At::Pairs {
@@ -234,6 +187,16 @@ impl Leaving {
                 nth: 0,
             },
         }
+    }
+
+    /// The window of a result, which is that of its rows.
+    fn window(&self, left: Option<usize>, right: Option<usize>) -> Window {
+        let number = match (left, right) {
+            (Some(row), _) => self.left.rows[row].0,
+            (None, Some(row)) => self.right.rows[row].0,
+            (None, None) => 0,
+        };
+        self.windows.of(number)
     }
 
     /// A lot of pairs with equal keys.
@@ -351,7 +314,9 @@ impl Operator for WindowedOperator {
             batch = batch.filter(&has_key)?;
         }
         let rows = self.layout.side(side).project(batch.rows())?;
-        let Kept { late, n_in_none } = self.keep(side, &rows, i64::MIN)?;
+        let keys = self.keys.number(&rows, &self.layout.side(side).keys)?;
+        let kept = self.windows.take_in(side, &rows, keys, self.watermark)?;
+        let Kept { late, n_in_none } = kept;
         out.filtered(n_in_none);
         if !late.is_empty() {
             let late = take_record_batch(batch.rows(), &UInt32Array::from(late))?;
@@ -373,8 +338,8 @@ impl Operator for WindowedOperator {
         while lot.windows.len() < BATCH_ROWS {
             let leaving = match self.leaving.take() {
                 Some(leaving) => leaving,
-                None => match self.panes.next_over(self.watermark) {
-                    Some((window, left, right)) => Leaving::new(window, left, right),
+                None => match self.windows.next_over(self.watermark)? {
+                    Some(over) => Leaving::new(over),
                     None => {
                         self.send(lot, out)?;
                         return self.let_keys_go();
@@ -388,22 +353,14 @@ impl Operator for WindowedOperator {
     }
 
     fn state_bytes(&self) -> u64 {
-        self.panes.n_bytes() + self.keys.n_bytes() as u64
+        self.windows.n_bytes() + self.keys.n_bytes() as u64
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = vec![save_numbers("progress", &[("watermark", self.watermark)])?];
         for side in [Side::Left, Side::Right] {
             let of_side = self.layout.side(side);
-            let schema = with_number(&of_side.schema, LEFT_UP_TO);
-            let all = self.panes.all(side, self.watermark);
-            let rows = all.iter().map(|(up_to, rows)| {
-                let n_rows = rows.num_rows();
-                let up_to: ArrayRef = Arc::new(Int64Array::from(vec![*up_to; n_rows]));
-                let columns = [rows.columns(), &[up_to]].concat();
-                record_batch(&schema, columns, n_rows)
-            });
-            let rows = concat_rows(&schema, &rows.collect::<Result<Vec<_>>>()?)?;
+            let rows = self.windows.save(side, self.watermark)?;
             parts.extend(StatePart::by_key(side.name(), &rows, &of_side.key_names)?);
         }
         Ok(parts)
@@ -423,17 +380,8 @@ impl Operator for WindowedOperator {
             };
             let rows = self.layout.side(side).project(&part.rows);
             let rows = rows.map_err(|_| foreign(part))?;
-            let up_to = part.rows.column_by_name(LEFT_UP_TO);
-            let up_to = up_to.and_then(|c| c.as_primitive_opt::<Int64Type>());
-            let up_to = up_to.ok_or_else(|| foreign(part))?.values();
-            let mut order: Vec<u32> = (0u32..).take(rows.num_rows()).collect();
-            order.sort_by_key(|&row| up_to[row as usize]);
-            let same = |a: &u32, b: &u32| up_to[*a as usize] == up_to[*b as usize];
-            for of_one in order.chunk_by(same) {
-                let left_up_to = up_to[of_one[0] as usize];
-                let rows = take_record_batch(&rows, &UInt32Array::from(of_one.to_vec()))?;
-                self.keep(side, &rows, left_up_to)?;
-            }
+            let keys = self.keys.number(&rows, &self.layout.side(side).keys)?;
+            self.windows.load(side, part, rows, keys, self.watermark)?;
         }
         Ok(())
     }

@@ -79,6 +79,8 @@ impl Aggregation {
     }
 
     /// The keys of rows, and the values of each aggregate, null where it leaves a row out.
+    ///
+    /// A row on which one fails ends the run: rows of relations may be made of many, and stand nowhere.
     pub(crate) fn prepare(&self, rows: &RecordBatch) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>)> {
         let inputs = self.plan.planned.evaluate(&Batch::new(rows.clone()))?;
         let fields = &self.plan.planned.key_fields;

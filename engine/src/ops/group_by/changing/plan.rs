@@ -15,6 +15,7 @@ use crate::event_time::{DIFF, EVENT_TIME, time_field};
 use crate::keys::plain_type;
 use crate::ops::group_by::Grouping;
 use crate::ops::group_by::planned::Planned;
+use crate::output::Output;
 
 /// Keys and aggregates that rows can be taken back from.
 #[derive(Debug)]
@@ -101,9 +102,11 @@ impl ChangingPlan {
         })
     }
 
-    /// The columns that travel, of these changes.
-    pub(super) fn prepare(&self, batch: &Batch) -> Result<RecordBatch> {
-        let inputs = self.planned.evaluate(batch)?;
+    /// The columns that travel, of these changes; those on which an expression fails are rejected.
+    ///
+    /// One that adds a row and the one that takes it back fail alike, so what is left is a changelog still.
+    pub(super) fn prepare(&self, batch: Batch, out: &mut Output) -> Result<Batch> {
+        let (batch, inputs) = self.planned.evaluate_good(batch, out)?;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.prepared.fields().len());
         for (key, field) in inputs.keys.iter().zip(&self.planned.key_fields) {
             columns.push(as_type(key, field.data_type())?);
@@ -125,7 +128,8 @@ impl ChangingPlan {
         for name in own {
             columns.extend(batch.rows().column_by_name(name).cloned());
         }
-        Ok(RecordBatch::try_new(Arc::clone(&self.prepared), columns)?)
+        let prepared = RecordBatch::try_new(Arc::clone(&self.prepared), columns)?;
+        Ok(batch.with_columns(prepared))
     }
 
     /// The keys of rows that have travelled.

@@ -35,8 +35,8 @@ impl Operator for PrepareOperator {
             self.plan = Some((schema, plan));
         }
         if let Some((_, plan)) = &self.plan {
-            let rows = plan.prepare(&batch)?;
-            out.push(batch.with_columns(rows));
+            let prepared = plan.prepare(batch, out)?;
+            out.push(prepared);
         }
         Ok(())
     }

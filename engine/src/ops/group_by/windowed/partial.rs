@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
-use arrow::compute::{cast, take};
+use arrow::array::{AsArray, BooleanArray, UInt32Array};
+use arrow::compute::cast;
 use arrow::datatypes::{Schema, SchemaRef, UInt32Type};
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::{Expr, GroupsAccumulator};
@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::event_time::{EVENT_TIME, event_times};
 use crate::expression::with_columns_of;
 use crate::keys::keys_of;
-use crate::ops::group_by::planned::{Arguments, Inputs};
+use crate::ops::group_by::planned::Inputs;
 use crate::ops::group_by::table::{GroupTable, converters, states_of_rows};
 use crate::output::Output;
 use crate::state::StatePart;
@@ -190,9 +190,14 @@ impl Open {
         if batch.n_rows() == 0 {
             return Ok(());
         }
-        let rows = self.plan.with_held(batch.rows(), watermark)?;
-        let batch = batch.with_columns(rows);
-        let inputs = self.plan.planned.evaluate(&batch)?;
+        let n_in_time = batch.n_rows();
+        let (batch, inputs) = self.plan.evaluate_good(batch, watermark, out)?;
+        if batch.n_rows() == 0 {
+            return Ok(());
+        }
+        if batch.n_rows() < n_in_time {
+            sliced = self.slices_of(slicer, &batch, watermark)?;
+        }
         if self.plan.windowing.window_fn.is_merging() {
             self.merge_windows(&inputs, batch.n_rows(), &mut sliced)?;
         }
@@ -234,14 +239,18 @@ impl Open {
         out.filtered(n_rows - n_taken - n_late);
         let batch = match n_taken == n_rows {
             true => batch,
-            false => {
-                let batch = batch.filter(&BooleanArray::from(fates.taken))?;
-                *sliced = slicer.slice(event_times(batch.rows())?);
-                batch
-            }
+            false => batch.filter(&BooleanArray::from(fates.taken))?,
         };
-        sliced.retain(batch.n_rows(), |slice| lateness.takes(slice, watermark));
+        *sliced = self.slices_of(slicer, &batch, watermark)?;
         Ok(batch)
+    }
+
+    /// The slices of the rows that still take some.
+    fn slices_of(&self, slicer: &mut Slicer, batch: &Batch, watermark: i64) -> Result<Sliced> {
+        let lateness = self.plan.lateness;
+        let mut sliced = slicer.slice(event_times(batch.rows())?);
+        sliced.retain(batch.n_rows(), |slice| lateness.takes(slice, watermark));
+        Ok(sliced)
     }
 
     /// Merges the windows of each key within the batch, so that fewer travel.
@@ -277,7 +286,7 @@ impl Open {
         for (slice, rows) in sliced.slices.iter().zip(rows_of) {
             if slice.first_end > watermark && !rows.is_empty() {
                 let n_rows = rows.len();
-                let part = part(inputs, rows)?;
+                let part = inputs.part(rows)?;
                 self.take_in_slice(*slice, &part, n_rows)?;
             }
         }
@@ -373,7 +382,7 @@ impl Open {
         n_rows: usize,
     ) -> Result<Vec<RecordBatch>> {
         let mut inputs = match &sliced.rows {
-            Some(rows) => picked(&inputs, &UInt32Array::from(rows.clone()))?,
+            Some(rows) => inputs.picked(&UInt32Array::from(rows.clone()))?,
             None => inputs,
         };
         let n_entries = sliced.n_entries(n_rows);
@@ -414,7 +423,7 @@ impl Open {
     /// A state for each row.
     fn as_states(&self, inputs: Inputs, sliced: &Sliced) -> Result<RecordBatch> {
         let inputs = match &sliced.rows {
-            Some(rows) => picked(&inputs, &UInt32Array::from(rows.clone()))?,
+            Some(rows) => inputs.picked(&UInt32Array::from(rows.clone()))?,
             None => inputs,
         };
         let states = states_of_rows(&self.plan.planned, &self.converters, inputs)?;
@@ -433,44 +442,6 @@ impl Open {
     fn n_bytes(&self) -> usize {
         self.live.values().map(|live| live.table.n_bytes()).sum()
     }
-}
-
-/// These rows of the inputs, which mostly follow each other, and then are not copied.
-fn part(inputs: &Inputs, rows: Vec<u32>) -> Result<Inputs> {
-    let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else {
-        return picked(inputs, &UInt32Array::from(rows));
-    };
-    if (last - first) as usize + 1 != rows.len() {
-        return picked(inputs, &UInt32Array::from(rows));
-    }
-    let (first, n_rows) = (first as usize, rows.len());
-    let cut = |column: &ArrayRef| column.slice(first, n_rows);
-    let arguments = inputs.arguments.iter().map(|(values, filter)| {
-        let filter = filter.as_ref().map(|filter| filter.slice(first, n_rows));
-        (values.iter().map(cut).collect(), filter)
-    });
-    Ok(Inputs {
-        keys: inputs.keys.iter().map(cut).collect(),
-        arguments: arguments.collect(),
-    })
-}
-
-/// These rows of the inputs.
-fn picked(inputs: &Inputs, rows: &UInt32Array) -> Result<Inputs> {
-    let pick = |column: &ArrayRef| take(column, rows, None);
-    let keys = inputs.keys.iter().map(pick).collect::<Result<_, _>>()?;
-    let arguments = inputs.arguments.iter().map(|(values, filter)| {
-        let values = values.iter().map(pick).collect::<Result<_, _>>()?;
-        let filter = filter.as_ref().map(|filter| {
-            let kept = take(filter, rows, None)?;
-            Ok::<_, crate::Error>(kept.as_boolean().clone())
-        });
-        Ok((values, filter.transpose()?))
-    });
-    Ok(Inputs {
-        keys,
-        arguments: arguments.collect::<Result<Vec<Arguments>>>()?,
-    })
 }
 
 fn push_derived(batch: &Batch, rows: Vec<RecordBatch>, out: &mut Output) -> Result<()> {

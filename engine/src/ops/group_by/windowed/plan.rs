@@ -10,14 +10,16 @@ use datafusion_expr::Expr;
 use super::pane::pane_field;
 use super::slices::{Lateness, has_panes};
 use crate::aggregates::{count, max, min};
+use crate::batch::Batch;
 use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
 use crate::event_time::{
     DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, event_times, time_field,
     time_type,
 };
-use crate::expression::{col, lit};
-use crate::ops::group_by::planned::{Planned, name_of};
+use crate::expression::{col, lit, on_good_rows};
+use crate::ops::group_by::planned::{Inputs, Planned, name_of};
+use crate::output::Output;
 use crate::windowing::{Accumulation, Closing, TimestampCombiner, Trigger, Windowing};
 
 /// The column in which rows have their event time where it counts for the event time of results.
@@ -152,8 +154,21 @@ impl WindowedPlan {
         })
     }
 
+    /// What these rows give to a group table, without those on which an expression fails, which are rejected.
+    pub(super) fn evaluate_good(
+        &self,
+        batch: Batch,
+        watermark: i64,
+        out: &mut Output,
+    ) -> Result<(Batch, Inputs)> {
+        on_good_rows(batch, out, |rows| {
+            let rows = self.with_held(rows, watermark)?;
+            self.planned.evaluate_rows(&rows)
+        })
+    }
+
     /// The rows as they are aggregated: with the column of times that count, those of `watermark` and later.
-    pub(super) fn with_held(&self, rows: &RecordBatch, watermark: i64) -> Result<RecordBatch> {
+    fn with_held(&self, rows: &RecordBatch, watermark: i64) -> Result<RecordBatch> {
         if self.time.is_none() {
             return Ok(rows.clone());
         }

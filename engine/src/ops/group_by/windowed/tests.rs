@@ -699,6 +699,32 @@ fn rows_that_are_too_late_leave_with_all_their_columns() {
     assert_eq!(out.take_late(), 4);
 }
 
+/// A late row is late whatever is in it; of those in time the bad ones are dead letters, where they stood.
+#[test]
+fn late_rows_are_not_looked_into_and_bad_ones_keep_their_place() {
+    let schema = table("event_time: 1; k: a; x: 1").schema();
+    let outputs = vec![sum(lit(10) / col("x")).alias("s")];
+    for windowing in [fixed(10), sessions(10)] {
+        let (partial, _) =
+            Driver::planned(&windowing, &[col("k")], outputs.clone(), &schema).unwrap();
+        let mut operator = partial.build(&Artifacts::none()).unwrap();
+        let mut out = Output::new(OnBadRow::DeadLetter);
+        let told = crate::transform::Watermark(20);
+        operator.on_watermark(told, &mut out).unwrap();
+        let rows = table("event_time: 3, 25, 26, 4, 27; k: a, a, b, a, a; x: 0, 1, 0, 1, 0");
+        operator.on_batch(0, Batch::new(rows), &mut out).unwrap();
+        assert_eq!(out.take_late(), 2);
+        assert_eq!(out.take_counts(), (0, 2));
+        let letters = out.take_dead_letters();
+        let places: Vec<u64> = letters.iter().map(|letter| letter.row).collect();
+        assert_eq!(places, [2, 4]);
+        assert_eq!(
+            letters[0].data,
+            r#"{"event_time":"1970-01-01T00:00:00.026","k":"b","x":0}"#
+        );
+    }
+}
+
 #[test]
 fn plans_say_what_windows_do() {
     let windowing = fixed(10)

@@ -231,9 +231,9 @@ fn what_the_schemas_tell_is_refused_while_planning() {
         "t: 1; k: 1",
         "t: 1; k: 1.0",
         expect![[r#"
-        key "k" is Int64, key "k" is Float64
-          Rows of two sides are dealt to workers by keys of one type.
-          Hint: Bring both to one type with `cast`."#]],
+            key `k` is Int64, key `k` is Float64
+              Rows of two sides are dealt to workers by keys of one type.
+              Hint: Bring both to one type with `cast`."#]],
     );
     refuse(
         on(),

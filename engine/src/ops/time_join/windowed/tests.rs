@@ -4,10 +4,13 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
+use crate::batch::Batch;
 use crate::event_time::{MAX_TIME, MIN_TIME};
 use crate::ops::time_join::testing::{Row, Step, cuts, events, lines, rows, run, schedule, shown};
-use crate::testing::{Laws, check_operator};
-use crate::windowing::Window;
+use crate::output::{OnBadRow, Output};
+use crate::testing::{Laws, OperatorRun, check_operator};
+use crate::transform::Watermark;
+use crate::windowing::{Sessions, Window};
 use crate::{col, lit};
 use std::time::Duration;
 
@@ -54,6 +57,10 @@ fn every(size: i64, period: i64) -> Windowing {
         period,
         tells_panes: true,
     })
+}
+
+fn sessions(gap: u64) -> Windowing {
+    Windowing::of(Sessions::with_gap(Duration::from_millis(gap)))
 }
 
 fn on_k(kind: JoinKind) -> WindowedJoin {
@@ -141,6 +148,173 @@ fn a_row_counts_in_the_windows_that_are_not_over() {
     assert_eq!(shown(&made.late[0]), "event_time: 4\nk: 1\nb: 2");
 }
 
+/// The right row at 5 brings the left ones at 1 and 9 together; nothing is near to that at 20, and rows without
+/// a key are near to none.
+#[test]
+fn sessions_of_both_sides_merge() {
+    let (left, right) = (
+        "t: 1, 9, 20, 3, 4; k: 1, 1, 1, null, 2; a: 1, 2, 3, 4, 5",
+        "t: 5, 4, 14, 9; k: 1, null, 1, 2; b: 1, 2, 3, 4",
+    );
+    let mut text = String::new();
+    for kind in KINDS {
+        let transform = planned(on_k(kind), [sessions(5), sessions(5)], left, right).unwrap();
+        let steps = [Step::Left(events(left)), Step::Right(events(right))];
+        let made = run(&transform, 1, &steps).unwrap();
+        assert_eq!(made.rows.schema(), transform.layout.schema);
+        text.push_str(&format!("{}\n{}\n", kind.name(), shown(&made.rows)));
+    }
+    expect![[r#"
+        inner
+        k: 1, 1
+        a: 1, 2
+        b: 1, 1
+        window_start: 1, 1
+        window_end: 14, 14
+        event_time: 13, 13
+        left
+        k: 1, 1, null, 2, 1
+        a: 1, 2, 4, 5, 3
+        b: 1, 1, null, null, null
+        window_start: 1, 1, 3, 4, 20
+        window_end: 14, 14, 8, 9, 25
+        event_time: 13, 13, 7, 8, 24
+        right
+        k: 1, 1, null, 2, 1
+        a: 1, 2, null, null, null
+        b: 1, 1, 2, 4, 3
+        window_start: 1, 1, 4, 9, 14
+        window_end: 14, 14, 9, 14, 19
+        event_time: 13, 13, 8, 13, 18
+        full
+        k: 1, 1, null, 2, 1, null, 2, 1
+        a: 1, 2, 4, 5, 3, null, null, null
+        b: 1, 1, null, null, null, 2, 4, 3
+        window_start: 1, 1, 3, 4, 20, 4, 9, 14
+        window_end: 14, 14, 8, 9, 25, 9, 14, 19
+        event_time: 13, 13, 7, 8, 24, 8, 13, 18
+    "#]]
+    .assert_eq(&text);
+}
+
+/// Windows leave at their ends, each in its turn, with what has come by then; what comes later makes others, and a
+/// row whose own window is over is late.
+#[test]
+fn sessions_leave_when_the_watermark_has_passed_their_end() {
+    let (left, right) = ("t: 1; k: 1; a: 1", "t: 1; k: 1; b: 1");
+    let both = [sessions(5), sessions(5)];
+    let transform = planned(on_k(JoinKind::Full), both, left, right).unwrap();
+    let inputs = ["k: 1; event_time: 1; a: 1", "k: 1; event_time: 1; b: 1"];
+    let rows =
+        |k: &str, t: &str, name: &str, n: &str| format!("k: {k}; event_time: {t}; {name}: {n}");
+    OperatorRun::new(transform, &inputs)
+        .rows(0, &rows("1, 2", "1, 2", "a", "1, 2"))
+        .watermark(5)
+        .rows(1, &rows("1", "5", "b", "1"))
+        // That of key 1 goes on to 10.
+        .watermark(7)
+        .rows(0, &rows("1", "8", "a", "3"))
+        .watermark(12)
+        // A row at 7 alone is over since 12; one at 9 is not, and that of key 1 goes on to 14.
+        .rows(1, &rows("1, 2, 1", "7, 7, 9", "b", "2, 3, 4"))
+        .watermark(13)
+        .watermark(14)
+        // Over at 14, so this is another.
+        .rows(0, &rows("1", "10", "a", "4"))
+        .end()
+        .check(expect![[r#"
+            watermark 7
+            k: 2
+            a: 2
+            b: null
+            window_start: 2
+            window_end: 7
+            event_time: 6
+            rows to 1, late_right
+            k: 1, 2
+            event_time: 7, 7
+            b: 2, 3
+            watermark 14
+            k: 1, 1, 1, 1
+            a: 1, 1, 3, 3
+            b: 1, 4, 1, 4
+            window_start: 1, 1, 1, 1
+            window_end: 14, 14, 14, 14
+            event_time: 13, 13, 13, 13
+            end
+            k: 1
+            a: 4
+            b: null
+            window_start: 10
+            window_end: 15
+            event_time: 14"#]])
+        .check_laws(&Laws::new());
+}
+
+#[test]
+fn state_of_sessions_is_let_go_while_some_stay() {
+    let (left, right) = ("t: 1; k: 1; a: 1", "t: 1; k: 1; b: 1");
+    let both = [sessions(50), sessions(50)];
+    let transform = planned(on_k(JoinKind::Full), both, left, right).unwrap();
+    let mut operator = transform.build(&Artifacts::none()).unwrap();
+    let mut out = Output::new(OnBadRow::Fail);
+    let mut largest = [0, 0];
+    let mut n_rows = 0;
+    for step in 0..400i64 {
+        for port in 0..2 {
+            let name = ["a", "b"][port];
+            // Key 0 comes at each step, so that its session never ends; the others come once.
+            let rows = format!(
+                "t: {0}, {0}, {0}; k: 0, {1}, {2}; {name}: 1, 2, 3",
+                step * 10,
+                3 * step + 1,
+                3 * step + 2
+            );
+            let batch = Batch::new(events(&rows));
+            operator.on_batch(port, batch, &mut out).unwrap();
+        }
+        let watermark = Watermark(step * 10);
+        operator.on_watermark(watermark, &mut out).unwrap();
+        n_rows += out.take().iter().map(|(_, b)| b.n_rows()).sum::<usize>();
+        let half = usize::from(step >= 200);
+        largest[half] = largest[half].max(operator.state_bytes());
+    }
+    // Two rows of key 0 more are kept at each step; the others make up two thirds of what comes.
+    assert!(largest[1] - largest[0] < 200 * 2 * 100, "{largest:?} bytes");
+    assert_eq!(n_rows, 395 * 2);
+    operator.on_watermark(Watermark::END, &mut out).unwrap();
+    while out.take_more() {
+        operator.resume(&mut out).unwrap();
+    }
+    n_rows = out.take().iter().map(|(_, b)| b.n_rows()).sum();
+    assert_eq!(n_rows, 400 * 400 + 5 * 2);
+    assert!(operator.state_bytes() < 1 << 12);
+}
+
+#[test]
+fn results_of_sessions_are_not_grouped_in_sessions_again() {
+    let pipeline = crate::Pipeline::new("visits");
+    let read = |name: &str| {
+        let rows = crate::testing::scripted("t: 1; k: 1; v: 1");
+        let rows = pipeline.read(name, rows);
+        let watermarks = crate::ops::Watermarks::monotone();
+        rows.assign_timestamps(col("t"), watermarks)
+            .window(sessions(5))
+    };
+    let names = read("names").select([col("k"), col("v").alias("w"), col("event_time")]);
+    let joined = read("visits").join_windowed(&names, on_k(JoinKind::Inner));
+    let (sink, _) = crate::connectors::collect();
+    let grouped = joined.group_by([col("k")]);
+    let counts = grouped.agg([crate::aggregates::count(lit(1)).alias("n")]);
+    counts.write(sink);
+    expect![[r#"
+        results of sessions windows cannot be grouped in the same windows again
+          in transform "group_by/partial"
+          Those windows have merged, and are over.
+          Hint: Say with `window(..)` in which windows they are to be."#]]
+    .assert_eq(&pipeline.plan().unwrap_err().to_string());
+}
+
 #[test]
 fn strategies_that_do_not_fit_are_refused_while_planning() {
     let refuse = |left: Windowing, right: Windowing, expected: Expect| {
@@ -201,23 +375,22 @@ fn the_laws_of_stateful_operators_are_kept() {
         let join = on_k(kind).filter(col("a").lt_eq(col("b")));
         let transform = planned(join, [every(30, 10), every(30, 10)], left, right).unwrap();
         check_operator(transform, &pools, &Laws::new().runs(8));
+        let join = on_k(kind).filter(col("a").lt_eq(col("b")));
+        let transform = planned(join, [sessions(15), sessions(15)], left, right).unwrap();
+        check_operator(transform, &pools, &Laws::new().runs(8));
     }
 }
 
-/// `k a i b j window_start window_end event_time` of all results.
-fn expected(history: &[Row], kind: JoinKind, windows: &Every, filter: bool) -> Vec<String> {
+/// `k a i b j window_start window_end event_time` of all results, where `windows` are those of each row.
+fn expected(history: &[Row], kind: JoinKind, windows: &[Vec<Window>], filter: bool) -> Vec<String> {
     let text = |v: Option<i64>| v.map_or("null".into(), |v| v.to_string());
     let number = |r: &Row| (r.4 % 7 != 0).then_some(r.4 % 10);
     let place = |i: usize| Some(i as i64);
     let mut made = Vec::new();
-    let mut all = Vec::new();
-    for row in history {
-        windows.assign(row.2, &mut all);
-    }
+    let mut all = windows.concat();
     all.sort();
     all.dedup();
     for window in all {
-        let is_in = |r: &Row| window.start <= r.2 && r.2 < window.end;
         let line = |k, a, i, b, j| {
             let (start, end) = (Some(window.start), Some(window.end));
             [k, a, i, b, j, start, end, Some(window.end - 1)]
@@ -225,7 +398,10 @@ fn expected(history: &[Row], kind: JoinKind, windows: &Every, filter: bool) -> V
                 .join(" ")
         };
         let mut matched = vec![false; history.len()];
-        let rows = || history.iter().enumerate().filter(|(_, r)| is_in(r));
+        let rows = || {
+            let rows = history.iter().enumerate();
+            rows.filter(|(i, _)| windows[*i].contains(&window))
+        };
         for (i, l) in rows().filter(|(_, r)| r.0) {
             for (j, r) in rows().filter(|(_, r)| !r.0) {
                 let passes = !filter || number(l).zip(number(r)).is_some_and(|(a, b)| a <= b);
@@ -274,7 +450,58 @@ proptest! {
         let both = [windowing.clone(), windowing];
         let transform = planned(join, both, left, right).unwrap();
         let made = run(&transform, n_workers, &schedule(&history, &cuts)).unwrap();
+        let windows_of = |row: &Row| {
+            let mut all = Vec::new();
+            windows.assign(row.2, &mut all);
+            all
+        };
+        let windows: Vec<Vec<Window>> = history.iter().map(windows_of).collect();
         prop_assert_eq!(lines(&made.rows), expected(&history, KINDS[kind], &windows, filter));
         prop_assert_eq!(made.n_late, 0);
+    }
+
+    #[test]
+    fn sessions_of_both_sides_are_the_same_in_any_order_any_batches_on_any_workers(
+        history in rows(),
+        cuts in cuts(),
+        n_workers in 1usize..5,
+        kind in 0usize..4,
+        gap in 1u64..8,
+        filter in any::<bool>(),
+    ) {
+        let mut join = on_k(KINDS[kind]);
+        if filter {
+            join = join.filter(col("a").lt_eq(col("b") + lit(0i64)));
+        }
+        let (left, right) = ("k: 1; t: 1; a: 1; i: 1", "k: 1; t: 1; b: 1; j: 1");
+        let transform = planned(join, [sessions(gap), sessions(gap)], left, right).unwrap();
+        let made = run(&transform, n_workers, &schedule(&history, &cuts)).unwrap();
+        let windows: Vec<Vec<Window>> = (0..history.len())
+            .map(|row| vec![session_of(&history, row, gap.cast_signed())])
+            .collect();
+        prop_assert_eq!(lines(&made.rows), expected(&history, KINDS[kind], &windows, filter));
+        prop_assert_eq!(made.n_late, 0);
+    }
+}
+
+/// The session of a row, from the row outwards as long as there is one of its key nearer than the gap.
+fn session_of(history: &[Row], row: usize, gap: i64) -> Window {
+    let (_, key, time, ..) = history[row];
+    let (mut first, mut last) = (time, time);
+    let of_key = || history.iter().filter(|r| key.is_some() && r.1 == key);
+    loop {
+        let near = |r: &&Row| r.2 > first - gap && r.2 < last + gap;
+        let times = || of_key().filter(near).map(|r| r.2);
+        let (start, end) = (
+            times().min().unwrap_or(first),
+            times().max().unwrap_or(last),
+        );
+        if (start, end) == (first, last) {
+            return Window {
+                start: first,
+                end: last + gap,
+            };
+        }
+        (first, last) = (start, end);
     }
 }

@@ -1,0 +1,102 @@
+//! Rows in the windows that are still to leave, however these come about.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use super::gather::RowAt;
+use crate::error::Result;
+use crate::ops::Side;
+use crate::state::StatePart;
+use crate::windowing::Window;
+
+/// Keeps the rows of both sides until all of their windows have left.
+pub(super) trait OpenWindows: Send {
+    /// Takes in rows with the numbers of their keys.
+    fn take_in(
+        &mut self,
+        side: Side,
+        rows: &RecordBatch,
+        keys: Vec<u32>,
+        watermark: i64,
+    ) -> Result<Kept>;
+
+    /// Takes out what ends first, if `watermark` has passed its end.
+    fn next_over(&mut self, watermark: i64) -> Result<Option<Over>>;
+
+    /// All rows of a side, with columns behind that say which windows they still are in.
+    fn save(&self, side: Side, watermark: i64) -> Result<RecordBatch>;
+
+    /// Takes in the rows of a part that was saved, which are `rows` without the columns behind.
+    fn load(
+        &mut self,
+        side: Side,
+        part: &StatePart,
+        rows: RecordBatch,
+        keys: Vec<u32>,
+        watermark: i64,
+    ) -> Result<()>;
+
+    /// Marks the keys of all rows.
+    fn mark(&self, is_kept: &mut [bool]);
+
+    /// Gives keys their new numbers.
+    fn renumber(&mut self, new_numbers: &[u32]);
+
+    /// How many rows there are.
+    fn n_rows(&self) -> usize;
+
+    /// How many bytes of memory are kept, about.
+    fn n_bytes(&self) -> u64;
+}
+
+/// What was not kept of some rows.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// The rows of which all windows are over.
+    pub(super) late: Vec<u32>,
+    /// How many are in no window.
+    pub(super) n_in_none: usize,
+}
+
+/// The rows of windows that are over.
+pub(super) struct Over {
+    pub(super) windows: Windows,
+    pub(super) left: InWindow,
+    pub(super) right: InWindow,
+}
+
+/// The windows of rows, which only match in the same.
+pub(super) enum Windows {
+    /// One, in which are all rows.
+    One(Window),
+    /// That of each number that rows have in place of a key.
+    ByNumber(Vec<Window>),
+}
+
+impl Windows {
+    /// The window of rows with this number.
+    pub(super) fn of(&self, number: u32) -> Window {
+        match self {
+            Self::One(window) => *window,
+            Self::ByNumber(windows) => windows[number as usize],
+        }
+    }
+}
+
+/// The rows of a side in windows that are over.
+#[derive(Default)]
+pub(super) struct InWindow {
+    pub(super) batches: Vec<RecordBatch>,
+    /// The number and the place of each row, ordered by the number; rows with equal numbers match.
+    pub(super) rows: Vec<(u32, RowAt)>,
+}
+
+/// The schema of rows with columns of whole numbers behind.
+pub(super) fn with_numbers(schema: &SchemaRef, names: &[&str]) -> SchemaRef {
+    let mut fields = schema.fields().to_vec();
+    let number = |name: &&str| Arc::new(Field::new(*name, DataType::Int64, false));
+    fields.extend(names.iter().map(number));
+    Arc::new(Schema::new(fields))
+}
