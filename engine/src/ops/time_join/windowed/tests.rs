@@ -291,7 +291,7 @@ fn state_of_sessions_is_let_go_while_some_stay() {
     assert!(operator.state_bytes() < 1 << 12);
 }
 
-/// Far more keys than are there at a time, so that they get new numbers, while the session of key 0 stays.
+/// Far more keys than are there at a time, so that they get new numbers; also key 0, whose session stays.
 #[test]
 fn keys_of_sessions_are_numbered_anew() {
     const N_STEPS: i64 = 15;
@@ -307,7 +307,7 @@ fn keys_of_sessions_are_numbered_anew() {
         let same = |value: i64| vec![value.to_string(); 1001].join(", ");
         let (times, keys, values) = (same(time), keys.join(", "), same(step));
         steps.extend([
-            Step::Left(events(&format!("t: {times}; k: 0, {keys}; a: {values}"))),
+            Step::Left(events(&format!("t: {times}; k: {keys}, 0; a: {values}"))),
             Step::Right(events(&format!("t: {time}; k: 0; b: {step}"))),
             Step::Watermark(time),
         ]);
