@@ -87,7 +87,7 @@ impl Output {
         self.push_to(port, batch);
     }
 
-    /// Counts rows as late that leave by no port: of which only an aggregate is left, or of a side input.
+    /// Counts rows as late that leave by no port: of which only an aggregate is left, or a copy of a side input.
     pub fn late(&mut self, n_rows: u64) {
         self.late += n_rows;
     }

@@ -349,7 +349,9 @@ impl<'a> Simulation<'a> {
                 Distribution::Keep => vec![(from, batch.clone())],
                 _ if batch.event().is_some() => Vec::new(),
                 Distribution::One => vec![(0, batch.clone())],
-                Distribution::Broadcast => (0..n_workers).map(|w| (w, batch.clone())).collect(),
+                Distribution::Broadcast => (0..n_workers)
+                    .map(|worker| (worker, batch.clone().for_worker(worker)))
+                    .collect(),
                 Distribution::ByKey(keys) => deal(batch.rows(), &keys, n_workers)?
                     .into_iter()
                     .enumerate()

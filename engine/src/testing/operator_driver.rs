@@ -79,6 +79,7 @@ impl Left {
 /// One operator.
 pub(super) struct Driver {
     operator: Box<dyn Operator>,
+    worker: usize,
     /// Of each port.
     schemas: Vec<SchemaRef>,
     makes_watermarks: bool,
@@ -98,6 +99,7 @@ impl Driver {
         }
         Ok(Self {
             operator: transform.build(&Artifacts::none())?,
+            worker: 0,
             schemas,
             makes_watermarks: transform.properties().makes_watermarks,
             out: Output::new(OnBadRow::DeadLetter),
@@ -115,6 +117,7 @@ impl Driver {
                 let first = self.n_rows[*port];
                 self.n_rows[*port] += rows.num_rows() as u64;
                 let batch = Batch::read(rows.clone(), SplitKey::default(), name, first);
+                let batch = batch.for_worker(self.worker);
                 self.operator.on_batch(*port, batch, &mut self.out)?;
             }
             Step::Watermark(watermark) => {
@@ -243,7 +246,10 @@ impl<'a> Fleet<'a> {
         inputs: &'a [SchemaRef],
         n_workers: usize,
     ) -> Result<Self> {
-        let drivers = (0..n_workers).map(|_| Driver::new(transform, inputs));
+        let drivers = (0..n_workers).map(|worker| {
+            let driver = Driver::new(transform, inputs)?;
+            Ok(Driver { worker, ..driver })
+        });
         Ok(Self {
             transform,
             inputs,
@@ -292,10 +298,11 @@ impl<'a> Fleet<'a> {
         }
         let dealt = StatePart::deal(&parts, n_workers);
         let old = &self.drivers[0];
-        let drivers = dealt
-            .iter()
-            .map(|state| Driver::restored(self.transform, self.inputs, old, state))
-            .collect::<Result<_>>()?;
+        let drivers = dealt.iter().enumerate().map(|(worker, state)| {
+            let driver = Driver::restored(self.transform, self.inputs, old, state)?;
+            Ok(Driver { worker, ..driver })
+        });
+        let drivers = drivers.collect::<Result<_>>()?;
         Ok(Self {
             drivers,
             turn: 0,

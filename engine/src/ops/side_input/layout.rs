@@ -24,6 +24,8 @@ pub(super) struct Layout {
     pub(super) reach: Reach,
     pub(super) keys: Vec<Key>,
     pub(super) values: Values,
+    /// The columns of the side as it comes.
+    pub(super) given_side: SchemaRef,
     /// The columns that are kept of the side: keys, then values.
     pub(super) stored: SchemaRef,
     /// The columns that are added, in order.
@@ -99,6 +101,7 @@ impl Layout {
             reach: Reach::new(input.versions, windowings),
             keys,
             values,
+            given_side: Arc::clone(side),
             stored: Arc::new(Schema::new(stored)),
             added,
         })

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::compiled;
 use super::layout::Layout;
-use super::operator::{SideInputOperator, Stored};
+use super::operator::{PORTS, SideInputOperator, Stored, late_schema};
 use crate::analyzer::{Analysis, Analyzer, DynAnalyzer};
 use crate::artifact::{ArtifactId, ArtifactRef, Artifacts};
 use crate::error::Result;
@@ -168,6 +168,10 @@ impl Transform for WithLearnedSide {
         Ok(self.layout.output(&inputs[0]))
     }
 
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Ok(late_schema(&self.layout, port, &inputs[0]))
+    }
+
     fn build(&self, artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         let side = artifacts.get(&self.side)?;
         Ok(Box::new(SideInputOperator::learned(
@@ -195,6 +199,6 @@ impl Transform for WithLearnedSide {
             on_changelog: self.layout.reach.on_changelog(),
             ..Properties::default()
         }
-        .ports(["out", "late"])
+        .ports(PORTS)
     }
 }

@@ -34,7 +34,7 @@ use serde_json::json;
 
 use self::layout::Layout;
 use self::learn::{SideRows, WithLearnedSide};
-use self::operator::SideInputOperator;
+use self::operator::{PORTS, SideInputOperator, late_schema};
 use self::reach::Reach;
 use crate::artifact::{ArtifactRef, Artifacts};
 use crate::error::{Error, Result};
@@ -205,8 +205,13 @@ impl Collection {
     ///
     /// Every worker keeps the side, so it should be the smaller one. Where it ends, it is read before the main
     /// rows; where it never ends, rows wait for its watermark, and it is kept as long as the main watermark
-    /// allows that somebody may ask for it. Rows that come later than that leave by the port `late` of
-    /// [`Collection::port`], with nulls for the side.
+    /// allows that somebody may ask for it.
+    ///
+    /// **Late.** Rows that come when what they would see has been let go leave by the port `late` of
+    /// [`Collection::port`], with nulls for the side. Rows of the side that come when the side's watermark has passed
+    /// their windows by the allowed lateness, or when no row may ask for these any more, leave by the port `late_side`
+    /// as they came, each once: those that are late for the first worker. One that is late for another worker only is
+    /// counted there, and is seen by the rows of the first. Versions are never late, nor are rows of a side that ends.
     ///
     /// ```
     /// # use mainstem_engine::{Pipeline, RunOptions, col, connectors, ops::SideInput, testing::{show, table}};
@@ -310,6 +315,10 @@ impl Transform for WithSideInput {
         Ok(self.plan(inputs)?.output(&inputs[0]))
     }
 
+    fn port_schema(&self, port: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        Ok(late_schema(&*self.planned()?, port, &inputs[0]))
+    }
+
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(Box::new(SideInputOperator::new(&self.planned()?)))
     }
@@ -323,7 +332,7 @@ impl Transform for WithSideInput {
             n_inputs: Some(2),
             ..Properties::default()
         }
-        .ports(["out", "late"])
+        .ports(PORTS)
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

@@ -29,6 +29,19 @@ const MAIN: usize = 0;
 const SIDE: usize = 1;
 /// The port of main rows that come when the side has been released.
 const LATE: usize = 1;
+/// The port of side rows that come when their windows are over.
+const LATE_SIDE: usize = 2;
+
+/// The ports, by name.
+pub(super) const PORTS: [&str; 3] = ["out", "late", "late_side"];
+
+/// The columns of late rows: those of their side, of main ones with what they did not see.
+pub(super) fn late_schema(layout: &Layout, port: usize, main: &SchemaRef) -> SchemaRef {
+    match port {
+        LATE_SIDE => Arc::clone(&layout.given_side),
+        _ => layout.output(main),
+    }
+}
 
 /// What is kept of the side, by window.
 type Tables = BTreeMap<Window, Table>;
@@ -52,6 +65,16 @@ pub(super) struct Stored {
     pub(super) rows: RecordBatch,
     pub(super) times: Vec<i64>,
     pub(super) windows: Vec<(Window, Vec<u32>)>,
+    /// Which of the rows as they came are kept; `None` for all.
+    has_key: Option<BooleanArray>,
+}
+
+/// Which side rows are not kept.
+struct NotKept {
+    /// Those that are too late for all of their windows.
+    late: BooleanArray,
+    /// How many are in no window.
+    n_in_none: usize,
 }
 
 impl Stored {
@@ -65,7 +88,16 @@ impl Stored {
             times: times_of(rows)?.map_or_else(|| vec![0; rows.num_rows()], <[i64]>::to_vec),
             windows: layout.reach.of_side(rows)?,
             rows: stored,
+            has_key: mask,
         })
+    }
+
+    /// Of the batch that these are of the rows where this is true.
+    fn rows_of(&self, batch: &Batch, is_wanted: &BooleanArray) -> Result<Batch> {
+        match &self.has_key {
+            Some(has_key) => batch.filter(has_key)?.filter(is_wanted),
+            None => batch.filter(is_wanted),
+        }
     }
 }
 
@@ -100,15 +132,16 @@ impl SideInputOperator {
         Ok(operator)
     }
 
-    /// Keeps side rows; says how many of them came too late for all of their windows.
-    fn keep(&mut self, stored: &Stored) -> Result<usize> {
+    /// Keeps side rows; says which of them are not kept, while anybody may ask for them.
+    fn keep(&mut self, stored: &Stored) -> Result<Option<NotKept>> {
         if self.is_over() {
-            return Ok(0);
+            return Ok(None);
         }
         let Stored {
             rows,
             times,
             windows,
+            ..
         } = stored;
         let [main, side] = self.watermarks;
         let layout = &self.layout;
@@ -135,7 +168,39 @@ impl SideInputOperator {
             let of_window = UInt32Array::from(of_window.clone());
             add(table, &take_record_batch(rows, &of_window)?, &times)?;
         }
-        Ok(is_kept.iter().filter(|kept| !**kept).count())
+        if is_kept.iter().all(|kept| *kept) {
+            return Ok(None);
+        }
+        let mut is_in_some = vec![false; rows.num_rows()];
+        for row in windows.iter().flat_map(|(_, rows)| rows) {
+            is_in_some[*row as usize] = true;
+        }
+        let fates = is_kept.iter().zip(&is_in_some);
+        Ok(Some(NotKept {
+            late: fates
+                .map(|(kept, in_some)| Some(!kept && *in_some))
+                .collect(),
+            n_in_none: is_in_some.iter().filter(|in_some| !**in_some).count(),
+        }))
+    }
+
+    /// Gives the rows away that are not kept, by the worker that gets the first of the copies: late rows are late on
+    /// all that have heard of the same watermark.
+    fn leave_out(
+        &self,
+        batch: &Batch,
+        stored: &Stored,
+        not_kept: &NotKept,
+        out: &mut Output,
+    ) -> Result<()> {
+        let NotKept { late, n_in_none } = not_kept;
+        out.filtered(*n_in_none);
+        let n_late = late.true_count();
+        match batch.worker() {
+            0 if n_late > 0 => out.push_late(LATE_SIDE, stored.rows_of(batch, late)?),
+            _ => out.late(n_late as u64),
+        }
+        Ok(())
     }
 
     /// True if nobody will ask for the side any more.
@@ -267,9 +332,10 @@ impl Operator for SideInputOperator {
             None => self.side.insert(SideRows::new(&self.layout, &schema)?),
         };
         let stored = located(&batch, |rows| Stored::new(&self.layout, compiled, rows))?;
-        let n_late = self.keep(&stored)?;
-        out.late(n_late as u64);
-        Ok(())
+        match self.keep(&stored)? {
+            Some(not_kept) => self.leave_out(&batch, &stored, &not_kept, out),
+            None => Ok(()),
+        }
     }
 
     fn on_input_watermark(
@@ -358,6 +424,7 @@ impl Operator for SideInputOperator {
                 rows: rows.with_schema(Arc::clone(&self.layout.stored))?,
                 times,
                 windows,
+                has_key: None,
             };
             self.keep(&stored)?;
         }

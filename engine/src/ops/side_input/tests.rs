@@ -20,7 +20,7 @@ use crate::ops::Watermarks;
 use crate::output::{OnBadRow, Output};
 use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::state::StatePart;
-use crate::testing::{Laws, check_operator, table};
+use crate::testing::{Laws, Script, check_operator, scripted, show_rows, simulate, table};
 use crate::transform::{Description, Operator, Transform, Watermark};
 use crate::windowing::{FixedWindows, Trigger, Window, WindowFn, Windowing};
 use crate::{Pipeline, RunOptions};
@@ -610,9 +610,107 @@ fn rows_that_come_when_the_side_is_released_are_late() {
     assert_eq!(driven.lines(0), ["1 | 1970-01-01T00:00:00.013 | 1 | 8"]);
     assert_eq!(driven.lines(1), ["1 | 1970-01-01T00:00:00.003 | 0 | null"]);
     assert_eq!(driven.out.take_late(), 1);
-    // Rows of the side that nobody may see any more are counted.
+    // Rows of the side that nobody may see any more leave as they came.
     driven.on(&Event::Rows(1, side)).unwrap();
+    assert_eq!(
+        driven.lines(2),
+        [
+            "1 | 1970-01-01T00:00:00.004 | 7",
+            "1 | 1970-01-01T00:00:00.014 | 8"
+        ]
+    );
     assert_eq!(driven.out.take_late(), 2);
+}
+
+/// Each late row of the side leaves once, on any number of workers, with the columns that nobody else reads.
+#[test]
+fn late_rows_of_the_side_leave_by_a_port_of_their_own() {
+    use crate::windowing::SlidingWindows;
+    let ms = std::time::Duration::from_millis;
+    let pipeline = Pipeline::new("prices");
+    let orders = pipeline.read("orders", scripted("k: 1; event_time: 0"));
+    let rates = pipeline.read("rates", scripted("key: 1; v: 1; from: a; event_time: 0"));
+    // From 4 to 9, from 14 to 19 and so on is no window.
+    let windows = SlidingWindows::of(ms(4)).every(ms(10));
+    let windowing = Windowing::of(windows).allowed_lateness(ms(5));
+    let answered = orders.with_side_input(
+        &rates.window(windowing),
+        SideInput::multimap("vs", [(col("k"), col("key"))], col("v")),
+    );
+    for (rows, name) in [
+        (answered.clone(), "seen"),
+        (answered.port("late"), "late"),
+        (answered.port("late_side"), "late side"),
+    ] {
+        let (sink, _) = connectors::collect();
+        rows.named(name).write(sink);
+    }
+    let script = Script::new()
+        .rows("rates", "key: 1, 2; v: 1, 2; from: a, b; event_time: 1, 2")
+        .watermark("orders", 3)
+        .watermark("rates", 3)
+        // Behind the watermark, in no window, and without a key.
+        .rows(
+            "rates",
+            "key: 1, 1, null; v: 3, 4, 5; from: c, d, e; event_time: 2, 5, 1",
+        )
+        .rows("orders", "k: 1; event_time: 3")
+        .watermark("orders", 9)
+        .watermark("rates", 9)
+        .rows(
+            "rates",
+            "key: 2, null, 1, 1; v: 6, 7, 8, 9; from: f, g, h, i; event_time: 11, 1, 3, 3",
+        )
+        .rows("orders", "k: 2, 1; event_time: 12, 3")
+        .end("rates")
+        .end("orders");
+    let run = |n_workers, seed| {
+        let simulated = simulate(&pipeline, &script, n_workers, seed).unwrap();
+        let of = |name| format!("{name}\n{}\n", show_rows(&simulated.rows(name)));
+        ["seen", "late", "late side"].map(of).concat()
+    };
+    let one = run(1, 0);
+    expect![[r#"
+        seen
+        k=1 event_time=3 vs=[1, 3]
+        k=2 event_time=12 vs=[6]
+        late
+        k=1 event_time=3 vs=null
+        late side
+        key=1 v=8 from='h' event_time=3
+        key=1 v=9 from='i' event_time=3
+    "#]]
+    .assert_eq(&one);
+    for seed in 1..12 {
+        let n_workers = 1 + usize::try_from(seed).unwrap() % 3;
+        assert_eq!(
+            run(n_workers, seed),
+            one,
+            "{n_workers} workers, seed {seed}"
+        );
+    }
+}
+
+/// A side that ends is whole before the first row is answered.
+#[test]
+fn no_row_of_a_side_that_ends_is_late() {
+    let pipeline = Pipeline::new("prices");
+    let read = |name: &str, rows: &str| {
+        pipeline.read(name, connectors::from_record_batches(vec![timed(rows)]))
+    };
+    let orders = read("orders", "k: 1, 1; event_time: 25, 3");
+    let rates = read("rates", "key: 1, 1, 1; v: 1, 2, 3; event_time: 25, 30, 1").window(fixed(10));
+    let answered = orders.with_side_input(
+        &rates,
+        SideInput::multimap("vs", [(col("k"), col("key"))], col("v")),
+    );
+    let (sink, late) = connectors::collect();
+    answered.port("late_side").write(sink);
+    let (sink, seen) = connectors::collect();
+    answered.select([col("k"), col("vs")]).write(sink);
+    pipeline.run(&RunOptions::new().workers(2)).unwrap();
+    assert_eq!(show_rows(&seen.take()), "k=1 vs=[1]\nk=1 vs=[3]");
+    assert!(late.take().iter().all(|rows| rows.num_rows() == 0));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use expect_test::expect;
 use super::{AsOf, IntervalJoin, LookUp, WindowedJoin};
 use crate::ops::{JoinKind, Watermarks};
 use crate::testing::{Script, scripted, show_rows, simulate};
+use crate::windowing::{Sessions, Windowing};
 use crate::{Collection, Pipeline, col, connectors, lit};
 
 fn read(pipeline: &Pipeline, name: &str, columns: &str) -> Collection {
@@ -57,6 +58,53 @@ fn keys_may_be_expressions_and_late_rows_have_the_columns_of_their_side() {
         .assert_eq(&show_rows(&made.rows("out")));
         expect!["name='d7' trips=40 event_time=4"].assert_eq(&show_rows(&made.rows("late_stats")));
         expect!["t=6 driver=7 ride=4 event_time=6"].assert_eq(&show_rows(&made.rows("late_rides")));
+    }
+}
+
+/// A view and the order that follows, with what lies between them, however far that reaches.
+#[test]
+fn sessions_span_both_sides_on_any_number_of_workers() {
+    let pipeline = Pipeline::new("visits");
+    let windowing = Windowing::of(Sessions::with_gap(Duration::from_millis(10)));
+    let views = read(&pipeline, "views", "t: 1; user: 1; page: a").window(windowing.clone());
+    let orders = read(&pipeline, "orders", "t: 1; by: 1; item: x").select([
+        col("by"),
+        col("item"),
+        col("event_time"),
+    ]);
+    let join = WindowedJoin::new(JoinKind::Left, [(col("user"), col("by"))]);
+    let joined = views.join_windowed(&orders.window(windowing), join);
+    write(
+        &joined.select([col("user"), col("page"), col("item"), col("window_end")]),
+        "out",
+    );
+    write(&joined.port("late_right"), "late_orders");
+    let script = Script::new()
+        .rows("views", "t: 1, 2; user: 1, 2; page: a, b")
+        .rows("orders", "t: 9; by: 1; item: x")
+        .restart(3)
+        .rows("views", "t: 18, 19; user: 1, 3; page: c, d")
+        .rows("orders", "t: 17; by: 1; item: y")
+        // The watermark is at 17, and the session of 5 alone ends at 15.
+        .rows("orders", "t: 5; by: 2; item: z")
+        .restart(1)
+        .rows("views", "t: 40; user: 1; page: e")
+        .rows("orders", "t: 41; by: 1; item: u")
+        .end("views")
+        .end("orders");
+    for seed in 0..12 {
+        let made = simulate(&pipeline, &script, 1 + seed as usize % 4, seed).unwrap();
+        expect![[r#"
+            user=1 page='a' item='x' window_end=28
+            user=1 page='a' item='y' window_end=28
+            user=1 page='c' item='x' window_end=28
+            user=1 page='c' item='y' window_end=28
+            user=1 page='e' item='u' window_end=51
+            user=2 page='b' item=null window_end=12
+            user=3 page='d' item=null window_end=29"#]]
+        .assert_eq(&show_rows(&made.rows("out")));
+        let late = show_rows(&made.rows("late_orders"));
+        assert_eq!(late, "by=2 item='z' event_time=5");
     }
 }
 

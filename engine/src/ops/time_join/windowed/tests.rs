@@ -291,6 +291,36 @@ fn state_of_sessions_is_let_go_while_some_stay() {
     assert!(operator.state_bytes() < 1 << 12);
 }
 
+/// Far more keys than are there at a time, so that they get new numbers; also key 0, whose session stays.
+#[test]
+fn keys_of_sessions_are_numbered_anew() {
+    const N_STEPS: i64 = 15;
+    let (left, right) = ("t: 1; k: 1; a: 1", "t: 1; k: 1; b: 1");
+    let both = [sessions(15), sessions(15)];
+    let transform = planned(on_k(JoinKind::Left), both, left, right).unwrap();
+    let mut steps = Vec::new();
+    let mut expected = Vec::new();
+    for step in 0..N_STEPS {
+        let time = step * 10;
+        let others = step * 1000 + 1..=step * 1000 + 1000;
+        let keys: Vec<String> = others.clone().map(|key| key.to_string()).collect();
+        let same = |value: i64| vec![value.to_string(); 1001].join(", ");
+        let (times, keys, values) = (same(time), keys.join(", "), same(step));
+        steps.extend([
+            Step::Left(events(&format!("t: {times}; k: {keys}, 0; a: {values}"))),
+            Step::Right(events(&format!("t: {time}; k: 0; b: {step}"))),
+            Step::Watermark(time),
+        ]);
+        let line =
+            |key, b: String, start, end| format!("{key} {step} {b} {start} {end} {}", end - 1);
+        expected.extend(others.map(|key| line(key, "null".into(), time, time + 15)));
+        let end = (N_STEPS - 1) * 10 + 15;
+        expected.extend((0..N_STEPS).map(|b| line(0, b.to_string(), 0, end)));
+    }
+    expected.sort();
+    assert!(lines(&run(&transform, 1, &steps).unwrap().rows) == expected);
+}
+
 #[test]
 fn results_of_sessions_are_not_grouped_in_sessions_again() {
     let pipeline = crate::Pipeline::new("visits");
