@@ -20,18 +20,15 @@ use arrow::datatypes::{
 use super::csv_types::parse;
 use crate::error::Result;
 
-/// Takes one value for each row of a chunk.
+/// Takes the values of a chunk of rows.
 pub(super) trait CsvColumn {
-    /// Takes a value that is there; false where it is none of the column's, of which a null is kept.
-    fn push(&mut self, value: &str) -> bool;
+    /// Takes the value of a row; rows that were passed over are null. False where it is none of the column's:
+    /// then the row is null too.
+    fn push(&mut self, row: usize, value: &str) -> bool;
 
-    fn push_null(&mut self);
-
-    /// How many values it has taken.
-    fn len(&self) -> usize;
-
-    /// The values, and the text that they were cast from where [`CsvColumn::push`] has not checked it.
-    fn finish(&mut self) -> Result<(ArrayRef, Option<ArrayRef>)>;
+    /// The values of so many rows, and the text that they were cast from where [`CsvColumn::push`] has not
+    /// checked it.
+    fn finish(&mut self, n_rows: usize) -> Result<(ArrayRef, Option<ArrayRef>)>;
 }
 
 /// A column for the values of a field, `n_rows` of them at a time.
@@ -49,7 +46,7 @@ pub(super) fn column_of(field: &Field, is_wanted: bool, n_rows: usize) -> Box<dy
         DataType::Float64 => numbers::<Float64Type>(n_rows),
         // Any text is one of theirs.
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View if !is_wanted => {
-            Box::new(Unwanted { n_rows: 0 })
+            Box::new(Unwanted)
         }
         other => Box::new(Text {
             data_type: other.clone(),
@@ -65,22 +62,27 @@ fn numbers<T: Parser>(n_rows: usize) -> Box<dyn CsvColumn> {
     Box::new(Numbers(PrimitiveBuilder::<T>::with_capacity(n_rows)))
 }
 
+impl<T: Parser> Numbers<T> {
+    fn fill(&mut self, n_rows: usize) {
+        let n_values = self.0.values_slice().len();
+        if n_values < n_rows {
+            self.0.append_nulls(n_rows - n_values);
+        }
+    }
+}
+
 impl<T: Parser> CsvColumn for Numbers<T> {
-    fn push(&mut self, value: &str) -> bool {
-        let number = T::parse(value);
-        self.0.append_option(number);
-        number.is_some()
+    fn push(&mut self, row: usize, value: &str) -> bool {
+        let Some(number) = T::parse(value) else {
+            return false;
+        };
+        self.fill(row);
+        self.0.append_value(number);
+        true
     }
 
-    fn push_null(&mut self) {
-        self.0.append_null();
-    }
-
-    fn len(&self) -> usize {
-        self.0.values_slice().len()
-    }
-
-    fn finish(&mut self) -> Result<(ArrayRef, Option<ArrayRef>)> {
+    fn finish(&mut self, n_rows: usize) -> Result<(ArrayRef, Option<ArrayRef>)> {
+        self.fill(n_rows);
         Ok((Arc::new(self.0.finish()), None))
     }
 }
@@ -90,21 +92,24 @@ struct Text {
     values: StringBuilder,
 }
 
+impl Text {
+    fn fill(&mut self, n_rows: usize) {
+        let n_values = self.values.offsets_slice().len() - 1;
+        if n_values < n_rows {
+            self.values.append_nulls(n_rows - n_values);
+        }
+    }
+}
+
 impl CsvColumn for Text {
-    fn push(&mut self, value: &str) -> bool {
+    fn push(&mut self, row: usize, value: &str) -> bool {
+        self.fill(row);
         self.values.append_value(value);
         true
     }
 
-    fn push_null(&mut self) {
-        self.values.append_null();
-    }
-
-    fn len(&self) -> usize {
-        self.values.offsets_slice().len() - 1
-    }
-
-    fn finish(&mut self) -> Result<(ArrayRef, Option<ArrayRef>)> {
+    fn finish(&mut self, n_rows: usize) -> Result<(ArrayRef, Option<ArrayRef>)> {
+        self.fill(n_rows);
         let text: ArrayRef = Arc::new(self.values.finish());
         let values = parse(&text, &self.data_type)?;
         let is_lossless = values.null_count() == text.as_string::<i32>().null_count();
@@ -112,26 +117,14 @@ impl CsvColumn for Text {
     }
 }
 
-struct Unwanted {
-    n_rows: usize,
-}
+struct Unwanted;
 
 impl CsvColumn for Unwanted {
-    fn push(&mut self, _value: &str) -> bool {
-        self.n_rows += 1;
+    fn push(&mut self, _row: usize, _value: &str) -> bool {
         true
     }
 
-    fn push_null(&mut self) {
-        self.n_rows += 1;
-    }
-
-    fn len(&self) -> usize {
-        self.n_rows
-    }
-
-    fn finish(&mut self) -> Result<(ArrayRef, Option<ArrayRef>)> {
-        let n_rows = std::mem::take(&mut self.n_rows);
+    fn finish(&mut self, n_rows: usize) -> Result<(ArrayRef, Option<ArrayRef>)> {
         Ok((Arc::new(NullArray::new(n_rows)), None))
     }
 }

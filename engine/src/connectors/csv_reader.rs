@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter;
 use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use csv::ByteRecord;
+use csv::{ByteRecord, StringRecord};
 
 use super::compression::{PlainBytes, Progress, read_failed};
 use super::csv_columns::{CsvColumn, column_of};
@@ -63,7 +63,6 @@ pub(crate) enum Part {
 pub(crate) struct CsvReader {
     file: StoredFile,
     records: csv::Reader<Tape>,
-    record: ByteRecord,
     start: Place,
     progress: Progress,
     n_bytes: u64,
@@ -153,12 +152,11 @@ impl CsvReader {
         chunk_rows: usize,
     ) -> Result<Self> {
         let dialect = &layout.dialect;
-        let mut record = ByteRecord::new();
         let (records, start, progress) = match part {
             Part::Whole => {
                 let (mut records, start, progress) = open_whole(file, layout.skip_lines, dialect)?;
                 if layout.has_header {
-                    let read = records.read_byte_record(&mut record);
+                    let read = records.read_byte_record(&mut ByteRecord::new());
                     read.map_err(|e| cannot_parse(file, start.line + 1, dialect, e))?;
                 }
                 (records, start, progress)
@@ -175,7 +173,6 @@ impl CsvReader {
             name: Arc::from(file.name()),
             file: file.clone(),
             records,
-            record,
             start,
             progress,
             n_bytes: match part {
@@ -200,6 +197,7 @@ impl CsvReader {
             stretches: Vec::with_capacity(self.chunk_rows),
             bad: Vec::new(),
         };
+        let mut record = ByteRecord::new();
         let begin = self.records.position().byte();
         self.records.get_mut().forget(begin);
         while chunk.stretches.len() < self.chunk_rows
@@ -210,31 +208,39 @@ impl CsvReader {
                 self.records.position().line(),
             );
             self.records.get_mut().begin_row(from);
-            let more = self.records.read_byte_record(&mut self.record);
+            let more = self.records.read_byte_record(&mut record);
             let dialect = &self.layout.dialect;
             let at = self.start.line + line;
             if !more.map_err(|e| cannot_parse(&self.file, at, dialect, e))? {
                 break;
             }
-            if self.is_blank() {
+            if self.is_blank(&record) {
                 continue;
             }
             let stretch = self.stretch(from, line);
+            // All of a record is looked at at once, and field by field only where it is more than ASCII.
+            let read;
+            (record, read) = match StringRecord::from_byte_record(record) {
+                Ok(text) => {
+                    let read = self.append(&text, &mut chunk);
+                    (text.into_byte_record(), read)
+                }
+                Err(error) => {
+                    let record = error.into_byte_record();
+                    let reason = self.not_text(&record);
+                    (record, Err(reason))
+                }
+            };
             let read = match self.is_open_ended(&stretch) {
                 true => Err("a quote is not closed".to_owned()),
-                false => self.append(&mut chunk.columns),
+                false => read,
             };
-            chunk.stretches.push(stretch);
             if let Err(reason) = read {
-                let row = chunk.stretches.len() - 1;
                 // Columns that got a value already keep it; the row is filtered out.
-                for column in &mut chunk.columns {
-                    if column.len() == row {
-                        column.push_null();
-                    }
-                }
+                let row = chunk.stretches.len();
                 chunk.bad.push(BadRow { row, reason });
             }
+            chunk.stretches.push(stretch);
         }
         Ok(chunk)
     }
@@ -252,11 +258,11 @@ impl CsvReader {
         }
     }
 
-    fn is_blank(&self) -> bool {
+    fn is_blank(&self, record: &ByteRecord) -> bool {
         self.layout.dialect.trim
             && self.layout.places.len() > 1
-            && self.record.len() == 1
-            && self.record.as_slice().iter().all(u8::is_ascii_whitespace)
+            && record.len() == 1
+            && record.as_slice().iter().all(u8::is_ascii_whitespace)
     }
 
     /// True for a record at the end of the file that ends inside quotes, as one that a stray quote opened.
@@ -270,35 +276,49 @@ impl CsvReader {
         quotes.inside()
     }
 
-    /// Appends the fields of the record, or says why it is not a row.
-    fn append(&self, columns: &mut [Box<dyn CsvColumn>]) -> Result<(), String> {
-        let (expected, found) = (self.layout.places.len(), self.record.len());
-        if found != expected {
-            let fields = if expected == 1 { "field" } else { "fields" };
-            return Err(format!("expected {expected} {fields}, found {found}"));
-        }
+    /// Appends the fields of a record, or says why it is not a row.
+    fn append(&self, record: &StringRecord, chunk: &mut Chunk) -> Result<(), String> {
+        self.check_length(record.len())?;
+        let row = chunk.stretches.len();
         let dialect = &self.layout.dialect;
         let fields = self.layout.schema.fields().iter();
-        for ((field, place), column) in fields.zip(&self.layout.places).zip(columns) {
-            let bytes = self.record.get(*place).unwrap_or_default();
-            let value = std::str::from_utf8(bytes).map_err(|_| {
-                let name = field.name();
-                format!(
-                    "column {name:?} must hold UTF-8, found {:?}",
-                    excerpt(&String::from_utf8_lossy(bytes))
-                )
-            })?;
+        for ((field, place), column) in fields.zip(&self.layout.places).zip(&mut chunk.columns) {
+            let value = record.get(*place).unwrap_or_default();
             let value = if dialect.trim { value.trim() } else { value };
             if value.is_empty() || dialect.nulls.iter().any(|n| n == value) {
-                column.push_null();
                 if !field.is_nullable() {
                     return Err(format!("column {:?} must not be null", field.name()));
                 }
-            } else if !column.push(value) {
+            } else if !column.push(row, value) {
                 return Err(misfit(field, value));
             }
         }
         Ok(())
+    }
+
+    fn check_length(&self, found: usize) -> Result<(), String> {
+        let expected = self.layout.places.len();
+        if found == expected {
+            return Ok(());
+        }
+        let fields = if expected == 1 { "field" } else { "fields" };
+        Err(format!("expected {expected} {fields}, found {found}"))
+    }
+
+    /// Why the record is no row, of which a field is not UTF-8.
+    fn not_text(&self, record: &ByteRecord) -> String {
+        if let Err(reason) = self.check_length(record.len()) {
+            return reason;
+        }
+        let fields = self.layout.schema.fields().iter().zip(&self.layout.places);
+        let bytes = fields.map(|(field, place)| (field, record.get(*place).unwrap_or_default()));
+        let not_text = bytes.filter(|(_, bytes)| std::str::from_utf8(bytes).is_err());
+        let reasons = not_text.map(|(field, bytes)| {
+            let found = String::from_utf8_lossy(bytes);
+            let (name, found) = (field.name(), excerpt(&found));
+            format!("column {name:?} must hold UTF-8, found {found:?}")
+        });
+        reasons.take(1).collect()
     }
 
     /// The good rows of a chunk, all columns, and its bad ones in order.
@@ -313,7 +333,7 @@ impl CsvReader {
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(chunk.columns.len());
         for (field, column) in self.layout.schema.fields().iter().zip(&mut chunk.columns) {
-            let (values, lossy) = column.finish()?;
+            let (values, lossy) = column.finish(n_rows)?;
             if let Some(text) = lossy {
                 let text = text.as_string::<i32>();
                 for row in (0..n_rows).filter(|row| values.is_null(*row) && text.is_valid(*row)) {

@@ -41,6 +41,7 @@ pub(crate) use group_by::{Aggregation, End, Retraction};
 pub use group_by::{
     FinalAggregate, GroupedRows, PartialAggregate, WindowedFinalAggregate, WindowedPartialAggregate,
 };
+use join::RowIndex;
 pub use join::{Join, JoinKind, Side};
 pub(crate) use join::{JoinColumn, join_columns};
 pub use map_batches::MapBatches;

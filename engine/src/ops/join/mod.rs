@@ -9,13 +9,14 @@
 //!
 //! - `layout`: which column of the result comes from which side.
 //! - `keys`: common types, and key columns as integers of a fixed size.
-//! - `table`: the index; `build`: the table of one side; `probe`: the other side; `marks`: what was matched.
+//! - `table`: the index, `row_index`: it alone; `build`: the table of one side; `probe`: the other side; `marks`: what was matched.
 
 mod build;
 mod keys;
 pub(super) mod layout;
 mod marks;
 mod probe;
+mod row_index;
 mod table;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::plan::{Learned, Lowered, Place, Size};
 use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
 pub(super) use keys::{KeyBytes, Keys, can_hash, common_type, is_long, one_zero};
+pub(super) use row_index::RowIndex;
 
 use build::JoinBuild;
 use layout::{Layout, Origin};

@@ -17,7 +17,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::gather::{Gather, record_batch};
 use super::kept_rows::KeptRows;
-use super::key_numbers::NO_KEY;
+use super::key_numbers::{KeyNumbers, NO_KEY};
 use super::layout::TimeLayout;
 use super::open_windows::{InWindow, Kept, OpenWindows, Over, Windows, with_numbers};
 use super::state::foreign;
@@ -35,6 +35,7 @@ const WINDOW: [&str; 2] = ["$window_start", "$window_end"];
 pub(super) struct MergingWindows {
     window_fn: Arc<dyn WindowFn>,
     layout: Arc<TimeLayout>,
+    keys: KeyNumbers,
     left: KeptRows,
     right: KeptRows,
     /// By key and window. A null key equals none, so windows of rows without a key do not merge.
@@ -73,16 +74,17 @@ impl Members {
 }
 
 impl MergingWindows {
-    pub(super) fn new(window_fn: Arc<dyn WindowFn>, layout: &Arc<TimeLayout>) -> Self {
-        Self {
+    pub(super) fn new(window_fn: Arc<dyn WindowFn>, layout: &Arc<TimeLayout>) -> Result<Self> {
+        Ok(Self {
             window_fn,
+            keys: KeyNumbers::new(&layout.key_types)?,
             left: KeptRows::new(&layout.left.schema),
             right: KeptRows::new(&layout.right.schema),
             layout: Arc::clone(layout),
             windows: BTreeMap::new(),
             due: BTreeSet::new(),
             n_members: 0,
-        }
+        })
     }
 
     fn rows_of(&mut self, side: Side) -> &mut KeptRows {
@@ -125,6 +127,18 @@ impl MergingWindows {
         }
     }
 
+    /// Gives keys their new numbers.
+    fn renumber(&mut self, new_numbers: &[u32]) {
+        // A row without a key has no number, and keeps none.
+        let new = |key: u32| new_numbers.get(key as usize).copied().unwrap_or(key);
+        let windows = std::mem::take(&mut self.windows).into_iter();
+        self.windows = windows.map(|((key, w), m)| ((new(key), w), m)).collect();
+        let due = std::mem::take(&mut self.due).into_iter();
+        self.due = due
+            .map(|(end, key, start)| (end, new(key), start))
+            .collect();
+    }
+
     /// Lets the rows of a side go, each in the window of its number.
     fn leave(&mut self, side: Side, rows: Vec<(u32, u64)>) -> Result<InWindow> {
         let kept = self.rows_of(side);
@@ -141,13 +155,8 @@ impl MergingWindows {
 }
 
 impl OpenWindows for MergingWindows {
-    fn take_in(
-        &mut self,
-        side: Side,
-        rows: &RecordBatch,
-        keys: Vec<u32>,
-        watermark: i64,
-    ) -> Result<Kept> {
+    fn take_in(&mut self, side: Side, rows: &RecordBatch, watermark: i64) -> Result<Kept> {
+        let keys = self.keys.number(rows, &self.layout.side(side).keys)?;
         let mut kept = Kept::default();
         let mut taken: Vec<u32> = Vec::new();
         let mut wanted: Vec<u32> = Vec::new();
@@ -252,7 +261,6 @@ impl OpenWindows for MergingWindows {
         side: Side,
         part: &StatePart,
         rows: RecordBatch,
-        keys: Vec<u32>,
         _watermark: i64,
     ) -> Result<()> {
         let edges = WINDOW.map(|name| {
@@ -263,6 +271,7 @@ impl OpenWindows for MergingWindows {
             return Err(foreign(part));
         };
         let n_rows = rows.num_rows();
+        let keys = self.keys.number(&rows, &self.layout.side(side).keys)?;
         let first = self.rows_of(side).push(rows, vec![1; n_rows])?;
         self.n_members += n_rows;
         for (row, key) in keys.into_iter().enumerate() {
@@ -276,32 +285,27 @@ impl OpenWindows for MergingWindows {
         Ok(())
     }
 
-    fn mark(&self, is_kept: &mut [bool]) {
-        for (key, _) in self.windows.keys() {
-            if let Some(kept) = is_kept.get_mut(*key as usize) {
-                *kept = true;
+    /// Forgets keys without rows, once they are most.
+    fn tidy(&mut self) -> Result<()> {
+        let n_rows = self.left.n_rows() + self.right.n_rows();
+        if self.windows.is_empty() {
+            self.keys = KeyNumbers::new(&self.layout.key_types)?;
+        } else if self.keys.len() > 2 * n_rows + BATCH_ROWS {
+            let mut is_kept = vec![false; self.keys.len()];
+            for (key, _) in self.windows.keys() {
+                if let Some(kept) = is_kept.get_mut(*key as usize) {
+                    *kept = true;
+                }
             }
+            let new_numbers = self.keys.keep(&is_kept)?;
+            self.renumber(&new_numbers);
         }
-    }
-
-    fn renumber(&mut self, new_numbers: &[u32]) {
-        // A row without a key has no number, and keeps none.
-        let new = |key: u32| new_numbers.get(key as usize).copied().unwrap_or(key);
-        let windows = std::mem::take(&mut self.windows).into_iter();
-        self.windows = windows.map(|((key, w), m)| ((new(key), w), m)).collect();
-        let due = std::mem::take(&mut self.due).into_iter();
-        self.due = due
-            .map(|(end, key, start)| (end, new(key), start))
-            .collect();
-    }
-
-    fn n_rows(&self) -> usize {
-        self.left.n_rows() + self.right.n_rows()
+        Ok(())
     }
 
     fn n_bytes(&self) -> u64 {
         let of_window = size_of::<(u32, Window, Members)>() + size_of::<(i64, u32, i64)>();
         let own = self.windows.len() * of_window + self.n_members * size_of::<u64>();
-        self.left.n_bytes() + self.right.n_bytes() + own as u64
+        self.left.n_bytes() + self.right.n_bytes() + (own + self.keys.n_bytes()) as u64
     }
 }

@@ -22,6 +22,10 @@ use crate::error::Result;
 /// The end of a chain.
 pub(super) const NO_ROW: u32 = u32::MAX;
 
+/// So many rows that are over are kept for each that is not, but for their columns, since to number all others
+/// anew costs more than their few bytes.
+const OVER_FOR_EACH: usize = 4;
+
 /// Rows that may still match.
 pub(super) struct NearRows {
     schema: SchemaRef,
@@ -210,7 +214,7 @@ impl NearRows {
                 *rows = RecordBatch::new_empty(SchemaRef::clone(&self.schema));
             }
         }
-        if self.n_over > self.n_rows() + BATCH_ROWS {
+        if self.n_over > OVER_FOR_EACH * (self.n_rows() + BATCH_ROWS) {
             self.begin_anew()?;
         }
         Ok(())

@@ -13,14 +13,8 @@ use crate::windowing::Window;
 
 /// Keeps the rows of both sides until all of their windows have left.
 pub(super) trait OpenWindows: Send {
-    /// Takes in rows with the numbers of their keys.
-    fn take_in(
-        &mut self,
-        side: Side,
-        rows: &RecordBatch,
-        keys: Vec<u32>,
-        watermark: i64,
-    ) -> Result<Kept>;
+    /// Takes in rows.
+    fn take_in(&mut self, side: Side, rows: &RecordBatch, watermark: i64) -> Result<Kept>;
 
     /// Takes out what ends first, if `watermark` has passed its end.
     fn next_over(&mut self, watermark: i64) -> Result<Option<Over>>;
@@ -34,18 +28,13 @@ pub(super) trait OpenWindows: Send {
         side: Side,
         part: &StatePart,
         rows: RecordBatch,
-        keys: Vec<u32>,
         watermark: i64,
     ) -> Result<()>;
 
-    /// Marks the keys of all rows.
-    fn mark(&self, is_kept: &mut [bool]);
-
-    /// Gives keys their new numbers.
-    fn renumber(&mut self, new_numbers: &[u32]);
-
-    /// How many rows there are.
-    fn n_rows(&self) -> usize;
+    /// Forgets what no row needs any more, after all has left that had to.
+    fn tidy(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// How many bytes of memory are kept, about.
     fn n_bytes(&self) -> u64;
@@ -89,7 +78,8 @@ impl Windows {
 #[derive(Default)]
 pub(super) struct InWindow {
     pub(super) batches: Vec<RecordBatch>,
-    /// The number and the place of each row, ordered by the number; rows with equal numbers match.
+    /// The number and the place of each row, ordered by the number; rows with equal numbers match, but for
+    /// those without one, [`NO_KEY`](super::key_numbers::NO_KEY).
     pub(super) rows: Vec<(u32, RowAt)>,
 }
 

@@ -15,14 +15,14 @@ use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 
 use super::gather::{RowAt, concat_rows, n_bytes, record_batch};
-use super::key_numbers::renumber;
+use super::key_numbers::NO_KEY;
 use super::layout::TimeLayout;
 use super::open_windows::{InWindow, Kept, OpenWindows, Over, Windows, with_numbers};
 use super::state::foreign;
 use crate::batch::BATCH_ROWS;
 use crate::error::Result;
 use crate::event_time::event_times;
-use crate::ops::Side;
+use crate::ops::{RowIndex, Side};
 use crate::state::StatePart;
 use crate::windowing::{Window, WindowFn};
 
@@ -55,7 +55,6 @@ pub(super) struct Panes {
     panes: BTreeMap<PaneId, Pane>,
     /// By the end of the window, then by its start.
     open: BTreeMap<(i64, i64), Vec<PaneId>>,
-    n_rows: usize,
     n_bytes: u64,
 }
 
@@ -66,10 +65,10 @@ struct Pane {
     n_open: usize,
 }
 
-/// Rows of one side and the numbers of their keys.
+/// Rows of one side.
 #[derive(Default)]
 struct PaneRows {
-    chunks: Vec<(RecordBatch, Vec<u32>)>,
+    chunks: Vec<RecordBatch>,
 }
 
 impl Panes {
@@ -79,7 +78,6 @@ impl Panes {
             layout: Arc::clone(layout),
             panes: BTreeMap::new(),
             open: BTreeMap::new(),
-            n_rows: 0,
             n_bytes: 0,
         }
     }
@@ -121,24 +119,23 @@ impl Panes {
     }
 
     /// Takes in rows of a pane that is open.
-    fn push(&mut self, id: PaneId, side: Side, rows: RecordBatch, keys: Vec<u32>) -> Result<()> {
+    fn push(&mut self, id: PaneId, side: Side, rows: RecordBatch) -> Result<()> {
         let pane = self.panes.entry(id).or_default();
-        self.n_rows += keys.len();
         let of_side = match side {
             Side::Left => &mut pane.left,
             Side::Right => &mut pane.right,
         };
         self.n_bytes += n_bytes(&rows);
-        of_side.chunks.push((rows, keys));
-        while let [.., (before, _), (last, _)] = of_side.chunks.as_slice()
+        of_side.chunks.push(rows);
+        while let [.., before, last] = of_side.chunks.as_slice()
             && before.num_rows() + last.num_rows() <= BATCH_ROWS
             && before.num_rows() <= 2 * last.num_rows()
             && let (Some(last), Some(before)) = (of_side.chunks.pop(), of_side.chunks.pop())
         {
-            self.n_bytes -= n_bytes(&before.0) + n_bytes(&last.0);
-            let both = concat_rows(&before.0.schema(), &[before.0.clone(), last.0])?;
+            self.n_bytes -= n_bytes(&before) + n_bytes(&last);
+            let both = concat_rows(&before.schema(), &[before.clone(), last])?;
             self.n_bytes += n_bytes(&both);
-            of_side.chunks.push((both, [before.1, last.1].concat()));
+            of_side.chunks.push(both);
         }
         Ok(())
     }
@@ -148,7 +145,6 @@ impl Panes {
         &mut self,
         side: Side,
         rows: &RecordBatch,
-        keys: Vec<u32>,
         left_up_to: i64,
         watermark: i64,
     ) -> Result<Kept> {
@@ -181,28 +177,61 @@ impl Panes {
                 Standing::Over => kept.late.extend(of_pane),
                 Standing::InNone => kept.n_in_none += of_pane.len(),
                 Standing::Open if of_pane.len() == rows.num_rows() => {
-                    self.push(id, side, rows.clone(), keys.clone())?;
+                    self.push(id, side, rows.clone())?;
                 }
                 Standing::Open => {
-                    let keys = of_pane.iter().map(|&row| keys[row as usize]).collect();
                     let rows = take_record_batch(rows, &UInt32Array::from(of_pane))?;
-                    self.push(id, side, rows, keys)?;
+                    self.push(id, side, rows)?;
                 }
             }
         }
         Ok(kept)
     }
+
+    /// The rows of both sides by number, which is that of the first row with their key of the smaller side.
+    ///
+    /// So most rows of the larger side are only looked up, and those that match none have no number.
+    fn numbered(
+        &self,
+        left: Vec<RecordBatch>,
+        right: Vec<RecordBatch>,
+    ) -> Result<(InWindow, InWindow)> {
+        let n_rows = |rows: &[RecordBatch]| rows.iter().map(RecordBatch::num_rows).sum::<usize>();
+        let (side, smaller) = match n_rows(&left) <= n_rows(&right) {
+            true => (Side::Left, &left),
+            false => (Side::Right, &right),
+        };
+        let types = &self.layout.key_types;
+        let keys_of = |side: Side, rows: &RecordBatch| -> Vec<ArrayRef> {
+            let keys = self.layout.side(side).keys.iter();
+            keys.map(|&key| ArrayRef::clone(rows.column(key))).collect()
+        };
+        let index = RowIndex::new(smaller.iter().map(|rows| keys_of(side, rows)), types)?;
+        let numbered = |side: Side, batches: Vec<RecordBatch>| -> Result<InWindow> {
+            let mut rows = Vec::new();
+            let mut without = Vec::new();
+            let keeps_all = self.layout.kind.keeps_unmatched(side);
+            for (chunk, of_chunk) in batches.iter().enumerate() {
+                let numbers = index.first_of(&keys_of(side, of_chunk), types)?;
+                for (row, number) in numbers.into_iter().enumerate() {
+                    match number {
+                        Some(number) => rows.push((number, RowAt::new(chunk, row))),
+                        None if keeps_all => without.push((NO_KEY, RowAt::new(chunk, row))),
+                        None => {}
+                    }
+                }
+            }
+            rows.sort_by_key(|(number, _)| *number);
+            rows.append(&mut without);
+            Ok(InWindow { batches, rows })
+        };
+        Ok((numbered(Side::Left, left)?, numbered(Side::Right, right)?))
+    }
 }
 
 impl OpenWindows for Panes {
-    fn take_in(
-        &mut self,
-        side: Side,
-        rows: &RecordBatch,
-        keys: Vec<u32>,
-        watermark: i64,
-    ) -> Result<Kept> {
-        self.keep(side, rows, keys, i64::MIN, watermark)
+    fn take_in(&mut self, side: Side, rows: &RecordBatch, watermark: i64) -> Result<Kept> {
+        self.keep(side, rows, i64::MIN, watermark)
     }
 
     fn next_over(&mut self, watermark: i64) -> Result<Option<Over>> {
@@ -213,24 +242,21 @@ impl OpenWindows for Panes {
         if end > watermark {
             return Ok(None);
         }
-        let (mut left, mut right) = (InWindow::default(), InWindow::default());
+        let (mut left, mut right) = (Vec::new(), Vec::new());
         for id in entry.remove() {
             let Some(pane) = self.panes.get_mut(&id) else {
                 continue;
             };
-            pane.left.add_to(&mut left);
-            pane.right.add_to(&mut right);
+            left.extend_from_slice(&pane.left.chunks);
+            right.extend_from_slice(&pane.right.chunks);
             pane.n_open -= 1;
             if pane.n_open == 0 {
-                for (rows, keys) in pane.left.chunks.iter().chain(&pane.right.chunks) {
-                    self.n_rows -= keys.len();
-                    self.n_bytes -= n_bytes(rows);
-                }
+                let rows = pane.left.chunks.iter().chain(&pane.right.chunks);
+                self.n_bytes -= rows.map(n_bytes).sum::<u64>();
                 self.panes.remove(&id);
             }
         }
-        left.rows.sort_by_key(|(key, _)| *key);
-        right.rows.sort_by_key(|(key, _)| *key);
+        let (left, right) = self.numbered(left, right)?;
         Ok(Some(Over {
             windows: Windows::One(Window { start, end }),
             left,
@@ -247,7 +273,7 @@ impl OpenWindows for Panes {
                 Side::Right => &pane.right,
             };
             let up_to = id.left_up_to.max(watermark);
-            for (rows, _) in &of_side.chunks {
+            for rows in &of_side.chunks {
                 let n_rows = rows.num_rows();
                 let up_to: ArrayRef = Arc::new(Int64Array::from(vec![up_to; n_rows]));
                 let columns = [rows.columns(), &[up_to]].concat();
@@ -262,7 +288,6 @@ impl OpenWindows for Panes {
         side: Side,
         part: &StatePart,
         rows: RecordBatch,
-        keys: Vec<u32>,
         watermark: i64,
     ) -> Result<()> {
         let up_to = part.rows.column_by_name(LEFT_UP_TO);
@@ -273,51 +298,16 @@ impl OpenWindows for Panes {
         let same = |a: &u32, b: &u32| up_to[*a as usize] == up_to[*b as usize];
         for of_one in order.chunk_by(same) {
             let left_up_to = up_to[of_one[0] as usize];
-            let of_these = of_one.iter().map(|&row| keys[row as usize]).collect();
             let rows = take_record_batch(&rows, &UInt32Array::from(of_one.to_vec()))?;
-            self.keep(side, &rows, of_these, left_up_to, watermark)?;
+            self.keep(side, &rows, left_up_to, watermark)?;
         }
         Ok(())
-    }
-
-    fn mark(&self, is_kept: &mut [bool]) {
-        let panes = self.panes.values();
-        let chunks = panes.flat_map(|p| p.left.chunks.iter().chain(&p.right.chunks));
-        for &key in chunks.flat_map(|(_, keys)| keys) {
-            if let Some(kept) = is_kept.get_mut(key as usize) {
-                *kept = true;
-            }
-        }
-    }
-
-    fn renumber(&mut self, new_numbers: &[u32]) {
-        for pane in self.panes.values_mut() {
-            for (_, keys) in pane.left.chunks.iter_mut().chain(&mut pane.right.chunks) {
-                renumber(keys, new_numbers);
-            }
-        }
-    }
-
-    fn n_rows(&self) -> usize {
-        self.n_rows
     }
 
     fn n_bytes(&self) -> u64 {
         let of_pane = size_of::<PaneId>() + size_of::<Pane>();
         let of_window = size_of::<(i64, i64)>() + size_of::<Vec<PaneId>>();
         let of_all = self.panes.len() * of_pane + self.open.len() * of_window;
-        self.n_bytes + (of_all + self.n_rows * size_of::<u32>()) as u64
-    }
-}
-
-impl PaneRows {
-    fn add_to(&self, window: &mut InWindow) {
-        for (rows, keys) in &self.chunks {
-            let chunk = window.batches.len();
-            let numbered = keys.iter().enumerate();
-            let rows_at = numbered.map(|(row, &key)| (key, RowAt::new(chunk, row)));
-            window.rows.extend(rows_at);
-            window.batches.push(rows.clone());
-        }
+        self.n_bytes + of_all as u64
     }
 }

@@ -7,7 +7,7 @@ use arrow::compute::take_record_batch;
 use arrow::record_batch::RecordBatch;
 
 use super::gather::{Gather, RowAt};
-use super::key_numbers::{KeyNumbers, NO_KEY};
+use super::key_numbers::NO_KEY;
 use super::late::{as_they_came, late_port};
 use super::layout::{Made, Residual, TimeLayout};
 use super::merging_windows::MergingWindows;
@@ -25,7 +25,6 @@ use crate::windowing::{Window, WindowFn};
 pub(super) struct WindowedOperator {
     layout: Arc<TimeLayout>,
     residual: Option<Residual>,
-    keys: KeyNumbers,
     windows: Box<dyn OpenWindows>,
     watermark: i64,
     leaving: Option<Leaving>,
@@ -59,12 +58,11 @@ enum At {
 impl WindowedOperator {
     pub(super) fn new(layout: Arc<TimeLayout>, window_fn: Arc<dyn WindowFn>) -> Result<Self> {
         let windows: Box<dyn OpenWindows> = match window_fn.is_merging() {
-            true => Box::new(MergingWindows::new(window_fn, &layout)),
+            true => Box::new(MergingWindows::new(window_fn, &layout)?),
             false => Box::new(Panes::new(window_fn, &layout)),
         };
         Ok(Self {
             residual: layout.residual()?,
-            keys: KeyNumbers::new(&layout.key_types)?,
             windows,
             layout,
             watermark: i64::MIN,
@@ -153,18 +151,6 @@ impl WindowedOperator {
         let numbered = pairs.iter().enumerate();
         let passing = numbered.filter(|(i, _)| passes.is_valid(*i) && passes.value(*i));
         Ok(passing.map(|(_, pair)| *pair).collect())
-    }
-
-    fn let_keys_go(&mut self) -> Result<()> {
-        if self.watermark == i64::MAX {
-            self.keys = KeyNumbers::new(&self.layout.key_types)?;
-        } else if self.keys.len() > 2 * self.windows.n_rows() + BATCH_ROWS {
-            let mut is_kept = vec![false; self.keys.len()];
-            self.windows.mark(&mut is_kept);
-            let new_numbers = self.keys.keep(&is_kept)?;
-            self.windows.renumber(&new_numbers);
-        }
-        Ok(())
     }
 }
 
@@ -314,8 +300,7 @@ impl Operator for WindowedOperator {
             batch = batch.filter(&has_key)?;
         }
         let rows = self.layout.side(side).project(batch.rows())?;
-        let keys = self.keys.number(&rows, &self.layout.side(side).keys)?;
-        let kept = self.windows.take_in(side, &rows, keys, self.watermark)?;
+        let kept = self.windows.take_in(side, &rows, self.watermark)?;
         let Kept { late, n_in_none } = kept;
         out.filtered(n_in_none);
         if !late.is_empty() {
@@ -342,7 +327,7 @@ impl Operator for WindowedOperator {
                     Some(over) => Leaving::new(over),
                     None => {
                         self.send(lot, out)?;
-                        return self.let_keys_go();
+                        return self.windows.tidy();
                     }
                 },
             };
@@ -353,7 +338,7 @@ impl Operator for WindowedOperator {
     }
 
     fn state_bytes(&self) -> u64 {
-        self.windows.n_bytes() + self.keys.n_bytes() as u64
+        self.windows.n_bytes()
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
@@ -380,8 +365,7 @@ impl Operator for WindowedOperator {
             };
             let rows = self.layout.side(side).project(&part.rows);
             let rows = rows.map_err(|_| foreign(part))?;
-            let keys = self.keys.number(&rows, &self.layout.side(side).keys)?;
-            self.windows.load(side, part, rows, keys, self.watermark)?;
+            self.windows.load(side, part, rows, self.watermark)?;
         }
         Ok(())
     }

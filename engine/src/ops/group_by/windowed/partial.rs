@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, UInt32Array};
-use arrow::compute::cast;
+use arrow::compute::{cast, take};
 use arrow::datatypes::{Schema, SchemaRef, UInt32Type};
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::{Expr, GroupsAccumulator};
@@ -16,7 +16,7 @@ use serde_json::json;
 use super::plan::{WindowedGrouping, WindowedPlan};
 use super::results::{push_together, times_column, times_of};
 use super::settled::windows_of;
-use super::slices::{Slice, Sliced, Slicer};
+use super::slices::{Merged, Slice, Sliced, Slicer};
 use super::{earliest_watermark, watermark_part};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
@@ -25,7 +25,7 @@ use crate::event_time::{EVENT_TIME, event_times};
 use crate::expression::with_columns_of;
 use crate::keys::keys_of;
 use crate::ops::group_by::planned::Inputs;
-use crate::ops::group_by::table::{GroupTable, converters, states_of_rows};
+use crate::ops::group_by::table::{GroupTable, States, converters, states_of_rows};
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Description, Operator, Properties, Transform, Watermark};
@@ -199,7 +199,9 @@ impl Open {
             sliced = self.slices_of(slicer, &batch, watermark)?;
         }
         if self.plan.windowing.window_fn.is_merging() {
-            self.merge_windows(&inputs, batch.n_rows(), &mut sliced)?;
+            let merged = self.merge_windows(&inputs, batch.n_rows(), &mut sliced)?;
+            out.push(batch.derive(self.aggregated_in_windows(inputs, &sliced, &merged)?));
+            return Ok(());
         }
         if self.n_passing > 0 {
             self.n_passing = self.n_passing.saturating_sub(batch.n_rows());
@@ -254,13 +256,43 @@ impl Open {
     }
 
     /// Merges the windows of each key within the batch, so that fewer travel.
-    fn merge_windows(&self, inputs: &Inputs, n_rows: usize, sliced: &mut Sliced) -> Result<()> {
+    fn merge_windows(&self, inputs: &Inputs, n_rows: usize, sliced: &mut Sliced) -> Result<Merged> {
         let fields = self.plan.planned.key_fields.iter();
         let types: Vec<_> = fields.map(|f| f.data_type().clone()).collect();
         let mut numbers = Vec::new();
         keys_of(&types)?.number(&inputs.keys, n_rows, &mut numbers)?;
-        sliced.merge(&*self.plan.windowing.window_fn, |row| numbers[row], n_rows);
-        Ok(())
+        let window_fn = &*self.plan.windowing.window_fn;
+        Ok(sliced.merge(window_fn, |row| numbers[row], n_rows))
+    }
+
+    /// States of keys in windows within the batch.
+    fn aggregated_in_windows(
+        &self,
+        inputs: Inputs,
+        sliced: &Sliced,
+        merged: &Merged,
+    ) -> Result<RecordBatch> {
+        let Inputs { keys, arguments } = match &sliced.rows {
+            Some(rows) => inputs.picked(&UInt32Array::from(rows.clone()))?,
+            None => inputs,
+        };
+        let first = &merged.first;
+        let spans = first
+            .iter()
+            .map(|n| sliced.slices[sliced.slice_of(*n as usize)].span);
+        let mut columns = vec![
+            times_column(spans.clone().map(|span| span.start)),
+            times_column(spans.map(|span| span.end)),
+        ];
+        let first = UInt32Array::from(first.clone());
+        for (key, field) in keys.iter().zip(&self.plan.planned.key_fields) {
+            columns.push(cast(&take(key, &first, None)?, field.data_type())?);
+        }
+        let mut states = States::new(&self.plan.planned)?;
+        states.update(&arguments, &merged.groups, first.len())?;
+        columns.extend(states.take_states()?);
+        let travels = Arc::clone(&self.plan.travels);
+        Ok(RecordBatch::try_new(travels, columns)?)
     }
 
     /// Rows into the tables of their slices; what belongs to slices that have fired goes on.

@@ -65,6 +65,15 @@ pub(super) struct Fates {
     pub(super) late: Vec<bool>,
 }
 
+/// The keys in windows of a batch.
+#[derive(Debug)]
+pub(super) struct Merged {
+    /// Which of them each entry is in.
+    pub(super) groups: Vec<usize>,
+    /// An entry of each.
+    pub(super) first: Vec<u32>,
+}
+
 /// The rows of a batch by slice.
 #[derive(Debug, Default)]
 pub(super) struct Sliced {
@@ -98,17 +107,23 @@ impl Sliced {
     }
 
     /// Puts the windows that `window_fn` makes one, among those of the same key, in place of what they were.
+    ///
+    /// Gives the keys in windows that there are now.
     pub(super) fn merge(
         &mut self,
         window_fn: &dyn WindowFn,
         key_of: impl Fn(usize) -> usize,
         n_rows: usize,
-    ) {
+    ) -> Merged {
         let n_entries = self.n_entries(n_rows);
         let (order, ends) = by_key(n_entries, |n| key_of(self.row_of(n)));
         let mut places: HashMap<Window, u32> = HashMap::new();
         let mut slices: Vec<Slice> = Vec::new();
         let mut of = vec![0; n_entries];
+        let mut merged = Merged {
+            groups: vec![0; n_entries],
+            first: Vec::new(),
+        };
         let mut of_key: Vec<(Window, u32)> = Vec::new();
         let mut windows: Vec<Window> = Vec::new();
         let mut start = 0;
@@ -135,6 +150,8 @@ impl Sliced {
                 }
             }
             let mut entries = of_key.iter().peekable();
+            // Windows that have become one mostly follow each other; where not, they are two groups of one window.
+            let mut last = None;
             for (window, span) in windows.iter().zip(spans) {
                 let place = *places.entry(span).or_insert_with(|| {
                     slices.push(Slice {
@@ -144,13 +161,18 @@ impl Sliced {
                     });
                     u32::try_from(slices.len() - 1).unwrap_or(u32::MAX)
                 });
+                if last.replace(place) != Some(place) {
+                    merged.first.extend(entries.peek().map(|(_, n)| *n));
+                }
                 while let Some((_, n)) = entries.next_if(|(of, _)| of == window) {
                     of[*n as usize] = place;
+                    merged.groups[*n as usize] = merged.first.len() - 1;
                 }
             }
         }
         self.slices = slices;
         self.of = of;
+        merged
     }
 
     /// How many entries there are, of a batch of so many rows.
@@ -316,7 +338,8 @@ impl Slicer {
                 sliced.of.push(at);
             }
         }
-        sliced.rows = Some(rows);
+        let is_in_one = rows.len() == times.len() && (0u32..).zip(&rows).all(|(n, row)| n == *row);
+        sliced.rows = (!is_in_one).then_some(rows);
         sliced
     }
 }
