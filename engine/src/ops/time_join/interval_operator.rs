@@ -14,7 +14,7 @@ use super::gather::{Gather, RowAt, record_batch};
 use super::key_numbers::{KeyNumbers, NO_KEY};
 use super::late::{as_they_came, late_port};
 use super::layout::{Made, Residual, TimeLayout};
-use super::near_rows::{NO_ROW, NearRows};
+use super::near_rows::{NO_ROW, NearRows, Stretch};
 use super::state::{foreign, load_number, save_numbers};
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
@@ -47,6 +47,8 @@ struct Looking {
     row: u32,
     /// The next stretch of time it looks in, and the last.
     stretches: (i64, i64),
+    /// The first stretch of the row before, which is mostly that of this one.
+    hint: Stretch,
     /// The next row of the other side that it looks at.
     other: u32,
 }
@@ -262,7 +264,10 @@ impl Looking {
         let time = own.time(self.row);
         self.stretches = match own.key(self.row) {
             NO_KEY => (1, 0),
-            _ => others.stretches(time.saturating_sub(back), time.saturating_add(ahead)),
+            _ => {
+                let (low, high) = (time.saturating_sub(back), time.saturating_add(ahead));
+                others.stretches(low, high, &mut self.hint)
+            }
         };
     }
 }
@@ -294,6 +299,7 @@ impl Operator for IntervalOperator {
             side,
             row: first,
             stretches: (1, 0),
+            hint: self.rows(side.other()).stretch_around(self.watermark),
             other: NO_ROW,
         };
         looking.begin(self.rows(side), self.rows(side.other()), self.reach(side));

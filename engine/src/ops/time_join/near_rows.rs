@@ -1,7 +1,8 @@
 //! Rows of one side, found by key and a stretch of time.
 //!
 //! ```text
-//! (stretch of time, key) ──▶ newest row ──▶ the row before it ──▶ …      chains of row numbers
+//! key ──▶ its latest stretch of time ──┐
+//! (earlier stretch, key) ──────────────┴─▶ newest row ──▶ the row before it ──▶ …   chains of row numbers
 //! row number ──▶ its time, key, and place in a batch
 //! ```
 //!
@@ -31,7 +32,10 @@ pub(super) struct NearRows {
     schema: SchemaRef,
     /// How long a stretch of time is.
     width: i64,
-    newest: HashMap<(i64, u32), u32>,
+    /// By the number of the key; nearly all that is asked for is here, without a hash.
+    latest: Vec<Latest>,
+    /// The newest rows in other stretches than the latest of their key.
+    earlier: HashMap<(i64, u32), u32>,
     /// By the number of the row.
     before: Vec<u32>,
     times: Vec<i64>,
@@ -45,6 +49,20 @@ pub(super) struct NearRows {
     horizon: i64,
     n_over: usize,
     n_bytes: u64,
+}
+
+/// The latest stretch of a key, and the newest row in it.
+#[derive(Clone, Copy)]
+struct Latest {
+    stretch: i64,
+    row: u32,
+}
+
+impl Latest {
+    const NONE: Self = Self {
+        stretch: i64::MIN,
+        row: NO_ROW,
+    };
 }
 
 /// Rows that stand together in a batch.
@@ -62,7 +80,8 @@ impl NearRows {
         Self {
             schema: SchemaRef::clone(schema),
             width: width.max(1),
-            newest: HashMap::new(),
+            latest: Vec::new(),
+            earlier: HashMap::new(),
             before: Vec::new(),
             times: Vec::new(),
             keys: Vec::new(),
@@ -86,13 +105,16 @@ impl NearRows {
     ) -> Result<u32> {
         let first = number(self.times.len());
         let chunk = self.batches.len();
+        let mut stretch = self.stretch_around(times.first().copied().unwrap_or(0));
         for (row, (&key, &time)) in keys.iter().zip(times).enumerate() {
             let number = first + number(row);
-            let mut before = NO_ROW;
-            if key != NO_KEY {
-                let stretch = (time.div_euclid(self.width), key);
-                before = self.newest.insert(stretch, number).unwrap_or(NO_ROW);
+            if !stretch.holds(time) {
+                stretch = self.stretch_around(time);
             }
+            let before = match key {
+                NO_KEY => NO_ROW,
+                key => self.set_newest(stretch.number, key, number),
+            };
             self.before.push(before);
             self.places.push(RowAt::new(chunk, row));
         }
@@ -102,6 +124,31 @@ impl NearRows {
         self.add_chunk(first, rows);
         self.put_together()?;
         Ok(first)
+    }
+
+    pub(super) fn stretch_around(&self, time: i64) -> Stretch {
+        Stretch::around(time, self.width)
+    }
+
+    /// Makes a row the newest of its key in a stretch, and gives the one that was it.
+    fn set_newest(&mut self, stretch: i64, key: u32, row: u32) -> u32 {
+        let key_at = key as usize;
+        if key_at >= self.latest.len() {
+            self.latest.resize(key_at + 1, Latest::NONE);
+        }
+        let latest = &mut self.latest[key_at];
+        if stretch < latest.stretch {
+            let before = self.earlier.insert((stretch, key), row);
+            return before.unwrap_or(NO_ROW);
+        }
+        let was = std::mem::replace(latest, Latest { stretch, row });
+        if was.stretch == stretch {
+            return was.row;
+        }
+        if was.row != NO_ROW {
+            self.earlier.insert((was.stretch, key), was.row);
+        }
+        NO_ROW
     }
 
     fn add_chunk(&mut self, first: u32, rows: RecordBatch) {
@@ -145,14 +192,27 @@ impl NearRows {
         Ok(())
     }
 
-    /// The stretches that hold all times from `low` to `high`.
-    pub(super) fn stretches(&self, low: i64, high: i64) -> (i64, i64) {
-        (low.div_euclid(self.width), high.div_euclid(self.width))
+    /// The first and the last stretch of the times from `low` to `high`; `hint` is one that may hold `low`.
+    pub(super) fn stretches(&self, low: i64, high: i64, hint: &mut Stretch) -> (i64, i64) {
+        if !hint.holds(low) {
+            *hint = Stretch::around(low, self.width);
+        }
+        match hint.holds(high) {
+            true => (hint.number, hint.number),
+            false => (hint.number, high.div_euclid(self.width)),
+        }
     }
 
     /// The newest row of a key in a stretch.
     pub(super) fn newest(&self, stretch: i64, key: u32) -> u32 {
-        self.newest.get(&(stretch, key)).copied().unwrap_or(NO_ROW)
+        match self.latest.get(key as usize) {
+            Some(latest) if latest.stretch == stretch => latest.row,
+            Some(latest) if latest.stretch > stretch && !self.earlier.is_empty() => {
+                let newest = self.earlier.get(&(stretch, key));
+                newest.copied().unwrap_or(NO_ROW)
+            }
+            _ => NO_ROW,
+        }
     }
 
     /// The row of the same key and stretch that came before this one.
@@ -280,7 +340,41 @@ impl NearRows {
     pub(super) fn n_bytes(&self) -> u64 {
         let of_row = 3 * size_of::<u32>() + size_of::<i64>() + size_of::<RowAt>() + 1;
         let of_entry = size_of::<((i64, u32), u32)>() + 1;
-        self.n_bytes + (self.times.capacity() * of_row + self.newest.capacity() * of_entry) as u64
+        let of_keys = self.latest.capacity() * size_of::<Latest>();
+        let of_earlier = self.earlier.capacity() * of_entry;
+        self.n_bytes + (self.times.capacity() * of_row + of_keys + of_earlier) as u64
+    }
+}
+
+/// A stretch of time; rows mostly follow each other in one, so that few of them need a division.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    number: i64,
+    start: i64,
+    /// How long it is; 0 of one that begins before time does, which is asked for anew each time.
+    width: i64,
+}
+
+impl Stretch {
+    fn around(time: i64, width: i64) -> Self {
+        let number = time.div_euclid(width);
+        match number.checked_mul(width) {
+            Some(start) => Self {
+                number,
+                start,
+                width,
+            },
+            None => Self {
+                number,
+                start: time,
+                width: 0,
+            },
+        }
+    }
+
+    fn holds(self, time: i64) -> bool {
+        time.checked_sub(self.start)
+            .is_some_and(|behind| 0 <= behind && behind < self.width)
     }
 }
 
