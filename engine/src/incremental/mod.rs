@@ -14,6 +14,10 @@
 //! Rows that are no changes are additions. With an event time a change takes effect then, and what follows from
 //! it at the same instant; it leaves once the watermark has passed. What has no event time has been there
 //! always, and where no input has one, all changes take effect together when the input ends.
+//!
+//! What is saved of a relation are its inputs as they are, and the changes that wait for the watermark: all else
+//! follows from them, and is computed once more when it goes on. So going on takes as long as a fresh computation
+//! over what the inputs hold. Where states are saved, an input that no join reads as it is has an index of its own.
 
 mod compiled;
 mod join;

@@ -210,14 +210,14 @@ fn not_before(rows: RecordBatch, now: i64) -> Result<RecordBatch> {
 }
 
 /// The watermark that an operator has heard of, as a part of its state.
-pub(in crate::ops) fn watermark_part(watermark: i64) -> Result<StatePart> {
+pub(crate) fn watermark_part(watermark: i64) -> Result<StatePart> {
     let column: ArrayRef = Arc::new(Int64Array::from(vec![watermark]));
     let rows = RecordBatch::try_from_iter([(WATERMARK, column)])?;
     Ok(StatePart::of_worker(WATERMARK, rows))
 }
 
 /// The least of the watermarks that operators had heard of; `None` where the state says nothing of it.
-pub(in crate::ops) fn watermark_of(state: &[StatePart]) -> Option<i64> {
+pub(crate) fn watermark_of(state: &[StatePart]) -> Option<i64> {
     let parts = state.iter().filter(|part| part.table == WATERMARK);
     let columns = parts.filter_map(|p| p.rows.column(0).as_primitive_opt::<Int64Type>());
     columns.flat_map(|c| c.values()).copied().min()

@@ -111,15 +111,15 @@ fn a_failure_inside_is_an_error_of_the_node() {
 }
 
 /// A row that is there from a time on, until another.
-type Life = (i64, i64, i64, Option<i64>);
+pub(super) type Life = (i64, i64, i64, Option<i64>);
 
-fn lives(n: usize) -> impl Strategy<Value = Vec<Life>> {
+pub(super) fn lives(n: usize) -> impl Strategy<Value = Vec<Life>> {
     let life = (0i64..4, 0i64..3, 0i64..8, prop::option::of(1i64..6));
     prop::collection::vec(life, 0..n)
 }
 
 /// The changes of rows, named `k` and `name`; a key of 3 is null.
-fn changes_of(lives: &[Life], name: &str) -> arrow::record_batch::RecordBatch {
+pub(super) fn changes_of(lives: &[Life], name: &str) -> arrow::record_batch::RecordBatch {
     let mut rows = vec![(0, 0, 0, 0)];
     for (k, n, from, stays) in lives {
         rows.push((*k, *n, *from, 1));
@@ -143,7 +143,7 @@ fn changes_of(lives: &[Life], name: &str) -> arrow::record_batch::RecordBatch {
 }
 
 /// The rows that are there at a time.
-fn there(lives: &[Life], time: i64) -> Vec<(Option<i64>, i64)> {
+pub(super) fn there(lives: &[Life], time: i64) -> Vec<(Option<i64>, i64)> {
     let alive = lives.iter().filter(|(_, _, from, stays)| {
         *from <= time && stays.is_none_or(|stays| time < from + stays)
     });
@@ -162,7 +162,11 @@ fn sorted(mut lines: Vec<String>) -> String {
 }
 
 /// A join by hand, each pair looked at.
-fn naive_join(kind: JoinKind, left: &[(Option<i64>, i64)], right: &[(Option<i64>, i64)]) -> String {
+pub(super) fn naive_join(
+    kind: JoinKind,
+    left: &[(Option<i64>, i64)],
+    right: &[(Option<i64>, i64)],
+) -> String {
     let matches = |l: &(Option<i64>, i64), r: &(Option<i64>, i64)| l.0.is_some() && l.0 == r.0;
     let mut lines = Vec::new();
     let (inner, left_only, right_only) = match kind {
@@ -198,7 +202,7 @@ fn naive_join(kind: JoinKind, left: &[(Option<i64>, i64)], right: &[(Option<i64>
 }
 
 /// The least node that each node is connected with, by walking from each.
-fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
+pub(super) fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
     let mut near: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
     for (from, to) in edges {
         let from = from.unwrap_or(3);
@@ -220,7 +224,7 @@ fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
 }
 
 /// The connected components of a graph that changes.
-fn components(edges: &Relation) -> Relation {
+pub(super) fn components(edges: &Relation) -> Relation {
     let back = edges.select([col("to").alias("from"), col("from").alias("to")]);
     let edges = edges.union([&back]);
     let nodes = edges

@@ -154,7 +154,7 @@ fn a_plan_says_what_is_kept_and_what_releases_it() {
     for said in [
         "keeps the newest row of each key, and rows until the watermark passes them",
         "keeps groups while they have rows, and changes until the watermark passes them",
-        "keeps the rows that its joins, groups and loops read, while they are there",
+        "keeps the rows that its joins, groups and loops read, while they are there, and changes until the watermark passes them",
         "keeps changes until the watermark passes them",
     ] {
         assert!(text.contains(said), "{said:?} is not in\n{text}");
