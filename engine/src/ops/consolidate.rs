@@ -7,7 +7,6 @@ use arrow::array::{ArrayRef, Int8Array, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion_expr::Expr;
 use serde_json::Value;
 
 use super::row_key::{RowKey, with_bytes};
@@ -15,10 +14,9 @@ use super::rows_by_time::{RowsByTime, in_runs, lots, watermark_of, watermark_par
 use super::top_k::Stage;
 use crate::artifact::Artifacts;
 use crate::batch::{BATCH_ROWS, Batch};
-use crate::changelog::{check_changelog, diffs, has_time, own_columns};
+use crate::changelog::{check_changelog, diffs, has_time, values_of};
 use crate::error::Result;
 use crate::event_time::DIFF;
-use crate::expression::col;
 use crate::keys::keys_of;
 use crate::output::Output;
 use crate::pipeline::Collection;
@@ -56,16 +54,6 @@ impl Collection {
     }
 }
 
-/// All columns but those that say when and by how much.
-fn values(schema: &SchemaRef) -> Vec<Expr> {
-    let own = own_columns(schema);
-    let names = schema.fields().iter().map(|f| f.name());
-    names
-        .filter(|n| !own.contains(&n.as_str()))
-        .map(col)
-        .collect()
-}
-
 impl Transform for Consolidate {
     fn describe(&self) -> Description {
         let kind = match self.stage {
@@ -79,7 +67,7 @@ impl Transform for Consolidate {
         check_changelog(&inputs[0])?;
         match self.stage {
             Stage::Partial => {
-                RowKey::of(&values(&inputs[0]), &inputs[0])?;
+                RowKey::of(&values_of(&inputs[0]), &inputs[0])?;
                 with_bytes(&inputs[0], &[KEY])
             }
             Stage::Final => {
@@ -129,7 +117,7 @@ impl Operator for AddKeys {
         let (keys, promised) = match &mut self.keys {
             Some(keys) => keys,
             slot => slot.insert((
-                RowKey::of(&values(&schema), &schema)?,
+                RowKey::of(&values_of(&schema), &schema)?,
                 with_bytes(&schema, &[KEY])?,
             )),
         };
