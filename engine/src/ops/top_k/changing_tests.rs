@@ -8,29 +8,12 @@ use proptest::prelude::*;
 
 use crate::connectors::{collect, from_record_batches};
 use crate::ops::Watermarks;
+use crate::ops::relational_tests::run_changes;
 use crate::testing::{
-    Chance, Script, changelog, contents_at, scripted, scripted_with, show, simulate, table,
-    times_of,
+    Chance, Script, changelog, contents_at, scripted, scripted_with, simulate, table, times_of,
 };
 use crate::windowing::{FixedWindows, Windowing};
 use crate::{Collection, OnBadRow, Pipeline, RunOptions, col, lit};
-
-/// What `make` gives for these changes on one worker, or why it does not.
-fn run(rows: &str, make: impl FnOnce(&Collection) -> Collection) -> String {
-    let pipeline = Pipeline::new("test");
-    let (sink, made) = collect();
-    let rows = pipeline.read("rows", from_record_batches(vec![changelog(rows)]));
-    make(&rows).write(sink);
-    match pipeline.run(&RunOptions::new().workers(1)) {
-        Ok(_) => made
-            .take()
-            .iter()
-            .map(show)
-            .collect::<Vec<_>>()
-            .join("\n\n"),
-        Err(error) => error.to_string(),
-    }
-}
 
 #[test]
 fn a_distinct_row_comes_when_it_is_first_there_and_goes_when_it_is_no_more() {
@@ -41,7 +24,7 @@ fn a_distinct_row_comes_when_it_is_first_there_and_goes_when_it_is_no_more() {
         b: 0.0, NaN, 0.0, 0.0
         event_time: 1, 3, 4, 5
         diff: 1, 1, -1, 1"#]]
-    .assert_eq(&run(rows, Collection::distinct));
+    .assert_eq(&run_changes(rows, Collection::distinct));
 }
 
 #[test]
@@ -53,7 +36,7 @@ fn another_row_takes_the_place_of_one_that_is_taken_back() {
         n: 'a', 'b', 'b', 'c', 'c', 'd', 'd', 'c'
         event_time: 1, 2, 4, 4, 5, 5, 6, 6
         diff: 1, 1, -1, 1, -1, 1, -1, 1"#]]
-    .assert_eq(&run(rows, |rows| {
+    .assert_eq(&run_changes(rows, |rows| {
         rows.top_k(2, [col("x").sort(true, false)])
     }));
 }
@@ -67,7 +50,7 @@ fn each_key_has_first_rows_of_its_own_and_a_row_that_is_there_twice_takes_two_pl
         x: 1, 1, 9, 1, 2, 9
         event_time: 1, 1, 1, 2, 2, 3
         diff: 1, 1, 1, -1, 1, -1"#]]
-    .assert_eq(&run(rows, |rows| {
+    .assert_eq(&run_changes(rows, |rows| {
         rows.group_by([col("k")])
             .top_k(2, [col("x").sort(true, false)])
     }));
@@ -81,7 +64,7 @@ fn rows_equal_under_the_order_are_ordered_by_their_values() {
         n: 7, 7, 5, 5, null
         event_time: 1, 2, 2, 3, 3
         diff: 1, -1, 1, -1, 1"#]]
-    .assert_eq(&run(rows, |rows| {
+    .assert_eq(&run_changes(rows, |rows| {
         rows.top_k(1, [col("x").sort(true, false)])
     }));
     // Of those with equal keys the first: by their values too.
@@ -90,7 +73,7 @@ fn rows_equal_under_the_order_are_ordered_by_their_values() {
         n: 7, 7, 5, 5, null
         event_time: 1, 2, 2, 3, 3
         diff: 1, -1, 1, -1, 1"#]]
-    .assert_eq(&run(rows, |rows| rows.distinct_by([col("x")])));
+    .assert_eq(&run_changes(rows, |rows| rows.distinct_by([col("x")])));
 }
 
 #[test]
@@ -100,7 +83,7 @@ fn a_tie_does_not_depend_on_which_columns_are_read_behind() {
         b: 2
         event_time: 1
         diff: 1"#]]
-    .assert_eq(&run(rows, |rows| {
+    .assert_eq(&run_changes(rows, |rows| {
         rows.top_k(1, [col("x").sort(true, false)]).select([
             col("b"),
             col("event_time"),
@@ -111,7 +94,7 @@ fn a_tie_does_not_depend_on_which_columns_are_read_behind() {
 
 #[test]
 fn without_a_time_each_batch_is_an_instant() {
-    let made = run("x: 2, 1, 3, 1; diff: 1, 1, 1, -1", |rows| {
+    let made = run_changes("x: 2, 1, 3, 1; diff: 1, 1, 1, -1", |rows| {
         rows.top_k(1, [col("x").sort(true, false)])
     });
     assert_eq!(made, "x: 2\ndiff: 1");
@@ -125,13 +108,13 @@ fn a_row_that_was_never_added_cannot_be_taken_back() {
           in transform "distinct"
           The row is x = 2, n = null.
           Hint: Each row with `diff` -1 must be equal to one with 1 that took effect no later."#]]
-    .assert_eq(&run(rows, Collection::distinct));
+    .assert_eq(&run_changes(rows, Collection::distinct));
     expect![[r#"
         a changelog takes back a row that it never added
           in transform "top_k"
           The row is x = 2, n = null.
           Hint: Each row with `diff` -1 must be equal to one with 1 that took effect no later."#]]
-    .assert_eq(&run(rows, |rows| {
+    .assert_eq(&run_changes(rows, |rows| {
         rows.top_k(1, [col("x").sort(true, false)])
     }));
 }
@@ -143,7 +126,7 @@ fn what_makes_a_changelog_is_no_order_and_windows_do_not_divide_it() {
         `event_time` reads column "event_time" of a changelog
           in transform "top_k/partial"
           It is another when the same row is taken back, which would then be a row that was never added.
-          Hint: Copy it to another name before the rows become changes, or take `changes()` first, where "diff" is a column like any other."#]].assert_eq(&run(rows, |rows| {
+          Hint: Copy it to another name before the rows become changes, or take `changes()` first, where "diff" is a column like any other."#]].assert_eq(&run_changes(rows, |rows| {
         rows.top_k(1, [col("event_time").sort(true, false)])
     }));
     let windows = Windowing::of(FixedWindows::of(std::time::Duration::from_millis(10)));
@@ -151,7 +134,7 @@ fn what_makes_a_changelog_is_no_order_and_windows_do_not_divide_it() {
         top_k takes all rows together, but windows divide them
           in transform "top_k"
           The rows are divided into fixed windows size=10 ms.
-          Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`."#]].assert_eq(&run(rows, |rows| {
+          Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`."#]].assert_eq(&run_changes(rows, |rows| {
         rows.window(windows).top_k(1, [col("x").sort(true, false)])
     }));
 }
@@ -163,7 +146,7 @@ fn a_row_without_an_order_is_a_bad_row_when_it_comes_and_when_it_goes() {
         x: 4
         event_time: 2
         diff: 1"#]]
-    .assert_eq(&run(rows, |rows| {
+    .assert_eq(&run_changes(rows, |rows| {
         rows.top_k(2, [(lit(8) / col("x")).sort(true, false)])
             .on_bad_row(OnBadRow::Drop)
     }));

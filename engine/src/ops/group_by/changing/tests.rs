@@ -6,26 +6,16 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use crate::aggregates::{AggregateExt, array_agg, avg, count, count_distinct, max, min, sum};
-use crate::connectors::{collect, from_record_batches};
-use crate::testing::{Script, changelog, contents_at, scripted_with, show, simulate, times_of};
-use crate::{Expr, Pipeline, RunOptions, col, lit};
+use crate::connectors::collect;
+use crate::ops::relational_tests::run_changes;
+use crate::testing::{Script, changelog, contents_at, scripted_with, simulate, times_of};
+use crate::{Expr, Pipeline, col, lit};
 
 fn run(rows: &str, keys: &[&str], aggregates: Vec<Expr>) -> String {
-    let pipeline = Pipeline::new("test");
-    let (sink, made) = collect();
-    let rows = pipeline.read("rows", from_record_batches(vec![changelog(rows)]));
-    rows.group_by(keys.iter().map(|key| col(*key)))
-        .agg(aggregates)
-        .write(sink);
-    match pipeline.run(&RunOptions::new().workers(1)) {
-        Ok(_) => made
-            .take()
-            .iter()
-            .map(show)
-            .collect::<Vec<_>>()
-            .join("\n\n"),
-        Err(error) => error.to_string(),
-    }
+    run_changes(rows, |rows| {
+        rows.group_by(keys.iter().map(|key| col(*key)))
+            .agg(aggregates)
+    })
 }
 
 #[test]
