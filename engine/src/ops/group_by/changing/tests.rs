@@ -292,6 +292,46 @@ proptest! {
 }
 
 #[test]
+fn groups_that_are_gone_are_forgotten_and_those_that_stay_are_not() {
+    let (all, stay) = (0..20_000, [0, 7_000, 19_999]);
+    let batch = |keys: &[i64], n: i64, diff: i64| {
+        let column = |of: &dyn Fn(&i64) -> i64| {
+            let values: Vec<String> = keys.iter().map(|k| of(k).to_string()).collect();
+            values.join(", ")
+        };
+        let (k, n, diff) = (column(&|k| *k), column(&|k| k + n), column(&|_| diff));
+        changelog(&format!("k: {k}; n: {n}; diff: {diff}"))
+    };
+    let gone: Vec<i64> = all.clone().filter(|k| !stay.contains(k)).collect();
+    let all: Vec<i64> = all.collect();
+    let (added, taken_back, after) = (batch(&all, 0, 1), batch(&gone, 0, -1), batch(&stay, -5, 1));
+    let pipeline = Pipeline::new("test");
+    let rows = pipeline.read("rows", scripted_with(added.schema()));
+    let groups = rows.group_by([col("k")]);
+    let aggregates = [
+        min(col("n")).alias("min"),
+        count_distinct(col("n")).alias("n"),
+    ];
+    groups.agg(aggregates).named("groups").write(collect().0);
+    let first = groups.top_k(1, [col("n").sort(true, false)]);
+    first.named("first").write(collect().0);
+    let script = Script::new()
+        .batch("rows", 0, added)
+        .batch("rows", 0, taken_back)
+        .batch("rows", 0, after)
+        .end("rows");
+    let made = simulate(&pipeline, &script, 2, 3).unwrap();
+    assert_eq!(
+        contents_at(&made.rows("groups"), None),
+        "k=0 min=-5 n=2\nk=19999 min=19994 n=2\nk=7000 min=6995 n=2"
+    );
+    assert_eq!(
+        contents_at(&made.rows("first"), None),
+        "k=0 n=-5\nk=19999 n=19994\nk=7000 n=6995"
+    );
+}
+
+#[test]
 fn what_comes_late_takes_effect_at_the_watermark_under_which_it_was_sent() {
     let early = changelog("k: 1; n: 5; event_time: 9; diff: 1");
     // One row that becomes two changes of different groups.
