@@ -18,6 +18,9 @@
 //! What is saved of a relation are its inputs as they are, and the changes that wait for the watermark: all else
 //! follows from them, and is computed once more when it goes on. So going on takes as long as a fresh computation
 //! over what the inputs hold. Where states are saved, an input that no join reads as it is has an index of its own.
+//!
+//! Changes that wait, and all indices, count as the state of the node; bytes of the latter are those of as many rows of
+//! the inputs.
 
 mod compiled;
 mod join;

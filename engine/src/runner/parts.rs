@@ -278,12 +278,15 @@ impl Workshop<'_> {
             relation.ok_or_else(|| Error::bug("a relation is none").at_node(&node.id))?;
         let compiled = guard(&node.id, || relation.compile(&inputs))?;
         let metrics = Arc::clone(&kit.metrics[&index]);
+        let lots = Credit::new(self.credit_bytes.min(LOTS_BYTES));
+        metrics.holds(&lots);
         Ok(RelationPart {
             id: Arc::clone(&node.id),
             inputs: edges.iter().map(|e| (e.from, e.port)).collect(),
             exit: (index, Port::Out(0)),
             compiled: Arc::new(compiled),
-            account: self.memory.account(index).telling(&metrics),
+            accounts: [(); 2].map(|()| self.memory.account(index).telling(&metrics)),
+            lots,
             metrics,
             is_saved: false,
             restored,

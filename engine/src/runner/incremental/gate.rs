@@ -2,7 +2,7 @@
 //!
 //! So what stands behind holds whole instants only: those that the watermark has passed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,9 +31,6 @@ use crate::runner::failure::guard;
 use crate::runner::memory::Account;
 use crate::runner::time::LogicalTime;
 
-/// What an update takes besides its bytes, about: once where it is sorted by one key, once by another.
-const UPDATE_BYTES: i64 = 64;
-
 /// An input, as far as it has come.
 pub(super) struct Input {
     pub(super) values: SchemaRef,
@@ -52,6 +49,28 @@ pub(super) struct Gate {
     pub(super) open_until: i64,
     /// How many batches have come.
     pub(super) n_batches: u64,
+    pub(super) row_bytes: RowBytesSoFar,
+}
+
+/// How many rows have come, and what they take.
+#[derive(Default)]
+pub(super) struct RowBytesSoFar {
+    n_rows: u64,
+    n_bytes: u64,
+    mean: Rc<Cell<u64>>,
+}
+
+impl RowBytesSoFar {
+    pub(super) fn add(&mut self, rows: &[RowBytes]) {
+        self.n_rows += rows.len() as u64;
+        self.n_bytes += rows.iter().map(|row| row.n_bytes() as u64).sum::<u64>();
+        self.mean.set(self.n_bytes / self.n_rows.max(1));
+    }
+
+    /// What a row takes on an average, now and later.
+    pub(super) fn mean(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.mean)
+    }
 }
 
 impl Gate {
@@ -70,6 +89,7 @@ impl Gate {
             restored_at: None,
             open_until: i64::MIN,
             n_batches: 0,
+            row_bytes: RowBytesSoFar::default(),
         })
     }
 
@@ -91,6 +111,7 @@ impl Gate {
         let columns = columns.map(|f| Ok(Arc::clone(rows.column(schema.index_of(f.name())?))));
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
         let bytes = input.codec.encode(&columns, rows.num_rows())?;
+        self.row_bytes.add(&bytes);
         let times = match has_time(&schema) {
             true => event_times(rows)?,
             false => &[],
@@ -107,8 +128,9 @@ impl Gate {
         Ok(())
     }
 
-    fn n_waiting_bytes(&self) -> usize {
-        self.inputs.iter().map(|i| i.waiting.n_bytes()).sum()
+    fn n_waiting_bytes(&self) -> u64 {
+        let all = self.inputs.iter().map(|i| i.waiting.n_bytes() as u64);
+        all.sum()
     }
 }
 
@@ -135,7 +157,6 @@ pub(super) fn build_gate<'s>(
     builder.build(move |capabilities| {
         let mut held = Some(capabilities);
         let mut last = LogicalTime::START;
-        let mut held_bytes = 0_i64;
         move |frontiers| {
             let gate = &mut *gate.borrow_mut();
             for (n, input) in inputs.iter_mut().enumerate() {
@@ -163,7 +184,6 @@ pub(super) fn build_gate<'s>(
             };
             let mut let_in =
                 |n: usize, capability: &Capability<LogicalTime>, updates: Vec<Update>| {
-                    held_bytes += n_bytes(&updates);
                     let mut output = outputs[n].activate();
                     let mut session = output.session(capability);
                     let mut updates = updates.into_iter().peekable();
@@ -197,20 +217,10 @@ pub(super) fn build_gate<'s>(
             if now.is_none() {
                 held = None;
             }
-            let all = held_bytes + i64::try_from(gate.n_waiting_bytes()).unwrap_or(i64::MAX);
-            if let Err(error) = account.holds(u64::try_from(all).unwrap_or(0)) {
+            if let Err(error) = account.holds(gate.n_waiting_bytes()) {
                 context.failure.set(error.at_node(&context.id));
             }
         }
     });
     made
-}
-
-/// What updates take behind, about; less than nothing where rows are taken back.
-fn n_bytes(updates: &[Update]) -> i64 {
-    let of = |(row, _, diff): &Update| {
-        let n_bytes = i64::try_from(row.n_bytes()).unwrap_or(0) + UPDATE_BYTES;
-        n_bytes * i64::try_from(*diff).unwrap_or(0)
-    };
-    updates.iter().map(of).sum()
 }

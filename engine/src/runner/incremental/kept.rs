@@ -223,6 +223,7 @@ pub(super) fn restore(gate: &mut Gate, state: &[StatePart]) -> Result<()> {
             let number = |column: &ArrayRef| column.as_primitive_opt::<Int64Type>().cloned();
             let (times, diffs) = number(times).zip(number(diffs)).ok_or_else(other)?;
             let bytes = input.codec.encode(values, rows.num_rows())?;
+            gate.row_bytes.add(&bytes);
             for (at, row) in bytes.into_iter().enumerate() {
                 let diff = isize::try_from(diffs.value(at)).unwrap_or(isize::MAX);
                 match times.is_valid(at) {

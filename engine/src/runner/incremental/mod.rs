@@ -23,6 +23,7 @@ mod render;
 mod restart_tests;
 mod row;
 mod simulated;
+mod sizes;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -36,11 +37,14 @@ use std::sync::Arc;
 use differential_dataflow::lattice::Lattice;
 use timely::dataflow::{Scope, Stream};
 
+use self::ends::End;
 use self::gate::Gate;
 use self::kept::{Kept, RelationState};
 pub(crate) use self::simulated::{Left, SimulatedRelation};
+use self::sizes::Sizes;
 use super::chain::Exit;
 use super::container::Rows;
+use super::credit::Credit;
 use super::failure::Failure;
 use super::memory::Account;
 use super::metrics::NodeMetrics;
@@ -48,6 +52,10 @@ use super::time::LogicalTime;
 use crate::error::{Error, Result};
 use crate::incremental::Compiled;
 use crate::state::StatePart;
+
+/// What an update in an index takes besides the bytes of a row, about: its key, when, by how much, and where each
+/// is found.
+const UPDATE_BYTES: u64 = 64;
 
 /// A relation that is kept up to date on one worker.
 pub(crate) struct RelationPart {
@@ -57,7 +65,10 @@ pub(crate) struct RelationPart {
     pub(crate) exit: Exit,
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) metrics: Arc<NodeMetrics>,
-    pub(crate) account: Account,
+    /// What waits for the watermark, and what its indices hold.
+    pub(crate) accounts: [Account; 2],
+    /// What rows that leave it may fill before more are made.
+    pub(crate) lots: Arc<Credit>,
     /// Its state will be asked for.
     pub(crate) is_saved: bool,
     /// The state to go on from; empty for none.
@@ -115,17 +126,26 @@ fn build<'s>(
     let mut gate = Gate::new(schemas.collect())?;
     kept::restore(&mut gate, &part.restored)?;
     let first_checkpoint = gate.first_checkpoint();
+    let of_row = gate.row_bytes.mean();
     let gate = Rc::new(RefCell::new(gate));
-    let inputs = gate::build_gate(scope, rows, &gate, &context, part.account);
+    let [of_waiting, mut of_indices] = part.accounts;
+    let told = context.clone();
+    let sizes = Sizes::tell(scope, move |n_updates| {
+        let held = of_indices.holds(n_updates * (of_row.get() + UPDATE_BYTES));
+        if let Err(error) = held {
+            told.failure.set(error.at_node(&told.id));
+        }
+    });
+    let inputs = gate::build_gate(scope, rows, &gate, &context, of_waiting);
     let (made, indices) = render::render(scope, &part.compiled, &inputs, part.is_saved, &context)?;
     let kept = Kept::new(indices);
-    let rows = ends::to_rows(
-        made,
-        &part.compiled,
-        &context,
+    let end = End {
         first_checkpoint,
-        kept.clone(),
-    );
+        kept: kept.clone(),
+        sizes,
+        lots: part.lots,
+    };
+    let rows = ends::to_rows(made, &part.compiled, &context, end);
     streams.insert(part.exit, rows);
     Ok(RelationState { gate, kept })
 }

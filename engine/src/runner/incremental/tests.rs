@@ -110,6 +110,61 @@ fn a_failure_inside_is_an_error_of_the_node() {
     .assert_eq(&error.to_string());
 }
 
+#[test]
+fn what_loops_keep_counts_as_state_of_the_node() {
+    // A path of 200 nodes, along which the least one is carried.
+    let nodes = |from: i64| {
+        let all: Vec<String> = (from..from + 200).map(|n| n.to_string()).collect();
+        all.join(", ")
+    };
+    let peak = |make: &dyn Fn(&Relation) -> Relation| {
+        let pipeline = Pipeline::new("test");
+        let rows = table(&format!("from: {}; to: {}", nodes(0), nodes(1)));
+        let rows = pipeline.read("rows", from_record_batches(vec![rows]));
+        let (sink, _) = collect();
+        make(&rows.incremental())
+            .into_collection("made")
+            .write(sink);
+        let report = pipeline.run(&RunOptions::new().workers(1)).unwrap();
+        report.node("made").unwrap().peak_state_bytes
+    };
+    let (plain, loops) = (peak(&Relation::distinct), peak(&components));
+    // Each row waits once, and is in the index of distinct rows, among those that are there, and in what leaves.
+    assert!((200 * 96..200 * 96 * 4).contains(&plain), "{plain}");
+    // Edges both ways, by node and as distinct nodes, what a round makes of them and what is least in it. Since the
+    // rows never change again, rounds that are over are forgotten.
+    assert!(loops > 3 * plain, "{loops} and {plain}");
+}
+
+#[test]
+fn many_rows_leave_while_few_of_them_are_under_way() {
+    let all: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    let rows = table(&format!(
+        "k: {}; n: {}",
+        "1, ".repeat(299) + "1",
+        all.join(", ")
+    ));
+    let peak = |credit_bytes: u64| {
+        let pipeline = Pipeline::new("test");
+        let read = |name: &str| {
+            let rows = pipeline.read(name, from_record_batches(vec![rows.clone()]));
+            rows.incremental()
+        };
+        let right = read("right").select([col("k").alias("j"), col("n").alias("m")]);
+        let pairs = read("left").join(&right, JoinKind::Inner, [(col("k"), col("j"))]);
+        let (sink, made) = collect();
+        pairs.into_collection("pairs").write(sink);
+        let options = RunOptions::new().workers(2).credit_bytes(credit_bytes);
+        let report = pipeline.run(&options).unwrap();
+        let n_rows: usize = made.take().iter().map(|rows| rows.num_rows()).sum();
+        assert_eq!(n_rows, 90_000);
+        report.phases[0].peak_credit_bytes
+    };
+    let (much, little) = (peak(1 << 30), peak(1));
+    // One batch on a worker, and as many as the credit of an operator allows.
+    assert!(little < 400_000 && much > 500_000, "{little} and {much}");
+}
+
 /// A row that is there from a time on, until another.
 pub(super) type Life = (i64, i64, i64, Option<i64>);
 
