@@ -150,6 +150,11 @@ impl Instants {
         Ok(())
     }
 
+    /// Makes changes due at once.
+    pub(in crate::ops) fn add_due(&mut self, rows: RecordBatch) {
+        self.due.push_back(rows);
+    }
+
     /// The next lot of those that are due.
     pub(in crate::ops) fn next(&mut self) -> Option<RecordBatch> {
         self.due.pop_front()
