@@ -65,13 +65,15 @@ pub(super) fn render<'s>(
         };
         layer.rows.insert(n, rows);
     }
-    let kept = match is_saved {
-        true => (0..inputs.len())
-            .map(|input| layer.indices_of_input(compiled, input, &inputs[input]))
-            .collect::<Result<_>>()?,
-        false => Vec::new(),
-    };
-    Ok((layer.rows(compiled.last)?, kept))
+    let mut made = layer.rows(compiled.last)?;
+    let mut kept = Vec::new();
+    for (input, rows) in inputs.iter().enumerate().filter(|_| is_saved) {
+        let (indices, own) = layer.indices_of_input(compiled, input, rows)?;
+        kept.push(indices);
+        // Of what is kept for its own sake nothing leaves: only so that what has left tells how far it has come too.
+        made = made.concat(own.flat_map_ref(|_, _| None));
+    }
+    Ok((made, kept))
 }
 
 /// Builds the steps of one loop; what it comes to.
@@ -225,25 +227,26 @@ impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
 
 impl<'s> Layer<'s, LogicalTime> {
     /// Indices that hold all rows of an input: one that a join reads besides, with one for rows that it leaves out
-    /// since a key is null, or else one by the whole row.
+    /// since a key is null, or else one by the whole row. The one that nothing else reads comes once more.
     fn indices_of_input(
         &self,
         compiled: &Compiled,
         input: usize,
         rows: &Rows<'s, LogicalTime>,
-    ) -> Result<Indices> {
+    ) -> Result<(Indices, Index<'s, LogicalTime>)> {
         let of_input =
             |step: &usize| matches!(compiled.steps[*step].kind, Kind::Input(n) if n == input);
         let of_joins = compiled.steps.iter().filter_map(|step| match &step.kind {
             Kind::Join(plan) => Some(halves(plan.kind).iter().flat_map(|h| h.operands(plan))),
             _ => None,
         });
-        let by_row = |rows: Rows<'s, LogicalTime>| kept::Index {
-            trace: rows
-                .map(|row| (row, RowBytes::new(&[])))
-                .arrange_by_key()
-                .trace,
-            by_row: true,
+        let by_row = |rows: Rows<'s, LogicalTime>| {
+            let rows = rows.map(|row| (row, RowBytes::new(&[])));
+            rows.arrange_by_key()
+        };
+        let kept = |index: &Index<'s, LogicalTime>, by_row| kept::Index {
+            trace: index.trace.clone(),
+            by_row,
         };
         for Operand {
             step,
@@ -258,15 +261,11 @@ impl<'s> Layer<'s, LogicalTime> {
             if let Some(index) = self.indices.get(&name) {
                 let left_out =
                     without_key(rows.clone(), keying, &compiled.steps[step], &self.context)?;
-                return Ok(vec![
-                    kept::Index {
-                        trace: index.trace.clone(),
-                        by_row: false,
-                    },
-                    by_row(left_out),
-                ]);
+                let own = by_row(left_out);
+                return Ok((vec![kept(index, false), kept(&own, true)], own));
             }
         }
-        Ok(vec![by_row(rows.clone())])
+        let own = by_row(rows.clone());
+        Ok((vec![kept(&own, true)], own))
     }
 }
