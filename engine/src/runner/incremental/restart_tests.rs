@@ -179,6 +179,9 @@ proptest! {
 
     #[test]
     fn loops_do_too(edges in lives(14), course in courses()) {
+        // An edge that is taken back before it comes, late, is there less often than not at all for a while, and a loop
+        // over such edges need not come to an end.
+        let course = Course { ahead: 0, ..course };
         let tables = [changes_of(&edges, "n")];
         let of_graph = |inputs: &[Collection]| {
             let key = when(col("k").is_null(), lit(3_i64)).otherwise(col("k")).unwrap();
@@ -188,7 +191,7 @@ proptest! {
         };
         let (made, expected) = with_and_without(&tables, &course, &of_graph);
         prop_assert_eq!(show_rows(&made), show_rows(&expected));
-        for time in (0..14).filter(|_| course.ahead == 0) {
+        for time in 0..14 {
             let expected = naive_components(&there(&edges, time));
             prop_assert_eq!(contents_at(&made, Some(time)), expected, "at {}", time);
         }
