@@ -185,7 +185,8 @@ impl Relation {
     /// What `body` makes of these rows, of the outcome, and so on until nothing changes any more.
     ///
     /// The columns must stay the same. Relations from outside can be used inside. Where `body` never comes to
-    /// an end, as one that counts upwards, neither does the run.
+    /// an end, as one that counts upwards, neither does the run. It need not either over rows that are taken back
+    /// before they are added, as where the addition comes late and the other does not.
     #[must_use]
     pub fn iterate(&self, body: impl FnOnce(&Relation) -> Relation) -> Relation {
         let variable = Self::new(What::Variable(self.clone()));
