@@ -18,9 +18,10 @@
 //!
 //! Rows without an event time change the collection whenever they come.
 
-use arrow::array::AsArray;
+use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Int8Type, Schema};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_expr::Expr;
 use std::sync::Arc;
 
@@ -64,6 +65,16 @@ pub(crate) fn own_columns(schema: &Schema) -> Vec<&'static str> {
         (true, false) => vec![DIFF],
         (false, _) => Vec::new(),
     }
+}
+
+/// The columns of a changelog but those that say when and by how much.
+pub(crate) fn values_of(schema: &Schema) -> Vec<Expr> {
+    let own = own_columns(schema);
+    let names = schema.fields().iter().map(|f| f.name());
+    names
+        .filter(|n| !own.contains(&n.as_str()))
+        .map(crate::expression::col)
+        .collect()
 }
 
 /// Refuses expressions that would tell a row from the same row when it is taken back.
@@ -111,6 +122,24 @@ pub(crate) fn check_name(name: &str, schema: &Schema) -> Result<()> {
         Error::pipeline(format!("column {name:?} of a changelog cannot be replaced"))
             .with_hint("Choose another name, or take `changes()` first."),
     )
+}
+
+/// What is wrong with changes after which a row is there less often than not at all.
+pub(crate) fn never_added() -> Error {
+    Error::data("a changelog takes back a row that it never added")
+        .with_hint("Each row with `diff` -1 must be equal to one with 1 that took effect no later.")
+}
+
+/// The first value of each of these columns, as `name = value, ...`; `None` without columns, or where one cannot be
+/// shown.
+pub(crate) fn show_values(names: &[String], columns: &[ArrayRef]) -> Option<String> {
+    let options = FormatOptions::default().with_null("null");
+    let show = |(name, column): (&String, &ArrayRef)| {
+        let value = ArrayFormatter::try_new(column.as_ref(), &options).ok()?;
+        Some(format!("{name} = {}", value.value(0)))
+    };
+    let shown: Option<Vec<String>> = names.iter().zip(columns).map(show).collect();
+    shown.filter(|s| !s.is_empty()).map(|s| s.join(", "))
 }
 
 /// Refuses rows that are no changes.

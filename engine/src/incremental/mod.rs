@@ -14,6 +14,13 @@
 //! Rows that are no changes are additions. With an event time a change takes effect then, and what follows from
 //! it at the same instant; it leaves once the watermark has passed. What has no event time has been there
 //! always, and where no input has one, all changes take effect together when the input ends.
+//!
+//! What is saved of a relation are its inputs as they are, and the changes that wait for the watermark: all else
+//! follows from them, and is computed once more when it goes on. So going on takes as long as a fresh computation
+//! over what the inputs hold. Where states are saved, an input that no join reads as it is has an index of its own.
+//!
+//! Changes that wait, and all indices, count as the state of the node; bytes of the latter are those of as many rows of
+//! the inputs.
 
 mod compiled;
 mod join;
@@ -178,7 +185,8 @@ impl Relation {
     /// What `body` makes of these rows, of the outcome, and so on until nothing changes any more.
     ///
     /// The columns must stay the same. Relations from outside can be used inside. Where `body` never comes to
-    /// an end, as one that counts upwards, neither does the run.
+    /// an end, as one that counts upwards, neither does the run. It need not either over rows that are taken back
+    /// before they are added, as where the addition comes late and the other does not.
     #[must_use]
     pub fn iterate(&self, body: impl FnOnce(&Relation) -> Relation) -> Relation {
         let variable = Self::new(What::Variable(self.clone()));

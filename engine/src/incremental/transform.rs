@@ -57,7 +57,7 @@ impl Transform for Incremental {
     }
 
     fn keeps(&self) -> Option<String> {
-        Some("the rows that its joins, groups and loops read, while they are there".into())
+        Some("the rows that its joins, groups and loops read, while they are there, and changes until the watermark passes them".into())
     }
 
     fn incremental(&self) -> Option<&Incremental> {

@@ -143,11 +143,11 @@ mod tests {
     #[test]
     fn what_would_count_a_row_that_is_taken_back_refuses_changes() {
         expect![[r#"
-            partial_distinct does not take a changelog
-              in transform "distinct/partial"
+            sample does not take a changelog
+              in transform "sample"
               A row that is taken back would count as a row.
               Hint: Take its `changes()` for plain rows, or do this before the rows become changes."#]]
-        .assert_eq(&planned(|rows| rows.distinct().write(collect().0)));
+        .assert_eq(&planned(|rows| rows.sample(0.5, 7).write(collect().0)));
         expect![[r#"
             map_rows loses column "diff" of a changelog
               in transform "map_rows"

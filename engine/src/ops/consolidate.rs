@@ -1,24 +1,21 @@
 //! Leaves out changes that cancel each other.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int8Array, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion_expr::Expr;
 use serde_json::Value;
 
 use super::row_key::{RowKey, with_bytes};
-use super::rows_by_time::{RowsByTime, in_runs, lots, watermark_of, watermark_part};
+use super::rows_by_time::{Instants, in_runs};
 use super::top_k::Stage;
 use crate::artifact::Artifacts;
 use crate::batch::{BATCH_ROWS, Batch};
-use crate::changelog::{check_changelog, diffs, has_time, own_columns};
+use crate::changelog::{check_changelog, diffs, has_time, values_of};
 use crate::error::Result;
 use crate::event_time::DIFF;
-use crate::expression::col;
 use crate::keys::keys_of;
 use crate::output::Output;
 use crate::pipeline::Collection;
@@ -29,6 +26,8 @@ use crate::transform::{
 
 /// The bytes by which rows are compared, on their way to the worker of their key.
 const KEY: &str = "$key";
+/// The table of state that holds rows that have no time.
+const TIMELESS: &str = "timeless";
 
 /// Leaves out changes that cancel each other: of each instant only what is really another afterwards.
 ///
@@ -56,16 +55,6 @@ impl Collection {
     }
 }
 
-/// All columns but those that say when and by how much.
-fn values(schema: &SchemaRef) -> Vec<Expr> {
-    let own = own_columns(schema);
-    let names = schema.fields().iter().map(|f| f.name());
-    names
-        .filter(|n| !own.contains(&n.as_str()))
-        .map(col)
-        .collect()
-}
-
 impl Transform for Consolidate {
     fn describe(&self) -> Description {
         let kind = match self.stage {
@@ -79,7 +68,7 @@ impl Transform for Consolidate {
         check_changelog(&inputs[0])?;
         match self.stage {
             Stage::Partial => {
-                RowKey::of(&values(&inputs[0]), &inputs[0])?;
+                RowKey::of(&values_of(&inputs[0]), &inputs[0])?;
                 with_bytes(&inputs[0], &[KEY])
             }
             Stage::Final => {
@@ -97,10 +86,8 @@ impl Transform for Consolidate {
         Ok(match self.stage {
             Stage::Partial => Box::new(AddKeys { keys: None }),
             Stage::Final => Box::new(ConsolidateOperator {
-                waiting: RowsByTime::default(),
+                instants: Instants::default(),
                 timeless: Vec::new(),
-                due: VecDeque::new(),
-                watermark: i64::MIN,
             }),
         })
     }
@@ -129,7 +116,7 @@ impl Operator for AddKeys {
         let (keys, promised) = match &mut self.keys {
             Some(keys) => keys,
             slot => slot.insert((
-                RowKey::of(&values(&schema), &schema)?,
+                RowKey::of(&values_of(&schema), &schema)?,
                 with_bytes(&schema, &[KEY])?,
             )),
         };
@@ -142,19 +129,17 @@ impl Operator for AddKeys {
 }
 
 struct ConsolidateOperator {
-    waiting: RowsByTime,
+    instants: Instants,
     /// Rows that have no time.
     timeless: Vec<RecordBatch>,
-    due: VecDeque<RecordBatch>,
-    watermark: i64,
 }
 
 impl ConsolidateOperator {
     fn work(&mut self, out: &mut Output) -> Result<()> {
-        if let Some(rows) = self.due.pop_front() {
+        if let Some(rows) = self.instants.next() {
             consolidate(&rows, out)?;
         }
-        if !self.due.is_empty() {
+        if self.instants.has_more() {
             out.more_follows();
         }
         Ok(())
@@ -193,24 +178,20 @@ impl Operator for ConsolidateOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, _out: &mut Output) -> Result<()> {
         let rows = batch.rows();
         match has_time(&rows.schema()) {
-            true => {
-                let now = self.watermark.max(batch.watermark().0);
-                self.waiting.add(rows.clone(), now)?;
+            true => self.instants.add(&batch),
+            false => {
+                self.timeless.push(rows.clone());
+                Ok(())
             }
-            false => self.timeless.push(rows.clone()),
         }
-        Ok(())
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
-        self.watermark = watermark.0;
-        if let Some(rows) = self.waiting.take_before(watermark.0)? {
-            self.due = lots(&rows)?;
-        }
+        self.instants.pass(watermark)?;
         if let Some(first) = self.timeless.first() {
             let rows = concat_batches(&first.schema(), &self.timeless)?;
             self.timeless.clear();
-            self.due.push_back(rows);
+            self.instants.add_due(rows);
         }
         self.work(out)
     }
@@ -221,30 +202,22 @@ impl Operator for ConsolidateOperator {
 
     fn state_bytes(&self) -> u64 {
         let timeless = self.timeless.iter().map(RecordBatch::get_array_memory_size);
-        (self.waiting.n_bytes() + timeless.sum::<usize>()) as u64
+        (self.instants.n_bytes() + timeless.sum::<usize>()) as u64
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = Vec::new();
-        for rows in self.waiting.rows().chain(&self.timeless) {
-            parts.extend(StatePart::by_key("waiting", rows, &[KEY.to_owned()])?);
+        let keys = [KEY.to_owned()];
+        let mut parts = self.instants.parts(&keys)?;
+        for rows in &self.timeless {
+            parts.extend(StatePart::by_key(TIMELESS, rows, &keys)?);
         }
-        parts.push(watermark_part(self.watermark)?);
         Ok(parts)
     }
 
     fn restore(&mut self, state: &[StatePart]) -> Result<()> {
-        for StatePart { table, rows, .. } in state {
-            if table != "waiting" {
-                continue;
-            }
-            match has_time(&rows.schema()) {
-                true => self.waiting.add(rows.clone(), i64::MIN)?,
-                false => self.timeless.push(rows.clone()),
-            }
-        }
-        self.watermark = watermark_of(state).unwrap_or(self.watermark);
-        Ok(())
+        let timeless = state.iter().filter(|part| part.table == TIMELESS);
+        self.timeless.extend(timeless.map(|part| part.rows.clone()));
+        self.instants.restore(state)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Keeps one of the rows that are equal.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, BinaryArray, BooleanArray};
 use arrow::compute::filter_record_batch;
@@ -9,17 +9,22 @@ use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 use serde_json::Value;
 
+use super::group_by::{FinalAggregate, PartialAggregate, groups_alone};
 use super::row_key::{RowKey, with_bytes};
 use super::top_k::{Stage, TopK};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::changelog::{is_changelog, values_of};
 use crate::error::Result;
 use crate::expression::col;
 use crate::keys::{Keys, keys_of, normal};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::plan::{Lowered, Place};
 use crate::state::StatePart;
-use crate::transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
+use crate::transform::{
+    Description, Distribution, OnChangelog, Operator, Properties, Transform, Watermark,
+};
 
 /// The bytes by which rows are compared, on their way to the worker of their key.
 const KEY: &str = "$key";
@@ -29,37 +34,51 @@ const MAX_REMEMBERED: usize = 1 << 17;
 /// Keeps one of the rows that are equal in all columns; null is equal to null.
 ///
 /// -0.0 leaves as 0.0 and every NaN as the same NaN. Rows leave as soon as they are first seen.
-#[derive(Clone, Copy, Debug)]
+///
+/// Of a [changelog](crate::changelog) it makes another: a row is added when it comes to be there, however often,
+/// and taken back when it is there no more. A row that is taken back more often than it was added ends the run.
+#[derive(Clone, Debug)]
 pub struct Distinct {
     stage: Stage,
+    /// Both halves over changes, once the first has been found to read some.
+    of_changes: Arc<Mutex<Option<(PartialAggregate, FinalAggregate)>>>,
 }
 
 impl Collection {
-    /// The distinct rows. Their order is not promised.
+    /// The distinct rows; of a changelog, their changes. Their order is not promised.
     #[must_use]
     pub fn distinct(&self) -> Collection {
         let name = self.next_name("distinct");
+        let of_changes = Arc::default();
+        let half = |stage| Distinct {
+            stage,
+            of_changes: Arc::clone(&of_changes),
+        };
         self.named(format!("{name}/partial"))
-            .apply(Distinct {
-                stage: Stage::Partial,
-            })
+            .apply(half(Stage::Partial))
             .named(name)
-            .apply(Distinct {
-                stage: Stage::Final,
-            })
+            .apply(half(Stage::Final))
     }
 
     /// Of the rows with equal `keys` the one that stands first in the source; null is equal to null.
     ///
     /// Sources come in the order of the graph, splits in that of their source. Rows that no longer have a
-    /// place of their own in a source, such as those of a `group_by`, are ordered by their values instead.
-    /// The order in which rows leave is not promised. At most one row a key is kept in memory.
+    /// place of their own in a source, such as those of a `group_by` or of a changelog, are ordered by their values
+    /// instead. The order in which rows leave is not promised. At most one row a key is kept in memory.
     #[must_use]
     pub fn distinct_by(&self, keys: impl IntoIterator<Item = Expr>) -> Collection {
         TopK::new(1, Vec::new())
             .by(keys.into_iter().collect())
             .called("distinct_by")
             .add_to(self)
+    }
+}
+
+impl Distinct {
+    /// Both halves over changes; `None` where the rows are none.
+    fn of_changes(&self) -> Option<(PartialAggregate, FinalAggregate)> {
+        let of_changes = self.of_changes.lock();
+        of_changes.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -73,12 +92,19 @@ impl Transform for Distinct {
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        match self.stage {
-            Stage::Partial => {
+        if self.stage == Stage::Partial {
+            let halves = is_changelog(&inputs[0]).then(|| groups_alone(values_of(&inputs[0])));
+            let of_changes = self.of_changes.lock();
+            *of_changes.unwrap_or_else(PoisonError::into_inner) = halves;
+        }
+        match (self.stage, self.of_changes()) {
+            (Stage::Partial, Some((partial, _))) => partial.output_schema(inputs),
+            (Stage::Final, Some((_, last))) => last.output_schema(inputs),
+            (Stage::Partial, None) => {
                 RowKey::of(&all_columns(&inputs[0]), &inputs[0])?;
                 with_bytes(&inputs[0], &[KEY])
             }
-            Stage::Final => {
+            (Stage::Final, None) => {
                 let columns: Vec<usize> = (0..inputs[0].fields().len().saturating_sub(1)).collect();
                 Ok(Arc::new(inputs[0].project(&columns)?))
             }
@@ -94,6 +120,13 @@ impl Transform for Distinct {
         }))
     }
 
+    fn lower(&self, _place: &Place<'_>) -> Result<Option<Lowered>> {
+        Ok(self.of_changes().map(|(partial, last)| match self.stage {
+            Stage::Partial => Lowered::to(partial, 1),
+            Stage::Final => Lowered::to(last, 1),
+        }))
+    }
+
     fn keeps(&self) -> Option<String> {
         Some(match self.stage {
             Stage::Partial => "some of the rows it has seen".into(),
@@ -105,6 +138,7 @@ impl Transform for Distinct {
         Properties {
             stateful: true,
             ignores_windows: self.stage == Stage::Final,
+            on_changelog: OnChangelog::Understand,
             distribution: match self.stage {
                 Stage::Partial => Distribution::Keep,
                 Stage::Final => Distribution::ByKey(vec![KEY.into()]),
@@ -212,7 +246,10 @@ mod tests {
     #[test]
     fn rows_leave_once_and_what_was_seen_survives_a_snapshot() {
         let rows = table("a: 1, null, 1, null, 2; b: 0.0, nan, -0.0, nan, 0.0");
-        let both = [Stage::Partial, Stage::Final].map(|stage| Distinct { stage });
+        let both = [Stage::Partial, Stage::Final].map(|stage| Distinct {
+            stage,
+            of_changes: Arc::default(),
+        });
         let (keyed, _) = run_transform(&both[0], &rows, OnBadRow::Fail).unwrap();
         let (made, mut out) = run_transform(&both[1], &keyed, OnBadRow::Fail).unwrap();
         assert_eq!(out.take_counts(), (0, 0));

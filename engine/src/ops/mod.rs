@@ -50,6 +50,7 @@ pub(crate) use map_rows::{fields_of, rows_from, to_rows};
 pub use partition::Partition;
 pub use rounds::Rounds;
 pub(crate) use row_key::check_key;
+pub(crate) use rows_by_time::{watermark_of, watermark_part};
 pub use sample::{Sample, SampleByKey};
 pub use select::Select;
 pub use side_input::{SideInput, WithSideInput};

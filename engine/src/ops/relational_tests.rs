@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::output::OnBadRow;
 use crate::pipeline::{Collection, Pipeline};
 use crate::runner::{Progress, RunOptions};
-use crate::testing::{show, table};
+use crate::testing::{changelog, show, table};
 
 /// The rows that `compose` makes of `rows`, which are read in splits of `split_rows`.
 pub(crate) fn run_over(
@@ -37,6 +37,23 @@ pub(crate) fn run_over(
         .first()
         .map_or_else(|| rows.schema(), RecordBatch::schema);
     Ok(concat_batches(&schema, &batches)?)
+}
+
+/// What `compose` makes of the changes that are written as text, on one worker, or why it does not.
+pub(crate) fn run_changes(rows: &str, compose: impl FnOnce(&Collection) -> Collection) -> String {
+    let pipeline = Pipeline::new("test");
+    let (sink, made) = collect();
+    let rows = pipeline.read("rows", from_record_batches(vec![changelog(rows)]));
+    compose(&rows).write(sink);
+    match pipeline.run(&RunOptions::new().workers(1)) {
+        Ok(_) => made
+            .take()
+            .iter()
+            .map(show)
+            .collect::<Vec<_>>()
+            .join("\n\n"),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// Checks the rows that `compose` makes, and the dead letters of what it made, for any split and for 1 to 4 workers:

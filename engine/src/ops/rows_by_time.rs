@@ -14,14 +14,17 @@ use arrow::datatypes::{Int64Type, SchemaRef, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 
-use crate::batch::BATCH_ROWS;
+use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::{Error, Result};
 use crate::event_time::{EVENT_TIME, event_times};
 use crate::state::StatePart;
+use crate::transform::Watermark;
 
 /// So many changes are taken in before those behind get to see what follows from them.
 const LOT_ROWS: usize = 8 * BATCH_ROWS;
 
+/// The table of state that holds changes that wait.
+const WAITING: &str = "waiting";
 /// The table of state that holds the watermark.
 const WATERMARK: &str = "watermark";
 
@@ -111,6 +114,81 @@ impl RowsByTime {
     /// How many bytes of memory they take, about.
     pub(in crate::ops) fn n_bytes(&self) -> usize {
         self.n_bytes
+    }
+}
+
+/// Changes that wait for the watermark, and then leave lot by lot, each of whole instants.
+pub(in crate::ops) struct Instants {
+    waiting: RowsByTime,
+    due: VecDeque<RecordBatch>,
+    watermark: i64,
+}
+
+impl Default for Instants {
+    fn default() -> Self {
+        Self {
+            waiting: RowsByTime::default(),
+            due: VecDeque::new(),
+            watermark: i64::MIN,
+        }
+    }
+}
+
+impl Instants {
+    /// Keeps changes that have a time; what comes late takes effect at the watermark under which it was sent.
+    pub(in crate::ops) fn add(&mut self, batch: &Batch) -> Result<()> {
+        let now = self.watermark.max(batch.watermark().0);
+        self.waiting.add(batch.rows().clone(), now)
+    }
+
+    /// Makes those due that the watermark has passed.
+    pub(in crate::ops) fn pass(&mut self, watermark: Watermark) -> Result<()> {
+        self.watermark = watermark.0;
+        if let Some(rows) = self.waiting.take_before(watermark.0)? {
+            self.due = lots(&rows)?;
+        }
+        Ok(())
+    }
+
+    /// Makes changes due at once.
+    pub(in crate::ops) fn add_due(&mut self, rows: RecordBatch) {
+        self.due.push_back(rows);
+    }
+
+    /// The next lot of those that are due.
+    pub(in crate::ops) fn next(&mut self) -> Option<RecordBatch> {
+        self.due.pop_front()
+    }
+
+    /// True if more are due.
+    pub(in crate::ops) fn has_more(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// True once no change will come any more.
+    pub(in crate::ops) fn is_over(&self) -> bool {
+        Watermark(self.watermark).is_end()
+    }
+
+    pub(in crate::ops) fn n_bytes(&self) -> usize {
+        self.waiting.n_bytes()
+    }
+
+    /// The changes that wait, by these columns, and the watermark.
+    pub(in crate::ops) fn parts(&self, keys: &[String]) -> Result<Vec<StatePart>> {
+        let mut parts = vec![watermark_part(self.watermark)?];
+        for rows in self.waiting.rows() {
+            parts.extend(StatePart::by_key(WAITING, rows, keys)?);
+        }
+        Ok(parts)
+    }
+
+    pub(in crate::ops) fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        for part in state.iter().filter(|part| part.table == WAITING) {
+            self.waiting.add(part.rows.clone(), i64::MIN)?;
+        }
+        self.watermark = watermark_of(state).unwrap_or(self.watermark);
+        Ok(())
     }
 }
 
@@ -210,14 +288,14 @@ fn not_before(rows: RecordBatch, now: i64) -> Result<RecordBatch> {
 }
 
 /// The watermark that an operator has heard of, as a part of its state.
-pub(in crate::ops) fn watermark_part(watermark: i64) -> Result<StatePart> {
+pub(crate) fn watermark_part(watermark: i64) -> Result<StatePart> {
     let column: ArrayRef = Arc::new(Int64Array::from(vec![watermark]));
     let rows = RecordBatch::try_from_iter([(WATERMARK, column)])?;
     Ok(StatePart::of_worker(WATERMARK, rows))
 }
 
 /// The least of the watermarks that operators had heard of; `None` where the state says nothing of it.
-pub(in crate::ops) fn watermark_of(state: &[StatePart]) -> Option<i64> {
+pub(crate) fn watermark_of(state: &[StatePart]) -> Option<i64> {
     let parts = state.iter().filter(|part| part.table == WATERMARK);
     let columns = parts.filter_map(|p| p.rows.column(0).as_primitive_opt::<Int64Type>());
     columns.flat_map(|c| c.values()).copied().min()

@@ -6,6 +6,9 @@
 //! ```
 
 mod best_rows;
+mod changing;
+#[cfg(test)]
+mod changing_tests;
 #[cfg(test)]
 mod tests;
 
@@ -20,16 +23,21 @@ use datafusion_expr::{Expr, SortExpr};
 use serde_json::json;
 
 use self::best_rows::BestRows;
+use self::changing::{Changes, ChangingTopK, Plan};
 use super::group_by::GroupedRows;
 use super::row_key::{RowKey, with_bytes};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
 use crate::expression::{col, on_good_rows, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::plan::{Lowered, Place};
 use crate::state::StatePart;
-use crate::transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
+use crate::transform::{
+    Description, Distribution, OnChangelog, Operator, Properties, Transform, Watermark,
+};
 
 /// The bytes of a row's key, and of its place in the order, on the way to the worker of the key.
 const KEY: &str = "$key";
@@ -52,6 +60,7 @@ pub struct TopK {
     keys: Vec<Expr>,
     order: Vec<SortExpr>,
     stage: Stage,
+    changes: Changes,
 }
 
 impl Collection {
@@ -59,9 +68,15 @@ impl Collection {
     ///
     /// Rows equal under `order` are taken as they stand in the source: sources in the order of the graph,
     /// splits in that of their source. Rows that no longer have a place of their own in a source, such as
-    /// those of a `group_by`, are then ordered by their values. So the result is the same in every run.
+    /// those of a `group_by` or of a changelog, are then ordered by their values. So the result is the same in
+    /// every run.
     /// Nulls come where `sort` says, NaN is the greatest float, -0.0 equals 0.0. A row on which `order` fails is
     /// a bad row of the node `NAME/partial`, for which `on_bad_row` and `dead_letters` of the result speak.
+    ///
+    /// Of a [changelog](crate::changelog) it makes another: a row is added when it comes to be among the first and
+    /// taken back when it is no longer, in no order that is promised. A row that is there twice takes two places,
+    /// and -0.0 leaves as 0.0. All rows are kept while they are there. A row that is taken back more often than it
+    /// was added ends the run.
     #[must_use]
     pub fn top_k(&self, n_rows: usize, order: impl IntoIterator<Item = SortExpr>) -> Collection {
         TopK::new(n_rows, order.into_iter().collect()).add_to(self)
@@ -88,6 +103,7 @@ impl TopK {
             keys: Vec::new(),
             order,
             stage: Stage::Partial,
+            changes: Changes::default(),
         }
     }
 
@@ -139,6 +155,16 @@ impl TopK {
     }
 }
 
+impl TopK {
+    fn distribution(&self) -> Distribution {
+        match self.stage {
+            Stage::Partial => Distribution::Keep,
+            Stage::Final if self.keys.is_empty() => Distribution::One,
+            Stage::Final => Distribution::ByKey(vec![KEY.into()]),
+        }
+    }
+}
+
 impl Transform for TopK {
     fn describe(&self) -> Description {
         if self.stage == Stage::Partial {
@@ -151,11 +177,17 @@ impl Transform for TopK {
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        if self.stage == Stage::Partial {
+            self.check(&inputs[0])?;
+            let is_changes = is_changelog(&inputs[0]);
+            let plan = is_changes.then(|| Plan::new(self, &inputs[0]));
+            self.changes.set(plan.transpose()?);
+        }
+        if let Some(plan) = self.changes.plan() {
+            return Ok(plan.schema(self.stage));
+        }
         match self.stage {
-            Stage::Partial => {
-                self.check(&inputs[0])?;
-                with_bytes(&inputs[0], &[KEY, ORDER])
-            }
+            Stage::Partial => with_bytes(&inputs[0], &[KEY, ORDER]),
             Stage::Final => {
                 let columns: Vec<usize> = (0..inputs[0].fields().len().saturating_sub(2)).collect();
                 Ok(Arc::new(inputs[0].project(&columns)?))
@@ -178,22 +210,31 @@ impl Transform for TopK {
         })
     }
 
+    fn lower(&self, _place: &Place<'_>) -> Result<Option<Lowered>> {
+        Ok(self.changes.plan().map(|plan| {
+            let spec = self.clone();
+            Lowered::to(ChangingTopK { spec, plan }, 1)
+        }))
+    }
+
     fn properties(&self) -> Properties {
         let is_final = self.stage == Stage::Final;
         Properties {
             stateful: true,
-            waits_for_end: is_final,
+            // Changes leave as they take effect. The first half has been checked before.
+            waits_for_end: is_final && self.changes.plan().is_none(),
             ignores_windows: is_final,
-            distribution: match self.stage {
-                Stage::Partial => Distribution::Keep,
-                Stage::Final if self.keys.is_empty() => Distribution::One,
-                Stage::Final => Distribution::ByKey(vec![KEY.into()]),
-            },
+            on_changelog: OnChangelog::Understand,
+            distribution: self.distribution(),
             ..Properties::default()
         }
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        // A change is that of a whole row.
+        if self.changes.plan().is_some() {
+            return None;
+        }
         let order = self.order.iter().map(|s| &s.expr);
         match self.stage {
             Stage::Partial => {

@@ -25,6 +25,7 @@ use crate::graph::{Graph, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
 use crate::plan::{Chain, Phase};
 use crate::sink::Publication;
+use crate::state::StatePart;
 use crate::transform::SplitEvent;
 
 /// What an operator that makes rows in lots may have made before those behind it take some away: enough to
@@ -134,7 +135,7 @@ impl Workshop<'_> {
             if let Some(chain) = self.phase.chains.iter().find(|c| c.members[0] == index) {
                 parts.push(match &node.stage {
                     Stage::Transform(t) if t.incremental().is_some() => {
-                        Part::Relation(self.relation_part(kit, index)?)
+                        Part::Relation(self.relation_part(kit, index, Vec::new())?)
                     }
                     _ => Part::Chain(self.chain_part(kit, chain, worker, compute)?),
                 });
@@ -256,7 +257,13 @@ impl Workshop<'_> {
         })
     }
 
-    fn relation_part(&self, kit: &Kit, index: NodeIndex) -> Result<RelationPart> {
+    /// A relation of one worker, which goes on from this state.
+    pub(crate) fn relation_part(
+        &self,
+        kit: &Kit,
+        index: NodeIndex,
+        restored: Vec<StatePart>,
+    ) -> Result<RelationPart> {
         let node = &self.graph.nodes[index];
         let edges = self.phase.inputs(self.graph, index);
         let inputs = edges
@@ -271,16 +278,18 @@ impl Workshop<'_> {
             relation.ok_or_else(|| Error::bug("a relation is none").at_node(&node.id))?;
         let compiled = guard(&node.id, || relation.compile(&inputs))?;
         let metrics = Arc::clone(&kit.metrics[&index]);
-        let accounts = edges
-            .iter()
-            .map(|_| self.memory.account(index).telling(&metrics));
+        let lots = Credit::new(self.credit_bytes.min(LOTS_BYTES));
+        metrics.holds(&lots);
         Ok(RelationPart {
             id: Arc::clone(&node.id),
             inputs: edges.iter().map(|e| (e.from, e.port)).collect(),
             exit: (index, Port::Out(0)),
             compiled: Arc::new(compiled),
-            accounts: accounts.collect(),
+            accounts: [(); 2].map(|()| self.memory.account(index).telling(&metrics)),
+            lots,
             metrics,
+            is_saved: false,
+            restored,
         })
     }
 

@@ -15,6 +15,7 @@ use super::RunOptions;
 use super::chain::{Exit, RunningChain};
 use super::clock::Clock;
 use super::exchange::deal;
+use super::incremental::{Left, RelationPart, SimulatedRelation};
 use super::memory::Memory;
 use super::parts::{Kit, Workshop};
 use crate::artifact::Artifacts;
@@ -97,7 +98,9 @@ struct ScriptedSource {
 struct Simulation<'a> {
     workshop: Workshop<'a>,
     kit: Kit,
+    /// By chain and worker; none of a relation.
     running: Vec<Vec<RunningChain>>,
+    relations: BTreeMap<usize, SimulatedRelation>,
     queues: BTreeMap<QueueKey, VecDeque<Sent>>,
     /// The watermark that each chain has heard of on each worker, and the one behind it.
     seen: Vec<Vec<i64>>,
@@ -129,6 +132,7 @@ impl<'a> Simulation<'a> {
             sources: sources.collect(),
             kit: workshop.kit(BTreeMap::new())?,
             running: Vec::new(),
+            relations: BTreeMap::new(),
             queues: BTreeMap::new(),
             seen: start.clone(),
             behind: start,
@@ -138,7 +142,7 @@ impl<'a> Simulation<'a> {
             chance: Chance::new(seed),
             workshop,
         };
-        simulation.build()?;
+        simulation.build(&BTreeMap::new())?;
         Ok(simulation)
     }
 
@@ -146,17 +150,39 @@ impl<'a> Simulation<'a> {
         self.workshop.phase
     }
 
-    fn build(&mut self) -> Result<()> {
+    /// Builds everything anew; relations go on from this state at once.
+    fn build(&mut self, saved: &BTreeMap<NodeIndex, Vec<StatePart>>) -> Result<()> {
+        let n_workers = self.workshop.n_workers;
         self.kit = self.workshop.kit(BTreeMap::new())?;
         self.running = Vec::new();
-        for chain in &self.phase().chains {
-            let instances =
-                (0..self.workshop.n_workers).map(|_| self.workshop.running_chain(&self.kit, chain));
-            self.running.push(instances.collect::<Result<_>>()?);
+        self.relations = BTreeMap::new();
+        for (number, chain) in self.phase().chains.iter().enumerate() {
+            let node = chain.members[0];
+            let is_relation = matches!(&self.workshop.graph.nodes[node].stage, Stage::Transform(t) if t.incremental().is_some());
+            if is_relation {
+                self.running.push(Vec::new());
+                let state = saved.get(&node).map_or(&[][..], Vec::as_slice);
+                let parts = StatePart::deal(state, n_workers).into_iter().map(|state| {
+                    let part = self.workshop.relation_part(&self.kit, node, state)?;
+                    Ok(RelationPart {
+                        is_saved: true,
+                        ..part
+                    })
+                });
+                let relation = SimulatedRelation::new(parts.collect::<Result<_>>()?)?;
+                self.relations.insert(number, relation);
+            } else {
+                let instances =
+                    (0..n_workers).map(|_| self.workshop.running_chain(&self.kit, chain));
+                self.running.push(instances.collect::<Result<_>>()?);
+            }
         }
         for chain in 0..self.running.len() {
-            for worker in 0..self.workshop.n_workers {
-                self.work(chain, worker, i64::MIN)?;
+            for worker in 0..n_workers {
+                match self.relations.contains_key(&chain) {
+                    true => self.pass(chain, worker, self.seen[chain][worker])?,
+                    false => self.work(chain, worker, i64::MIN)?,
+                }
             }
         }
         // A script may bring rows of any split at any time.
@@ -171,6 +197,10 @@ impl<'a> Simulation<'a> {
                 saved.entry(node).or_default().extend(parts);
             }
         }
+        for (chain, relation) in &mut self.relations {
+            let node = self.workshop.phase.chains[*chain].members[0];
+            saved.insert(node, relation.snapshot()?);
+        }
         let least = |all: &[Vec<i64>]| -> Vec<i64> {
             let of_chain = |workers: &Vec<i64>| workers.iter().copied().min().unwrap_or(i64::MIN);
             all.iter().map(of_chain).collect()
@@ -180,14 +210,14 @@ impl<'a> Simulation<'a> {
         self.workshop = workshop;
         self.seen = seen.into_iter().map(|at| vec![at; n_workers]).collect();
         self.behind = behind.into_iter().map(|at| vec![at; n_workers]).collect();
-        self.build()?;
+        self.build(&saved)?;
         for (node, parts) in saved {
             let id = self.workshop.graph.nodes[node].id.to_string();
             let at_step = self.saved.entry(self.number).or_default();
             at_step.insert(id, parts.clone());
             for (worker, parts) in StatePart::deal(&parts, n_workers).into_iter().enumerate() {
-                for chain in &mut self.running {
-                    chain[worker].restore(node, &parts)?;
+                for chain in self.running.iter_mut().filter_map(|c| c.get_mut(worker)) {
+                    chain.restore(node, &parts)?;
                 }
             }
         }
@@ -398,10 +428,17 @@ impl<'a> Simulation<'a> {
                     if at > self.seen[chain][worker] {
                         moves.push(Move::Pass(chain, worker, at));
                     }
-                    let wakes_at = self.running[chain][worker].wakes_at();
+                    let running = self.running[chain].get(worker);
+                    let wakes_at = running.and_then(RunningChain::wakes_at);
                     if self.seen[chain][worker] != i64::MAX && wakes_at.is_some_and(|t| t <= now) {
                         moves.push(Move::Wake(chain, worker));
                     }
+                }
+            }
+            for (chain, relation) in &self.relations {
+                if relation.is_at_work() {
+                    let workers = 0..self.workshop.n_workers;
+                    moves.extend(workers.map(|worker| Move::Step(*chain, worker)));
                 }
             }
             if moves.is_empty() {
@@ -410,11 +447,9 @@ impl<'a> Simulation<'a> {
             let chosen = self.chance.index(moves.len());
             match moves.swap_remove(chosen) {
                 Move::Take(key) => self.take_in(key)?,
-                Move::Pass(chain, worker, at) => {
-                    self.running[chain][worker].pass(Watermark(at));
-                    let stamp = self.behind[chain][worker];
-                    self.seen[chain][worker] = at;
-                    self.work(chain, worker, stamp)?;
+                Move::Pass(chain, worker, at) => self.pass(chain, worker, at)?,
+                Move::Step(chain, worker) => {
+                    self.of_relation(chain, worker, |relation| relation.step(worker))?;
                 }
                 Move::Wake(chain, worker) => {
                     let now = self.workshop.clock.now_ms();
@@ -423,6 +458,40 @@ impl<'a> Simulation<'a> {
                 }
             }
         }
+    }
+
+    /// Tells a chain on a worker of its watermark.
+    fn pass(&mut self, chain: usize, worker: usize, at: i64) -> Result<()> {
+        let stamp = self.behind[chain][worker];
+        self.seen[chain][worker] = at;
+        match self.running[chain].get_mut(worker) {
+            Some(running) => {
+                running.pass(Watermark(at));
+                self.work(chain, worker, stamp)
+            }
+            None => self.of_relation(chain, worker, |relation| relation.pass(worker, at)),
+        }
+    }
+
+    /// Lets a relation do something on a worker, sends what leaves, and looks where its watermark is then.
+    fn of_relation(
+        &mut self,
+        chain: usize,
+        worker: usize,
+        call: impl FnOnce(&mut SimulatedRelation) -> Result<Left>,
+    ) -> Result<()> {
+        let Some(relation) = self.relations.get_mut(&chain) else {
+            return Err(Error::bug("a relation is not there"));
+        };
+        let left = call(relation)?;
+        let at = relation.behind(worker);
+        let node = self.phase().chains[chain].members[0];
+        for (stamp, batch) in left {
+            self.send((node, Port::Out(0)), worker, stamp, batch)?;
+        }
+        let behind = &mut self.behind[chain][worker];
+        *behind = at.max(*behind);
+        Ok(())
     }
 
     fn take_in(&mut self, key: QueueKey) -> Result<()> {
@@ -437,6 +506,15 @@ impl<'a> Simulation<'a> {
         let Some((sent, batch)) = sent else {
             return Ok(());
         };
+        if self.relations.contains_key(&chain) {
+            // What is told of splits says nothing to it.
+            if batch.event().is_some() {
+                return Ok(());
+            }
+            return self.of_relation(chain, worker, |relation| {
+                relation.take_in(worker, port, sent, batch)
+            });
+        }
         let first = self.phase().chains[chain].members[0];
         let makes = self.workshop.graph.nodes[first]
             .properties()
@@ -491,6 +569,8 @@ impl<'a> Simulation<'a> {
 enum Move {
     Take(QueueKey),
     Pass(usize, usize, i64),
+    /// A relation does what there is to do on a worker, once.
+    Step(usize, usize),
     Wake(usize, usize),
 }
 
@@ -499,80 +579,4 @@ fn number(node: NodeIndex) -> Result<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use crate::aggregates::{count, sum};
-    use crate::connectors::collect;
-    use crate::expression::{col, lit};
-    use crate::ops::Watermarks;
-    use crate::pipeline::Pipeline;
-    use crate::testing::{Script, scripted, show_rows, simulate, table};
-
-    fn sums() -> Pipeline {
-        let pipeline = Pipeline::new("sums");
-        let (sink, _) = collect();
-        pipeline
-            .read("rows", scripted("k: 0; v: 0").bounded(true))
-            .assign_timestamps(col("v"), Watermarks::monotone())
-            .group_by([col("k")])
-            .agg([sum(col("v")).alias("sum"), count(lit(1)).alias("n")])
-            .named("out")
-            .write(sink);
-        pipeline
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn whatever_moves_first_and_wherever_it_restarts_the_rows_are_the_same(
-            rows in prop::collection::vec((0i64..5, 0i64..100, 0u32..4), 1..40),
-            restarts in prop::collection::vec((0usize..40, 1usize..5), 0..4),
-            n_workers in 1usize..5,
-            seed in any::<u64>(),
-        ) {
-            let mut script = Script::new();
-            let mut expected = std::collections::BTreeMap::new();
-            for (at, (k, v, split)) in rows.iter().enumerate() {
-                for (_, n_workers) in restarts.iter().filter(|(when, _)| *when == at) {
-                    script = script.restart(*n_workers);
-                }
-                script = script.batch("rows", *split, table(&format!("k: {k}; v: {v}")));
-                let of: &mut (i64, i64) = expected.entry(*k).or_default();
-                *of = (of.0 + v, of.1 + 1);
-            }
-            let simulated = simulate(&sums(), &script.end("rows"), n_workers, seed).unwrap();
-            let lines: Vec<String> = expected
-                .iter()
-                .map(|(k, (sum, n))| format!("k={k} sum={sum} n={n}"))
-                .collect();
-            prop_assert_eq!(show_rows(&simulated.rows("out")), lines.join("\n"));
-        }
-    }
-
-    #[test]
-    fn rows_arrive_after_the_step_that_made_them() {
-        let pipeline = Pipeline::new("filter");
-        let (sink, _) = collect();
-        let rows = pipeline.read("rows", scripted("k: 0"));
-        rows.filter(col("k").gt(lit(1))).named("out").write(sink);
-        let script = Script::new()
-            .rows("rows", "k: 1")
-            .rows("rows", "k: 2, 3")
-            .end("rows");
-        let simulated = simulate(&pipeline, &script, 2, 1).unwrap();
-        let steps: Vec<String> = simulated
-            .steps("out")
-            .iter()
-            .map(|rows| show_rows(rows))
-            .collect();
-        assert_eq!(steps, ["", "k=2\nk=3", ""]);
-    }
-
-    #[test]
-    fn a_source_that_is_not_there_is_refused() {
-        let script = Script::new().rows("row", "k: 1; v: 1");
-        let error = simulate(&sums(), &script, 1, 1).unwrap_err();
-        assert_eq!(error.message(), "the pipeline has no source \"row\"");
-    }
-}
+mod tests;

@@ -193,7 +193,8 @@ impl Simulated {
 ///
 /// Operators, exchange and watermarks are those of a run; there are no threads and no clock but the script's.
 /// After each step all moves that are possible are made, in an order that follows from `seed`: any of them is
-/// one that a run may take. Sources are [`scripted`], by their names; nothing is written to the sinks, which
+/// one that a run may take. The operators of a [`Relation`](crate::Relation) exchange rows among themselves: they
+/// are on a thread for each worker, which take turns as the seed says. Sources are [`scripted`], by their names; nothing is written to the sinks, which
 /// only tell where rows arrive.
 ///
 /// ```

@@ -43,7 +43,11 @@ impl Transform for FinalAggregate {
             all.iter().map(ToString::to_string).collect()
         };
         let Grouping { keys, outputs, .. } = &*self.grouping;
-        let kind = if keys.is_empty() { "agg" } else { "group_by" };
+        let kind = match keys.is_empty() {
+            _ if self.grouping.groups_alone => "distinct",
+            true => "agg",
+            false => "group_by",
+        };
         Description::new(
             kind,
             json!({ "keys": text(keys), "aggregates": text(outputs) }),
@@ -56,6 +60,9 @@ impl Transform for FinalAggregate {
 
     fn keeps(&self) -> Option<String> {
         match self.grouping.plans() {
+            Ok(Plans::Changes(_)) if self.grouping.groups_alone => Some(
+                "rows while they are there, and changes until the watermark passes them".into(),
+            ),
             Ok(Plans::Changes(_)) => Some(
                 "groups while they have rows, and changes until the watermark passes them".into(),
             ),

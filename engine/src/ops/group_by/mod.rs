@@ -105,6 +105,7 @@ impl GroupedRows {
         let grouping = Arc::new(Grouping {
             keys: self.keys.clone(),
             outputs,
+            groups_alone: false,
             planned: Mutex::new(None),
         });
         let partial = self.rows.named(format!("{name}/partial"));
@@ -162,11 +163,27 @@ impl GroupedRows {
     }
 }
 
+/// Both halves of an aggregation of changes that tells which groups there are, and no more.
+pub(in crate::ops) fn groups_alone(keys: Vec<Expr>) -> (PartialAggregate, FinalAggregate) {
+    let grouping = Arc::new(Grouping {
+        keys,
+        outputs: Vec::new(),
+        groups_alone: true,
+        planned: Mutex::new(None),
+    });
+    (
+        PartialAggregate::new(&grouping),
+        FinalAggregate::new(&grouping),
+    )
+}
+
 /// What both halves of an aggregation share.
 #[derive(Debug)]
 pub(super) struct Grouping {
     keys: Vec<Expr>,
     outputs: Vec<Expr>,
+    /// Which groups there are is all that is asked.
+    groups_alone: bool,
     /// What the schema of the rows makes of them. The first half is checked first, and the second needs
     /// the types of arguments, which states do not tell.
     planned: Mutex<Option<Plans>>,

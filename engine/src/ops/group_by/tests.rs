@@ -455,6 +455,7 @@ fn results_leave_batch_by_batch_and_are_counted_until_then() {
     let keys: ArrayRef = Arc::new((0..n as i64).collect::<Int64Array>());
     let rows = RecordBatch::try_from_iter([("k", keys)]).unwrap();
     let grouping = Arc::new(Grouping {
+        groups_alone: false,
         keys: vec![col("k")],
         outputs: vec![count(lit(1)).alias("n")],
         planned: Mutex::new(None),
@@ -486,6 +487,7 @@ fn results_leave_batch_by_batch_and_are_counted_until_then() {
 fn what_is_kept_is_counted_and_survives_a_snapshot() {
     let rows = table(ROWS);
     let grouping = Arc::new(Grouping {
+        groups_alone: false,
         keys: vec![col("k")],
         outputs: vec![
             sum(col("x")).alias("s"),
@@ -650,6 +652,7 @@ fn aggregates_agree_with_duckdb() {
 #[test]
 fn the_first_half_makes_the_states_it_promised() {
     let grouping = Arc::new(Grouping {
+        groups_alone: false,
         keys: vec![col("k")],
         outputs: vec![
             sum(col("x")),

@@ -117,7 +117,9 @@ pub(crate) fn build(scope: Scope<'_, LogicalTime>, parts: Vec<Part>, shared: &Sh
                 pooled::build_pooled(scope, part, shared, &mut streams);
             }
             Part::Chain(part) => inline::build_inline(scope, part, shared, &mut streams),
-            Part::Relation(part) => build_relation(scope, part, shared, &mut streams),
+            Part::Relation(part) => {
+                build_relation(scope, part, &shared.failure, &mut streams);
+            }
             Part::End(part) => end::build_end(scope, part, shared, &streams),
         }
     }

@@ -1,148 +1,108 @@
-//! Where rows become updates, and updates rows.
+//! Where updates become rows again, and the relation learns what has left.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int8Array, PrimitiveArray};
-use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
+use arrow::array::{Int8Array, PrimitiveArray};
+use arrow::datatypes::TimestampMillisecondType;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use differential_dataflow::{AsCollection, VecCollection};
-use timely::container::CapacityContainerBuilder;
+use differential_dataflow::VecCollection;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::CapabilitySet;
 use timely::dataflow::operators::generic::Operator;
 
 use super::codec::RowCodec;
+use super::kept::Kept;
 use super::row::RowBytes;
+use super::sizes::Sizes;
 use super::steps::Context;
 use crate::batch::{BATCH_ROWS, Batch};
-use crate::changelog::{diffs, has_time, is_changelog};
 use crate::error::Result;
-use crate::event_time::{MAX_TIME, MIN_TIME, event_times};
+use crate::event_time::{MAX_TIME, MIN_TIME};
 use crate::incremental::Compiled;
 use crate::runner::container::{Rows, RowsBuilder};
+use crate::runner::credit::Credit;
 use crate::runner::failure::guard;
-use crate::runner::memory::Account;
 use crate::runner::time::LogicalTime;
 
 /// A change of a row: by how much it is there more often from a time on.
-type Update = (RowBytes, LogicalTime, isize);
+pub(super) type Update = (RowBytes, LogicalTime, isize);
 
-/// What an update takes besides its bytes, about: once where it is sorted by one key, once by another.
-const UPDATE_BYTES: i64 = 64;
-
-/// Rows as updates. What comes late takes effect at the watermark under which it was sent.
-pub(super) fn to_updates<'s>(
-    rows: Stream<'s, LogicalTime, Rows>,
-    values: &SchemaRef,
-    context: &Context,
-    mut account: Account,
-) -> VecCollection<'s, LogicalTime, RowBytes, isize> {
-    let values = Arc::clone(values);
-    let context = context.clone();
-    let codec = RowCodec::of(&values);
-    let mut held = 0_i64;
-    let stream = rows.unary::<CapacityContainerBuilder<Vec<Update>>, _, _, _>(
-        Pipeline,
-        &format!("{} in", context.id),
-        move |_, _| {
-            move |input, output| {
-                input.for_each(|capability, rows| {
-                    let Some(batch) = rows.0.take() else { return };
-                    if context.failure.has_failed() || batch.event().is_some() {
-                        return;
-                    }
-                    let sent = LogicalTime::of_stamp(capability.stamp().elements());
-                    let turn = guard(&context.id, || {
-                        context.metrics.took_in(&batch);
-                        let codec = codec.as_ref().map_err(Clone::clone)?;
-                        let updates = updates(codec, &values, batch.rows(), sent)?;
-                        for (row, _, diff) in &updates {
-                            let n_bytes = i64::try_from(row.n_bytes()).unwrap_or(0);
-                            held += (n_bytes + UPDATE_BYTES) * i64::try_from(*diff).unwrap_or(0);
-                        }
-                        account.holds(u64::try_from(held).unwrap_or(0))?;
-                        Ok(updates)
-                    });
-                    match turn {
-                        Ok(mut updates) => output.session(&capability).give_container(&mut updates),
-                        Err(error) => context.failure.set(error),
-                    }
-                });
-            }
-        },
-    );
-    stream.as_collection()
-}
-
-fn updates(
-    codec: &RowCodec,
-    values: &SchemaRef,
-    rows: &RecordBatch,
-    sent: LogicalTime,
-) -> Result<Vec<Update>> {
-    let schema = rows.schema();
-    let columns = values
-        .fields()
-        .iter()
-        .map(|f| Ok(Arc::clone(rows.column(schema.index_of(f.name())?))));
-    let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-    let bytes = codec.encode(&columns, rows.num_rows())?;
-    let times = match has_time(&schema) {
-        true => event_times(rows)?,
-        false => &[],
-    };
-    let diffs = match is_changelog(&schema) {
-        true => diffs(rows)?,
-        false => &[],
-    };
-    let update = |(n, row): (usize, RowBytes)| {
-        let time = times.get(n).copied().unwrap_or(i64::MIN);
-        let at = LogicalTime {
-            checkpoint: sent.checkpoint,
-            watermark: time.max(sent.watermark),
-        };
-        (row, at, diffs.get(n).map_or(1, |diff| isize::from(*diff)))
-    };
-    Ok(bytes.into_iter().enumerate().map(update).collect())
+/// What the end of a relation needs besides its rows.
+pub(super) struct End {
+    /// The least checkpoint of what leaves.
+    pub(super) first_checkpoint: u64,
+    pub(super) kept: Kept,
+    pub(super) sizes: Sizes,
+    /// What rows that leave may fill before more are made.
+    pub(super) lots: Arc<Credit>,
 }
 
 /// Updates as rows with when and by how much, none of which cancel each other.
+///
+/// What follows from what had been let in before a restart has left before it, and does not leave again. Updates
+/// wait as such until those behind have taken away enough of what they have been given.
 pub(super) fn to_rows<'s>(
     made: VecCollection<'s, LogicalTime, RowBytes, isize>,
     compiled: &Arc<Compiled>,
     context: &Context,
+    mut end: End,
 ) -> Stream<'s, LogicalTime, Rows> {
     let compiled = Arc::clone(compiled);
     let context = context.clone();
     let codec = RowCodec::of(&compiled.steps[compiled.last].schema);
-    made.consolidate().inner.unary::<RowsBuilder, _, _, _>(
-        Pipeline,
-        &format!("{} out", context.id),
-        move |_, _| {
-            move |input, output| {
-                input.for_each(|capability, updates: &mut Vec<Update>| {
-                    if context.failure.has_failed() {
-                        return;
-                    }
-                    let turn = guard(&context.id, || {
-                        let codec = codec.as_ref().map_err(Clone::clone)?;
-                        rows(codec, &compiled, updates)
-                    });
-                    match turn {
-                        Ok(batches) => {
-                            let mut session = output.session(&capability);
-                            for rows in batches {
-                                context.metrics.gave_out(rows.num_rows());
-                                let batch = Batch::new(rows).inexact();
-                                session.give_container(&mut Rows(Some(batch)));
-                            }
-                        }
-                        Err(error) => context.failure.set(error),
-                    }
+    let name = format!("{} out", context.id);
+    let made = made.consolidate().inner;
+    let scope = made.scope();
+    made.unary_frontier::<RowsBuilder, _, _, _>(Pipeline, &name, move |_, info| {
+        let waker = scope.worker().sync_activator_for(info.address.to_vec());
+        end.lots.set_waker(move || {
+            let _ = waker.activate();
+        });
+        let mut waiting: VecDeque<(CapabilitySet<LogicalTime>, Vec<Update>)> = VecDeque::new();
+        move |(input, frontier), output| {
+            input.for_each(|capability, updates: &mut Vec<Update>| {
+                let mut updates = std::mem::take(updates);
+                updates.retain(|(_, time, _)| time.checkpoint >= end.first_checkpoint);
+                waiting.push_back((capability.retain_stamp(0), updates));
+            });
+            while !context.failure.has_failed()
+                && end.lots.is_ready()
+                && let Some((capability, mut updates)) = waiting.pop_front()
+            {
+                // Updates come a few at a time, and rows are worth most in large batches.
+                while updates.len() < BATCH_ROWS
+                    && let Some((_, more)) = waiting.pop_front_if(|(next, _)| **next == *capability)
+                {
+                    updates.extend(more);
+                }
+                let turn = guard(&context.id, || {
+                    let codec = codec.as_ref().map_err(Clone::clone)?;
+                    rows(codec, &compiled, &updates)
                 });
+                match turn {
+                    Ok(batches) => {
+                        let mut session = output.session(&capability);
+                        for rows in batches {
+                            context.metrics.gave_out(rows.num_rows());
+                            let batch = Batch::new(rows).inexact().holding(&end.lots);
+                            session.give_container(&mut Rows(Some(batch)));
+                        }
+                    }
+                    Err(error) => context.failure.set(error),
+                }
             }
-        },
-    )
+            if context.failure.has_failed() {
+                waiting.clear();
+            }
+            if waiting.is_empty() {
+                let now = LogicalTime::of_frontiers(std::slice::from_ref(frontier));
+                end.kept.passed(now);
+            }
+            end.sizes.flush();
+        }
+    })
 }
 
 fn rows(codec: &RowCodec, compiled: &Compiled, updates: &[Update]) -> Result<Vec<RecordBatch>> {

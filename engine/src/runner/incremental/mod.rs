@@ -1,37 +1,61 @@
 //! Relations on differential dataflow: the only folder that names it.
 //!
 //! ```text
-//! rows ─▶ to row bytes ─▶ (row, time, diff) ─▶ select, filter, arrange, join, reduce, loops ─▶ consolidate ─▶ rows
-//!                          the time is timely's own: its watermark is the event time of the change
+//! rows ─▶ to row bytes ─▶ wait ─▶ (row, time, diff) ─▶ select, filter, arrange, join, reduce, loops ─▶ consolidate ─▶ rows
+//!                                  the time is timely's own: its watermark is the event time of the change
 //! ```
 //!
 //! The operators stand in the same dataflow as all others. A change with event time `t` is an update at the
 //! logical time whose watermark is `t`, so that timely's frontier, which is the watermark, tells differential
-//! operators when an instant is complete: over all sources, workers and loops.
+//! operators when an instant is complete: over all sources, workers and loops. Changes wait before them until the
+//! watermark of all inputs has passed: what differential operators hold are whole instants.
+//!
+//! State is that of the inputs (see [`kept`]).
 
 mod codec;
 mod ends;
+mod gate;
 mod join;
+mod kept;
 mod reduce;
 mod render;
+#[cfg(test)]
+mod restart_tests;
 mod row;
+mod simulated;
+mod sizes;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use differential_dataflow::lattice::Lattice;
 use timely::dataflow::{Scope, Stream};
 
+use self::ends::End;
+use self::gate::Gate;
+use self::kept::{Kept, RelationState};
+pub(crate) use self::simulated::{Left, SimulatedRelation};
+use self::sizes::Sizes;
 use super::chain::Exit;
 use super::container::Rows;
-use super::dataflow::Shared;
+use super::credit::Credit;
+use super::failure::Failure;
 use super::memory::Account;
 use super::metrics::NodeMetrics;
 use super::time::LogicalTime;
+use crate::error::{Error, Result};
 use crate::incremental::Compiled;
+use crate::state::StatePart;
+
+/// What an update in an index takes besides the bytes of a row, about: its key, when, by how much, and where each
+/// is found.
+const UPDATE_BYTES: u64 = 64;
 
 /// A relation that is kept up to date on one worker.
 pub(crate) struct RelationPart {
@@ -41,8 +65,14 @@ pub(crate) struct RelationPart {
     pub(crate) exit: Exit,
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) metrics: Arc<NodeMetrics>,
-    /// What each input holds.
-    pub(crate) accounts: Vec<Account>,
+    /// What waits for the watermark, and what its indices hold.
+    pub(crate) accounts: [Account; 2],
+    /// What rows that leave it may fill before more are made.
+    pub(crate) lots: Arc<Credit>,
+    /// Its state will be asked for.
+    pub(crate) is_saved: bool,
+    /// The state to go on from; empty for none.
+    pub(crate) restored: Vec<StatePart>,
 }
 
 impl Lattice for LogicalTime {
@@ -61,31 +91,61 @@ impl Lattice for LogicalTime {
     }
 }
 
-/// Adds the operators of a relation to the worker's dataflow.
+/// Adds the operators of a relation to the worker's dataflow; its state, unless it cannot be built.
 pub(crate) fn build_relation<'s>(
     scope: Scope<'s, LogicalTime>,
     part: RelationPart,
-    shared: &Shared,
+    failure: &Arc<Failure>,
     streams: &mut BTreeMap<Exit, Stream<'s, LogicalTime, Rows>>,
-) {
+) -> Option<RelationState> {
+    let id = Arc::clone(&part.id);
+    match build(scope, part, failure, streams) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            failure.set(error.at_node(&id));
+            None
+        }
+    }
+}
+
+fn build<'s>(
+    scope: Scope<'s, LogicalTime>,
+    part: RelationPart,
+    failure: &Arc<Failure>,
+    streams: &mut BTreeMap<Exit, Stream<'s, LogicalTime, Rows>>,
+) -> Result<RelationState> {
     let context = steps::Context {
         id: Arc::clone(&part.id),
-        failure: Arc::clone(&shared.failure),
+        failure: Arc::clone(failure),
         metrics: Arc::clone(&part.metrics),
     };
-    let mut inputs = Vec::new();
-    for ((n, exit), account) in part.inputs.iter().enumerate().zip(part.accounts) {
-        let Some(rows) = streams.get(exit) else {
-            continue;
-        };
-        let schema = part.compiled.input_schema(n);
-        inputs.push(ends::to_updates(rows.clone(), &schema, &context, account));
-    }
-    match render::render(scope, &part.compiled, &inputs, &context) {
-        Ok(made) => {
-            let rows = ends::to_rows(made, &part.compiled, &context);
-            streams.insert(part.exit, rows);
+    let rows = part.inputs.iter().map(|exit| streams.get(exit).cloned());
+    let rows: Option<Vec<_>> = rows.collect();
+    let rows = rows.ok_or_else(|| Error::bug("an input of a relation is not there"))?;
+    let schemas = (0..rows.len()).map(|n| part.compiled.input_schema(n));
+    let mut gate = Gate::new(schemas.collect())?;
+    kept::restore(&mut gate, &part.restored)?;
+    let first_checkpoint = gate.first_checkpoint();
+    let of_row = gate.row_bytes.mean();
+    let gate = Rc::new(RefCell::new(gate));
+    let [of_waiting, mut of_indices] = part.accounts;
+    let told = context.clone();
+    let sizes = Sizes::tell(scope, move |n_updates| {
+        let held = of_indices.holds(n_updates * (of_row.get() + UPDATE_BYTES));
+        if let Err(error) = held {
+            told.failure.set(error.at_node(&told.id));
         }
-        Err(error) => shared.failure.set(error.at_node(&part.id)),
-    }
+    });
+    let inputs = gate::build_gate(scope, rows, &gate, &context, of_waiting);
+    let (made, indices) = render::render(scope, &part.compiled, &inputs, part.is_saved, &context)?;
+    let kept = Kept::new(indices);
+    let end = End {
+        first_checkpoint,
+        kept: kept.clone(),
+        sizes,
+        lots: part.lots,
+    };
+    let rows = ends::to_rows(made, &part.compiled, &context, end);
+    streams.insert(part.exit, rows);
+    Ok(RelationState { gate, kept })
 }

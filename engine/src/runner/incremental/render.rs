@@ -15,13 +15,14 @@ use timely::order::Product;
 use timely::progress::Timestamp;
 
 use super::join::{JoinParts, Operand, Pair, halves};
+use super::kept::{self, Indices};
 use super::row::RowBytes;
-use super::steps::{Context, Rows, by_key, distinct, plain_step};
+use super::steps::{Context, Rows, by_key, distinct, plain_step, without_key};
 use crate::error::{Error, Result};
 use crate::incremental::{Compiled, Kind};
 use crate::runner::time::LogicalTime;
 
-type Trace<T> = TraceAgent<ValSpine<RowBytes, RowBytes, T, isize>>;
+pub(super) type Trace<T> = TraceAgent<ValSpine<RowBytes, RowBytes, T, isize>>;
 /// Rows, found by their key.
 type Index<'s, T> = Arranged<'s, Trace<T>>;
 /// The time inside of a loop: how often it has gone round, besides.
@@ -29,13 +30,14 @@ type LoopTime = Product<LogicalTime, u64>;
 /// An index from outside of a loop.
 type OuterIndex<'s> = Arranged<'s, TraceEnter<Trace<LogicalTime>, LoopTime>>;
 
-/// Builds all steps; the rows of the last.
+/// Builds all steps; the rows of the last, and where the inputs are kept, if they are to be saved.
 pub(super) fn render<'s>(
     scope: Scope<'s, LogicalTime>,
     compiled: &Compiled,
     inputs: &[Rows<'s, LogicalTime>],
+    is_saved: bool,
     context: &Context,
-) -> Result<Rows<'s, LogicalTime>> {
+) -> Result<(Rows<'s, LogicalTime>, Vec<Indices>)> {
     let mut layer = Layer::new(context);
     for (n, step) in compiled.steps.iter().enumerate() {
         if step.in_loop.is_some() {
@@ -63,7 +65,15 @@ pub(super) fn render<'s>(
         };
         layer.rows.insert(n, rows);
     }
-    layer.rows(compiled.last)
+    let mut made = layer.rows(compiled.last)?;
+    let mut kept = Vec::new();
+    for (input, rows) in inputs.iter().enumerate().filter(|_| is_saved) {
+        let (indices, own) = layer.indices_of_input(compiled, input, rows)?;
+        kept.push(indices);
+        // Of what is kept for its own sake nothing leaves: only so that what has left tells how far it has come too.
+        made = made.concat(own.flat_map_ref(|_, _| None));
+    }
+    Ok((made, kept))
 }
 
 /// Builds the steps of one loop; what it comes to.
@@ -212,5 +222,50 @@ impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
         };
         self.indices.insert(name, index.clone());
         Ok(index)
+    }
+}
+
+impl<'s> Layer<'s, LogicalTime> {
+    /// Indices that hold all rows of an input: one that a join reads besides, with one for rows that it leaves out
+    /// since a key is null, or else one by the whole row. The one that nothing else reads comes once more.
+    fn indices_of_input(
+        &self,
+        compiled: &Compiled,
+        input: usize,
+        rows: &Rows<'s, LogicalTime>,
+    ) -> Result<(Indices, Index<'s, LogicalTime>)> {
+        let of_input =
+            |step: &usize| matches!(compiled.steps[*step].kind, Kind::Input(n) if n == input);
+        let of_joins = compiled.steps.iter().filter_map(|step| match &step.kind {
+            Kind::Join(plan) => Some(halves(plan.kind).iter().flat_map(|h| h.operands(plan))),
+            _ => None,
+        });
+        let by_row = |rows: Rows<'s, LogicalTime>| {
+            let rows = rows.map(|row| (row, RowBytes::new(&[])));
+            rows.arrange_by_key()
+        };
+        let kept = |index: &Index<'s, LogicalTime>, by_row| kept::Index {
+            trace: index.trace.clone(),
+            by_row,
+        };
+        for Operand {
+            step,
+            keying,
+            keys_only,
+        } in of_joins.flatten().filter(|o| of_input(&o.step))
+        {
+            let name = (step, keying.text.clone(), false);
+            if keys_only {
+                continue;
+            }
+            if let Some(index) = self.indices.get(&name) {
+                let left_out =
+                    without_key(rows.clone(), keying, &compiled.steps[step], &self.context)?;
+                let own = by_row(left_out);
+                return Ok((vec![kept(index, false), kept(&own, true)], own));
+            }
+        }
+        let own = by_row(rows.clone());
+        Ok((vec![kept(&own, true)], own))
     }
 }

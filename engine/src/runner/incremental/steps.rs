@@ -150,6 +150,30 @@ pub(super) fn by_key<'s, T: Timestamp + Lattice>(
     }))
 }
 
+/// Rows that have no key: those that [`by_key`] leaves out.
+pub(super) fn without_key<'s, T: Timestamp + Lattice>(
+    rows: Rows<'s, T>,
+    keying: &Keying,
+    step: &CompiledStep,
+    context: &Context,
+) -> Result<Rows<'s, T>> {
+    let read = RowCodec::of(&step.schema)?;
+    let places = keying.places.as_deref();
+    if let Some(picks) = places.and_then(|places| Picks::new(&read, places)) {
+        return Ok(rows.filter(move |row| picks.has_null(row)));
+    }
+    let (keys, schema) = (keying.keys.clone(), Arc::clone(&step.schema));
+    Ok(by_batch(rows, context, move |rows| {
+        let batch = read.batch(&schema, rows)?;
+        let values = keys.iter().map(|key| key.evaluate(&batch));
+        let is_null = any_null(&values.collect::<Result<Vec<_>>>()?, rows.len());
+        let left_out = is_null.into_iter().zip(rows);
+        Ok(left_out
+            .map(|(is_null, row)| is_null.then(|| (*row).clone()))
+            .collect())
+    }))
+}
+
 fn aggregate<'s, T: Timestamp + Lattice>(
     rows: Rows<'s, T>,
     aggregation: &Arc<Aggregation>,

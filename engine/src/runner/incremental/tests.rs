@@ -110,16 +110,71 @@ fn a_failure_inside_is_an_error_of_the_node() {
     .assert_eq(&error.to_string());
 }
 
-/// A row that is there from a time on, until another.
-type Life = (i64, i64, i64, Option<i64>);
+#[test]
+fn what_loops_keep_counts_as_state_of_the_node() {
+    // A path of 200 nodes, along which the least one is carried.
+    let nodes = |from: i64| {
+        let all: Vec<String> = (from..from + 200).map(|n| n.to_string()).collect();
+        all.join(", ")
+    };
+    let peak = |make: &dyn Fn(&Relation) -> Relation| {
+        let pipeline = Pipeline::new("test");
+        let rows = table(&format!("from: {}; to: {}", nodes(0), nodes(1)));
+        let rows = pipeline.read("rows", from_record_batches(vec![rows]));
+        let (sink, _) = collect();
+        make(&rows.incremental())
+            .into_collection("made")
+            .write(sink);
+        let report = pipeline.run(&RunOptions::new().workers(1)).unwrap();
+        report.node("made").unwrap().peak_state_bytes
+    };
+    let (plain, loops) = (peak(&Relation::distinct), peak(&components));
+    // Each row waits once, and is in the index of distinct rows, among those that are there, and in what leaves.
+    assert!((200 * 96..200 * 96 * 4).contains(&plain), "{plain}");
+    // Edges both ways, by node and as distinct nodes, what a round makes of them and what is least in it. Since the
+    // rows never change again, rounds that are over are forgotten.
+    assert!(loops > 3 * plain, "{loops} and {plain}");
+}
 
-fn lives(n: usize) -> impl Strategy<Value = Vec<Life>> {
+#[test]
+fn many_rows_leave_while_few_of_them_are_under_way() {
+    let all: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    let rows = table(&format!(
+        "k: {}; n: {}",
+        "1, ".repeat(299) + "1",
+        all.join(", ")
+    ));
+    let peak = |credit_bytes: u64| {
+        let pipeline = Pipeline::new("test");
+        let read = |name: &str| {
+            let rows = pipeline.read(name, from_record_batches(vec![rows.clone()]));
+            rows.incremental()
+        };
+        let right = read("right").select([col("k").alias("j"), col("n").alias("m")]);
+        let pairs = read("left").join(&right, JoinKind::Inner, [(col("k"), col("j"))]);
+        let (sink, made) = collect();
+        pairs.into_collection("pairs").write(sink);
+        let options = RunOptions::new().workers(2).credit_bytes(credit_bytes);
+        let report = pipeline.run(&options).unwrap();
+        let n_rows: usize = made.take().iter().map(|rows| rows.num_rows()).sum();
+        assert_eq!(n_rows, 90_000);
+        report.phases[0].peak_credit_bytes
+    };
+    let (much, little) = (peak(1 << 30), peak(1));
+    // One batch on a worker, and as many as the credit of an operator allows.
+    assert!(little < 400_000 && much > 500_000, "{little} and {much}");
+}
+
+/// A row that is there from a time on, until another.
+pub(super) type Life = (i64, i64, i64, Option<i64>);
+
+pub(super) fn lives(n: usize) -> impl Strategy<Value = Vec<Life>> {
     let life = (0i64..4, 0i64..3, 0i64..8, prop::option::of(1i64..6));
     prop::collection::vec(life, 0..n)
 }
 
 /// The changes of rows, named `k` and `name`; a key of 3 is null.
-fn changes_of(lives: &[Life], name: &str) -> arrow::record_batch::RecordBatch {
+pub(super) fn changes_of(lives: &[Life], name: &str) -> arrow::record_batch::RecordBatch {
     let mut rows = vec![(0, 0, 0, 0)];
     for (k, n, from, stays) in lives {
         rows.push((*k, *n, *from, 1));
@@ -143,7 +198,7 @@ fn changes_of(lives: &[Life], name: &str) -> arrow::record_batch::RecordBatch {
 }
 
 /// The rows that are there at a time.
-fn there(lives: &[Life], time: i64) -> Vec<(Option<i64>, i64)> {
+pub(super) fn there(lives: &[Life], time: i64) -> Vec<(Option<i64>, i64)> {
     let alive = lives.iter().filter(|(_, _, from, stays)| {
         *from <= time && stays.is_none_or(|stays| time < from + stays)
     });
@@ -162,7 +217,11 @@ fn sorted(mut lines: Vec<String>) -> String {
 }
 
 /// A join by hand, each pair looked at.
-fn naive_join(kind: JoinKind, left: &[(Option<i64>, i64)], right: &[(Option<i64>, i64)]) -> String {
+pub(super) fn naive_join(
+    kind: JoinKind,
+    left: &[(Option<i64>, i64)],
+    right: &[(Option<i64>, i64)],
+) -> String {
     let matches = |l: &(Option<i64>, i64), r: &(Option<i64>, i64)| l.0.is_some() && l.0 == r.0;
     let mut lines = Vec::new();
     let (inner, left_only, right_only) = match kind {
@@ -198,7 +257,7 @@ fn naive_join(kind: JoinKind, left: &[(Option<i64>, i64)], right: &[(Option<i64>
 }
 
 /// The least node that each node is connected with, by walking from each.
-fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
+pub(super) fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
     let mut near: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
     for (from, to) in edges {
         let from = from.unwrap_or(3);
@@ -220,7 +279,7 @@ fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
 }
 
 /// The connected components of a graph that changes.
-fn components(edges: &Relation) -> Relation {
+pub(super) fn components(edges: &Relation) -> Relation {
     let back = edges.select([col("to").alias("from"), col("from").alias("to")]);
     let edges = edges.union([&back]);
     let nodes = edges

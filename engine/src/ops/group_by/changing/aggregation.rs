@@ -28,6 +28,7 @@ impl Aggregation {
         let grouping = Grouping {
             keys: keys.to_vec(),
             outputs: aggregates.to_vec(),
+            groups_alone: false,
             planned: Mutex::new(None),
         };
         let mut fields = schema.fields().to_vec();

@@ -1,6 +1,5 @@
 //! Least and greatest values from which rows can be taken back: all values of a group are kept, in order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, new_null_array};
@@ -8,6 +7,7 @@ use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 
 use super::aggregate::{Changed, Retractable, column};
+use super::tallies::{Ordered, Tallies};
 use crate::error::Result;
 use crate::keys::normal;
 
@@ -18,12 +18,6 @@ pub(crate) enum End {
     Greatest,
 }
 
-/// How often each value of a group is there, by its bytes, which are ordered as the values are.
-type Values = BTreeMap<Box<[u8]>, i64>;
-
-/// What an entry takes besides the bytes of its value, about.
-const ENTRY_BYTES: usize = 40;
-
 /// The least or the greatest value of each group.
 ///
 /// NaN is greater than all other floats.
@@ -32,8 +26,8 @@ pub(super) struct Extreme {
     converter: RowConverter,
     /// The bytes of null.
     null: Box<[u8]>,
-    values: Vec<Values>,
-    n_bytes: usize,
+    /// By their bytes, which are ordered as the values are.
+    values: Tallies<Ordered>,
 }
 
 impl Extreme {
@@ -45,28 +39,12 @@ impl Extreme {
             end,
             converter,
             null,
-            values: Vec::new(),
-            n_bytes: 0,
+            values: Tallies::default(),
         })
     }
 
-    fn add(&mut self, group: usize, value: &[u8], weight: i64) {
-        let values = &mut self.values[group];
-        match values.get_mut(value) {
-            Some(n) if *n + weight == 0 => {
-                values.remove(value);
-                self.n_bytes -= value.len() + ENTRY_BYTES;
-            }
-            Some(n) => *n += weight,
-            None => {
-                values.insert(value.into(), weight);
-                self.n_bytes += value.len() + ENTRY_BYTES;
-            }
-        }
-    }
-
     fn best(&self, group: usize) -> &[u8] {
-        let mut there = self.values[group].iter().filter(|(_, n)| **n > 0);
+        let mut there = self.values.of(group).iter().filter(|(_, n)| **n > 0);
         let best = match self.end {
             End::Least => there.next(),
             End::Greatest => there.next_back(),
@@ -105,7 +83,7 @@ impl Bytes {
 
 impl Retractable for Extreme {
     fn grow(&mut self, n_groups: usize) {
-        self.values.resize(n_groups, Values::new());
+        self.values.grow(n_groups);
     }
 
     fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
@@ -116,7 +94,7 @@ impl Retractable for Extreme {
             for row in run.rows.clone() {
                 let weight = changed.weight(row);
                 if weight != 0 {
-                    self.add(run.group, rows.row(row).as_ref(), weight);
+                    self.values.add(run.group, rows.row(row).as_ref(), weight);
                 }
             }
             after.push(self.best(run.group));
@@ -127,12 +105,10 @@ impl Retractable for Extreme {
     fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
         let mut groups = Vec::new();
         let (mut values, mut counts) = (Bytes::default(), Vec::new());
-        for (group, of_group) in self.values.iter().enumerate() {
-            for (value, n) in of_group {
-                groups.push(group);
-                values.push(value);
-                counts.push(*n);
-            }
+        for (group, value, n) in self.values.iter() {
+            groups.push(group);
+            values.push(value);
+            counts.push(n);
         }
         let columns = vec![
             self.array(&values)?,
@@ -145,25 +121,17 @@ impl Retractable for Extreme {
         let counts: &Int64Array = column(state, 1)?;
         let rows = self.converter.convert_columns(&state[..1])?;
         for (row, &group) in groups.iter().enumerate() {
-            self.add(group, rows.row(row).as_ref(), counts.value(row));
+            self.values
+                .add(group, rows.row(row).as_ref(), counts.value(row));
         }
         Ok(())
     }
 
     fn keep(&mut self, groups: &[usize]) {
-        self.values = groups
-            .iter()
-            .map(|g| std::mem::take(&mut self.values[*g]))
-            .collect();
-        let sizes = self
-            .values
-            .iter()
-            .flatten()
-            .map(|(v, _)| v.len() + ENTRY_BYTES);
-        self.n_bytes = sizes.sum();
+        self.values.keep(groups);
     }
 
     fn n_bytes(&self) -> usize {
-        self.n_bytes + self.values.capacity() * size_of::<Values>()
+        self.values.n_bytes()
     }
 }

@@ -17,6 +17,7 @@ mod operator;
 mod plan;
 mod prepare;
 mod sum;
+mod tallies;
 #[cfg(test)]
 mod tests;
 

@@ -1,23 +1,21 @@
 //! Keeps the aggregates of groups up to date, where equal keys have met on one worker.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use arrow::compute::{filter, interleave_record_batch};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::aggregate::{Changed, Retractable, kept};
 use super::plan::ChangingPlan;
 use crate::batch::{BATCH_ROWS, Batch};
-use crate::changelog::diffs;
+use crate::changelog::{diffs, never_added, show_values};
 use crate::error::{Error, Result};
 use crate::event_time::event_times;
 use crate::keys::{Keys, keys_of};
 use crate::ops::row_key::equal_rows;
-use crate::ops::rows_by_time::{RowsByTime, Run, in_runs, lots, watermark_of, watermark_part};
+use crate::ops::rows_by_time::{Instants, Run, in_runs};
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
@@ -30,11 +28,7 @@ pub(in crate::ops::group_by) struct ChangingOperator {
     plan: Arc<ChangingPlan>,
     key_names: Vec<String>,
     groups: Groups,
-    /// Changes that the watermark has not passed.
-    waiting: RowsByTime,
-    /// Changes that it has, still to be taken in.
-    due: VecDeque<RecordBatch>,
-    watermark: i64,
+    instants: Instants,
 }
 
 /// All groups that are there, and some that are no more.
@@ -114,9 +108,7 @@ impl ChangingOperator {
             plan: Arc::clone(plan),
             key_names,
             groups: Groups::new(plan)?,
-            waiting: RowsByTime::default(),
-            due: VecDeque::new(),
-            watermark: i64::MIN,
+            instants: Instants::default(),
         })
     }
 
@@ -186,34 +178,30 @@ impl ChangingOperator {
     }
 
     fn never_added(&self, group: usize) -> Error {
-        let error = Error::data("a changelog takes back a row that it never added").with_hint(
-            "Each row with `diff` -1 must be equal to one with 1 that took effect no later.",
-        );
         match self.show_group(group) {
-            Some(detail) => error.with_detail(detail),
-            None => error,
+            Some(detail) => never_added().with_detail(detail),
+            None => never_added(),
         }
     }
 
     fn show_group(&self, group: usize) -> Option<String> {
         let keys = self.groups.keys.columns_of(&[group]).ok()?;
-        let options = FormatOptions::default().with_null("null");
-        let show = |(name, key): (&String, &ArrayRef)| {
-            let value = ArrayFormatter::try_new(key.as_ref(), &options).ok()?;
-            Some(format!("{name} = {}", value.value(0)))
+        let shown = show_values(&self.key_names, &keys)?;
+        // Without aggregates the groups are the rows themselves.
+        let what = match self.plan.kinds.is_empty() {
+            true => "row",
+            false => "group",
         };
-        let shown: Option<Vec<String>> = self.key_names.iter().zip(&keys).map(show).collect();
-        let shown = shown.filter(|shown| !shown.is_empty())?;
-        Some(format!("The group is {}.", shown.join(", ")))
+        Some(format!("The {what} is {shown}."))
     }
 
     fn work(&mut self, out: &mut Output) -> Result<()> {
-        if let Some(rows) = self.due.pop_front() {
+        if let Some(rows) = self.instants.next() {
             self.take_in(&rows, out)?;
         }
-        if !self.due.is_empty() {
+        if self.instants.has_more() {
             out.more_follows();
-        } else if Watermark(self.watermark).is_end() {
+        } else if self.instants.is_over() {
             self.groups = Groups::new(&self.plan)?;
         }
         Ok(())
@@ -257,19 +245,13 @@ fn changes(
 impl Operator for ChangingOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         match self.plan.has_time {
-            true => {
-                let now = self.watermark.max(batch.watermark().0);
-                self.waiting.add(batch.rows().clone(), now)
-            }
+            true => self.instants.add(&batch),
             false => self.take_in(batch.rows(), out),
         }
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
-        self.watermark = watermark.0;
-        if let Some(rows) = self.waiting.take_before(watermark.0)? {
-            self.due = lots(&rows)?;
-        }
+        self.instants.pass(watermark)?;
         self.work(out)
     }
 
@@ -278,7 +260,7 @@ impl Operator for ChangingOperator {
     }
 
     fn state_bytes(&self) -> u64 {
-        (self.groups.n_bytes() + self.waiting.n_bytes()) as u64
+        (self.groups.n_bytes() + self.instants.n_bytes()) as u64
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
@@ -300,13 +282,9 @@ impl Operator for ChangingOperator {
                 .collect();
             parts.extend(self.parts(&format!("aggregate {n}"), &groups, columns)?);
         }
-        if !self.plan.has_time {
-            return Ok(parts);
+        if self.plan.has_time {
+            parts.extend(self.instants.parts(&self.key_names)?);
         }
-        for rows in self.waiting.rows() {
-            parts.extend(StatePart::by_key("waiting", rows, &self.key_names)?);
-        }
-        parts.push(watermark_part(self.watermark)?);
         Ok(parts)
     }
 
@@ -334,12 +312,9 @@ impl Operator for ChangingOperator {
                 let aggregate = aggregate
                     .ok_or_else(|| Error::pipeline("the state is that of other aggregates"))?;
                 aggregate.restore(&groups, columns)?;
-            } else if table == "waiting" {
-                self.waiting.add(rows.clone(), i64::MIN)?;
             }
         }
-        self.watermark = watermark_of(state).unwrap_or(self.watermark);
-        Ok(())
+        self.instants.restore(state)
     }
 }
 

@@ -35,7 +35,11 @@ impl ChangingPlan {
     /// Checks keys and aggregates against the schema of a changelog.
     pub(in crate::ops::group_by) fn new(grouping: &Grouping, schema: &SchemaRef) -> Result<Self> {
         check_expressions(grouping.keys.iter().chain(&grouping.outputs), schema)?;
-        let planned = Planned::new(&grouping.keys, &grouping.outputs, schema)?;
+        let plan = match grouping.groups_alone {
+            true => Planned::of_groups,
+            false => Planned::new,
+        };
+        let planned = plan(&grouping.keys, &grouping.outputs, schema)?;
         let own = own_columns(schema);
         let mut errors = Vec::new();
         if let Some(taken) = planned

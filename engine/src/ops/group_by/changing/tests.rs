@@ -6,26 +6,16 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use crate::aggregates::{AggregateExt, array_agg, avg, count, count_distinct, max, min, sum};
-use crate::connectors::{collect, from_record_batches};
-use crate::testing::{Script, changelog, contents_at, scripted_with, show, simulate, times_of};
-use crate::{Expr, Pipeline, RunOptions, col, lit};
+use crate::connectors::collect;
+use crate::ops::relational_tests::run_changes;
+use crate::testing::{Script, changelog, contents_at, scripted_with, simulate, times_of};
+use crate::{Expr, Pipeline, col, lit};
 
 fn run(rows: &str, keys: &[&str], aggregates: Vec<Expr>) -> String {
-    let pipeline = Pipeline::new("test");
-    let (sink, made) = collect();
-    let rows = pipeline.read("rows", from_record_batches(vec![changelog(rows)]));
-    rows.group_by(keys.iter().map(|key| col(*key)))
-        .agg(aggregates)
-        .write(sink);
-    match pipeline.run(&RunOptions::new().workers(1)) {
-        Ok(_) => made
-            .take()
-            .iter()
-            .map(show)
-            .collect::<Vec<_>>()
-            .join("\n\n"),
-        Err(error) => error.to_string(),
-    }
+    run_changes(rows, |rows| {
+        rows.group_by(keys.iter().map(|key| col(*key)))
+            .agg(aggregates)
+    })
 }
 
 #[test]
@@ -154,7 +144,7 @@ fn a_plan_says_what_is_kept_and_what_releases_it() {
     for said in [
         "keeps the newest row of each key, and rows until the watermark passes them",
         "keeps groups while they have rows, and changes until the watermark passes them",
-        "keeps the rows that its joins, groups and loops read, while they are there",
+        "keeps the rows that its joins, groups and loops read, while they are there, and changes until the watermark passes them",
         "keeps changes until the watermark passes them",
     ] {
         assert!(text.contains(said), "{said:?} is not in\n{text}");
@@ -299,6 +289,46 @@ proptest! {
             prop_assert!(naive(&changes, time) != naive(&changes, time - 1));
         }
     }
+}
+
+#[test]
+fn groups_that_are_gone_are_forgotten_and_those_that_stay_are_not() {
+    let (all, stay) = (0..20_000, [0, 7_000, 19_999]);
+    let batch = |keys: &[i64], n: i64, diff: i64| {
+        let column = |of: &dyn Fn(&i64) -> i64| {
+            let values: Vec<String> = keys.iter().map(|k| of(k).to_string()).collect();
+            values.join(", ")
+        };
+        let (k, n, diff) = (column(&|k| *k), column(&|k| k + n), column(&|_| diff));
+        changelog(&format!("k: {k}; n: {n}; diff: {diff}"))
+    };
+    let gone: Vec<i64> = all.clone().filter(|k| !stay.contains(k)).collect();
+    let all: Vec<i64> = all.collect();
+    let (added, taken_back, after) = (batch(&all, 0, 1), batch(&gone, 0, -1), batch(&stay, -5, 1));
+    let pipeline = Pipeline::new("test");
+    let rows = pipeline.read("rows", scripted_with(added.schema()));
+    let groups = rows.group_by([col("k")]);
+    let aggregates = [
+        min(col("n")).alias("min"),
+        count_distinct(col("n")).alias("n"),
+    ];
+    groups.agg(aggregates).named("groups").write(collect().0);
+    let first = groups.top_k(1, [col("n").sort(true, false)]);
+    first.named("first").write(collect().0);
+    let script = Script::new()
+        .batch("rows", 0, added)
+        .batch("rows", 0, taken_back)
+        .batch("rows", 0, after)
+        .end("rows");
+    let made = simulate(&pipeline, &script, 2, 3).unwrap();
+    assert_eq!(
+        contents_at(&made.rows("groups"), None),
+        "k=0 min=-5 n=2\nk=19999 min=19994 n=2\nk=7000 min=6995 n=2"
+    );
+    assert_eq!(
+        contents_at(&made.rows("first"), None),
+        "k=0 n=-5\nk=19999 n=19994\nk=7000 n=6995"
+    );
 }
 
 #[test]
