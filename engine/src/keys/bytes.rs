@@ -76,6 +76,11 @@ impl DistinctBytes {
         self.strings.value(number)
     }
 
+    /// Makes room for so many more.
+    pub(super) fn make_room(&mut self, n_more: usize) {
+        self.slots.make_room(n_more);
+    }
+
     /// The number of each of `n` strings, to `groups`; those that are new are added.
     pub(super) fn find_all<'a>(
         &mut self,

@@ -166,6 +166,10 @@ impl Keys for TextKeys {
         }
     }
 
+    fn expect(&mut self, n_keys: usize) {
+        self.values.make_room(n_keys);
+    }
+
     fn len(&self) -> usize {
         self.values.len()
     }

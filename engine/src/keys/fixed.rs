@@ -20,6 +20,8 @@ pub(super) struct FixedKeys<T: ArrowPrimitiveType> {
     slots: Slots<T::Native>,
     values: Vec<T::Native>,
     null: Option<usize>,
+    /// How many values are to come.
+    n_expected: usize,
 }
 
 impl<T: ArrowPrimitiveType> FixedKeys<T>
@@ -33,6 +35,7 @@ where
             slots: Slots::new(),
             values: Vec::new(),
             null: None,
+            n_expected: 0,
         }
     }
 
@@ -44,6 +47,7 @@ where
         if let Some(near) = self.near.give_up() {
             self.move_to_slots(&near);
         }
+        self.slots.make_room(std::mem::take(&mut self.n_expected));
         self.slots.find_all(
             values,
             &mut self.values,
@@ -123,6 +127,10 @@ where
             Some(nulls) => self.number_nullable(column.values(), nulls, groups),
         }
         Ok(())
+    }
+
+    fn expect(&mut self, n_keys: usize) {
+        self.n_expected = n_keys;
     }
 
     fn len(&self) -> usize {

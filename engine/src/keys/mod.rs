@@ -34,6 +34,9 @@ pub(crate) trait Keys: Send {
         groups: &mut Vec<usize>,
     ) -> Result<()>;
 
+    /// Says that about so many keys are to come, so that their table need not grow step by step.
+    fn expect(&mut self, n_keys: usize);
+
     /// How many distinct keys.
     fn len(&self) -> usize;
 
@@ -89,6 +92,8 @@ impl Keys for NoKey {
         groups.resize(n_rows, 0);
         Ok(())
     }
+
+    fn expect(&mut self, _n_keys: usize) {}
 
     fn len(&self) -> usize {
         1

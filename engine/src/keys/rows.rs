@@ -53,6 +53,10 @@ impl Keys for RowKeys {
         Ok(())
     }
 
+    fn expect(&mut self, n_keys: usize) {
+        self.rows.make_room(n_keys);
+    }
+
     fn len(&self) -> usize {
         self.rows.len()
     }

@@ -62,6 +62,12 @@ impl Keys for SeveralKeys {
         Ok(())
     }
 
+    fn expect(&mut self, n_keys: usize) {
+        if let Some(pairs) = self.pairs.last_mut() {
+            pairs.expect(n_keys);
+        }
+    }
+
     fn len(&self) -> usize {
         self.pairs.last().map_or(0, Keys::len)
     }

@@ -135,7 +135,11 @@ impl<K: Hashed> Slots<K> {
         usize::try_from(value.hash() >> self.shift).unwrap_or(0)
     }
 
-    fn make_room(&mut self, n_more: usize) {
+    /// Makes room for so many more values.
+    pub(super) fn make_room(&mut self, n_more: usize) {
+        if n_more == 0 {
+            return;
+        }
         let wanted = (2 * (self.len + n_more)).next_power_of_two();
         if wanted <= self.slots.len() {
             return;

@@ -132,6 +132,11 @@ impl GroupTable {
         })
     }
 
+    /// Says that about so many groups are to come.
+    pub(super) fn expect(&mut self, n_groups: usize) {
+        self.keys.expect(n_groups);
+    }
+
     pub(super) fn n_groups(&self) -> usize {
         self.keys.len()
     }
@@ -159,6 +164,10 @@ impl GroupTable {
     /// Takes in the columns of keys and states.
     pub(super) fn merge_columns(&mut self, columns: &[ArrayRef], n_rows: usize) -> Result<()> {
         let (keys, states) = columns.split_at(self.planned.key_fields.len());
+        if self.keys.len() == 0 {
+            // Rows of states are mostly of a group each.
+            self.keys.expect(n_rows);
+        }
         self.keys.number(keys, n_rows, &mut self.groups)?;
         self.states.merge(states, &self.groups, self.keys.len())
     }

@@ -147,6 +147,8 @@ struct Open {
     /// Groups that were there then, and that have been sent on since.
     n_before: usize,
     n_sent: usize,
+    /// Groups of the slice that was sent last, which the next may have as well.
+    n_in_last: usize,
     /// Rows still to pass by before tables are tried again.
     n_passing: usize,
     converters: Vec<Box<dyn GroupsAccumulator>>,
@@ -169,6 +171,7 @@ impl Open {
             n_rows: 0,
             n_before: 0,
             n_sent: 0,
+            n_in_last: 0,
             n_passing: 0,
             converters: converters(&plan.planned)?,
             may_pass: plan.n_keys > 0 && aggregates.iter().all(|a| a.kind.converts_rows()),
@@ -343,10 +346,11 @@ impl Open {
         use std::collections::btree_map::Entry;
         Ok(match self.live.entry(slice.span) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(LiveTable {
-                table: GroupTable::new(&self.plan.planned)?,
-                slice,
-            }),
+            Entry::Vacant(entry) => {
+                let mut table = GroupTable::new(&self.plan.planned)?;
+                table.expect(self.n_in_last);
+                entry.insert(LiveTable { table, slice })
+            }
         })
     }
 
@@ -387,6 +391,7 @@ impl Open {
             let Some(mut live) = self.live.remove(&span) else {
                 continue;
             };
+            self.n_in_last = live.table.n_groups();
             for rows in live.table.take_states()? {
                 self.n_sent += rows.num_rows();
                 made.push(self.in_slice(&rows, span)?);
