@@ -79,6 +79,9 @@ fn check(columns: &[ArrayRef], cut: usize) {
                 if keep { part } else { cast(&part, t).unwrap() }
             })
             .collect();
+        if start > 0 {
+            keys.expect(end - start);
+        }
         keys.number(&part, end - start, &mut groups).unwrap();
         all.extend_from_slice(&groups);
     }

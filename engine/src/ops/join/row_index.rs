@@ -59,3 +59,68 @@ impl RowIndex {
         Ok(first.collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::table;
+
+    /// What each of `rows` finds among those of `index`, which come in two batches.
+    fn found(index: &str, rows: &str) -> Vec<Option<u32>> {
+        let (index, rows) = (table(index), table(rows));
+        let types: Vec<DataType> = index
+            .columns()
+            .iter()
+            .map(|c| c.data_type().clone())
+            .collect();
+        let batches = [index.slice(0, 1), index.slice(1, index.num_rows() - 1)];
+        let columns = batches.iter().map(|rows| rows.columns().to_vec());
+        let index = RowIndex::new(columns, &types).unwrap();
+        index.first_of(rows.columns(), &types).unwrap()
+    }
+
+    #[test]
+    fn the_first_row_with_the_key_is_found() {
+        assert_eq!(
+            found("k: 3, 1, 3, null", "k: 1, 3, 2, null"),
+            [Some(1), Some(0), None, None]
+        );
+        assert_eq!(
+            found(
+                "k: 1, 1000000000007, -5000000000000, 1",
+                "k: -5000000000000, 7, 1, 1000000000007"
+            ),
+            [Some(2), None, Some(0), Some(1)]
+        );
+    }
+
+    #[test]
+    fn zeros_are_one_key() {
+        assert_eq!(
+            found("k: 0.0, 1.5, 2.5", "k: -0.0, 2.5, 3.5"),
+            [Some(0), Some(2), None]
+        );
+    }
+
+    #[test]
+    fn text_longer_than_its_code_is_compared_whole() {
+        assert_eq!(
+            found(
+                "k: 'short', 'a text longer than a code', null",
+                "k: 'a text longer than a code', 'a text longer than a cone', 'short', null"
+            ),
+            [Some(1), None, Some(0), None]
+        );
+    }
+
+    #[test]
+    fn all_of_several_keys_must_be_equal_and_none_null() {
+        assert_eq!(
+            found(
+                "k: 1, 1, null; l: 'a', 'b', 'a'",
+                "k: 1, 1, null, 2; l: 'b', 'a', 'a', 'a'"
+            ),
+            [Some(1), Some(0), None, None]
+        );
+    }
+}

@@ -381,3 +381,53 @@ impl Stretch {
 fn number(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(NO_ROW)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn times() -> impl Strategy<Value = i64> {
+        prop_oneof![-50i64..50, any::<i64>(), Just(i64::MIN), Just(i64::MAX)]
+    }
+
+    proptest! {
+        /// A hint saves a division and changes nothing, also where time begins and ends.
+        #[test]
+        fn stretches_are_the_same_whatever_the_hint(
+            low in times(),
+            reach in prop_oneof![1i64..30, Just(i64::MAX)],
+            hint in times(),
+        ) {
+            let rows = NearRows::new(&Arc::new(arrow::datatypes::Schema::empty()), reach);
+            let high = low.saturating_add(reach);
+            let mut stretch = rows.stretch_around(hint);
+            let expected = (low.div_euclid(reach), high.div_euclid(reach));
+            prop_assert_eq!(rows.stretches(low, high, &mut stretch), expected);
+            prop_assert_eq!(rows.stretches(low, high, &mut stretch), expected);
+        }
+    }
+
+    /// Rows come in any order of their stretches; each chain has those of one stretch, the newest first.
+    #[test]
+    fn the_newest_row_of_a_key_in_a_stretch_is_found() {
+        let times = [12i64, 3, 15, 4, 13, 25];
+        let rows = crate::testing::table("event_time: 12, 3, 15, 4, 13, 25");
+        let mut near = NearRows::new(&rows.schema(), 10);
+        near.push(rows, vec![0; 6], &times, vec![false; 6]).unwrap();
+        let chain = |stretch| {
+            let mut found = Vec::new();
+            let mut row = near.newest(stretch, 0);
+            while row != NO_ROW {
+                found.push(times[row as usize]);
+                row = near.before(row);
+            }
+            found
+        };
+        assert_eq!(chain(0), [4, 3]);
+        assert_eq!(chain(1), [13, 15, 12]);
+        assert_eq!(chain(2), [25]);
+        assert!(chain(3).is_empty());
+        assert_eq!(near.newest(1, 1), NO_ROW);
+    }
+}
