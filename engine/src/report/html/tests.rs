@@ -123,10 +123,3 @@ fn the_page_says_in_words_what_it_shows_in_colour() {
 fn anchors_hold_for_any_name() {
     assert_eq!(super::anchor(2, "a/b c-Ä"), "node-2-a_2f_b_20_c-_c4_");
 }
-
-#[test]
-fn dump_tmp() {
-    for (i, page) in pages().iter().enumerate() {
-        std::fs::write(format!("/tmp/report_sample_{i}.html"), page).unwrap();
-    }
-}

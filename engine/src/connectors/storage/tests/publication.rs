@@ -340,7 +340,7 @@ fn what_cannot_be_taken_back_is_marked() {
 #[test]
 fn an_answer_that_is_lost_changes_nothing() {
     let server = S3Server::start();
-    let storage = server.storage().option("timeout", "200ms").max_retries(0);
+    let storage = server.storage().option("timeout", "1s").max_retries(0);
     // The mark is put, though it looks as if it were not.
     let sink = |place: &str| parquet_sink(place).storage(storage.clone());
     for only in ["PUT /bucket/out/_publishing", "PUT /bucket/out/_SUCCESS"] {
