@@ -18,7 +18,24 @@ const SYNC_BYTES: usize = 16;
 /// A larger block is no block: its size is damaged.
 const MAX_BLOCK_BYTES: u64 = 1 << 30;
 
-/// The blocks that begin between two places of a file, as one text of bytes.
+/// No block has more rows; a number beyond is damaged.
+const MAX_BLOCK_ROWS: usize = i32::MAX as usize;
+
+/// A block, whole.
+pub(crate) struct Block {
+    /// Where it begins in the file.
+    pub(crate) at: u64,
+    pub(crate) n_rows: usize,
+    /// How long it is without its head and the sync marker.
+    pub(crate) n_bytes: usize,
+    /// Its head, data and sync marker. The head says twice as many rows as there are: see [`Block::n_rows`].
+    ///
+    /// The library does not end where a block holds more than its rows. It ends when it has as many rows as it
+    /// was asked for in a batch, so the block is asked for its rows, and then shown to have no others.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The blocks that begin between two places of a file.
 pub(crate) struct AvroBlocks {
     file: StoredFile,
     input: BufReader<Box<dyn Read + Send>>,
@@ -26,8 +43,6 @@ pub(crate) struct AvroBlocks {
     /// Where the next block begins.
     at: u64,
     to: u64,
-    block: Vec<u8>,
-    given: usize,
 }
 
 impl AvroBlocks {
@@ -51,8 +66,6 @@ impl AvroBlocks {
             sync,
             at: start,
             to,
-            block: Vec::new(),
-            given: 0,
         };
         if from > header_bytes {
             let found = blocks.find_sync();
@@ -90,43 +103,50 @@ impl AvroBlocks {
         }
     }
 
-    /// Reads the next block whole; false at the end.
-    fn read_block(&mut self) -> io::Result<bool> {
-        self.block.clear();
-        self.given = 0;
+    /// Reads the next block whole; none at the end.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Block>> {
         if self.at >= self.to || self.input.fill_buf()?.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        let begin = self.at;
-        let count = self.read_long()?;
-        let size = self.read_long()?;
-        let n_bytes = match (count, u64::try_from(size)) {
-            (0.., Ok(n_bytes)) if n_bytes <= MAX_BLOCK_BYTES => n_bytes,
-            _ => return Err(self.damaged(begin, "its size is no size")),
-        };
-        let n_wanted = n_bytes as usize + SYNC_BYTES;
-        let from = self.block.len();
+        let at = self.at;
+        let mut n_read = 0;
+        let n_rows = self.read_long(&mut n_read)?;
+        let size = self.read_long(&mut n_read)?;
+        let n_rows = usize::try_from(n_rows)
+            .ok()
+            .filter(|n| *n <= MAX_BLOCK_ROWS);
+        let n_rows = n_rows.ok_or_else(|| self.damaged(at, "its number of rows is no number"))?;
+        let n_bytes = u64::try_from(size).ok().filter(|n| *n <= MAX_BLOCK_BYTES);
+        let n_bytes = n_bytes.ok_or_else(|| self.damaged(at, "its size is no size"))? as usize;
+        let mut bytes = Vec::with_capacity(2 * SYNC_BYTES);
+        write_long(2 * n_rows as i64, &mut bytes);
+        write_long(size, &mut bytes);
+        let n_wanted = n_bytes + SYNC_BYTES;
         let mut rest = self.input.by_ref().take(n_wanted as u64);
-        let n_read = rest.read_to_end(&mut self.block)?;
-        if n_read < n_wanted {
-            return Err(self.cut_short(begin));
+        if rest.read_to_end(&mut bytes)? < n_wanted {
+            return Err(self.cut_short(at));
         }
-        if !self.block.ends_with(&self.sync) {
-            return Err(self.damaged(begin, "it does not end in the file's sync marker"));
+        if !bytes.ends_with(&self.sync) {
+            return Err(self.damaged(at, "it does not end in the file's sync marker"));
         }
-        self.at = begin + (from + n_read) as u64;
-        Ok(true)
+        self.at = at + n_read + n_wanted as u64;
+        Ok(Some(Block {
+            at,
+            n_rows,
+            n_bytes,
+            bytes,
+        }))
     }
 
-    /// A number of the block's head, kept with its bytes.
-    fn read_long(&mut self) -> io::Result<i64> {
+    /// A number of the block's head; `n_read` counts its bytes.
+    fn read_long(&mut self, n_read: &mut u64) -> io::Result<i64> {
         let mut value: u64 = 0;
         for shift in (0..70).step_by(7) {
             let mut byte = [0];
             if self.input.read(&mut byte)? == 0 {
                 return Err(self.cut_short(self.at));
             }
-            self.block.push(byte[0]);
+            *n_read += 1;
             if shift < 64 {
                 value |= u64::from(byte[0] & 0x7f) << shift;
             }
@@ -147,7 +167,8 @@ impl AvroBlocks {
         )
     }
 
-    fn damaged(&self, at: u64, why: &str) -> io::Error {
+    /// The error that a block is not what it says.
+    pub(crate) fn damaged(&self, at: u64, why: &str) -> io::Error {
         io::Error::other(
             Error::data(format!(
                 "{}: the block at byte {at} is damaged: {why}",
@@ -158,26 +179,12 @@ impl AvroBlocks {
     }
 }
 
-impl Read for AvroBlocks {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut there = self.fill_buf()?;
-        let n = there.read(bytes)?;
-        self.consume(n);
-        Ok(n)
+/// A number as the head of a block has it.
+fn write_long(value: i64, bytes: &mut Vec<u8>) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest > 0x7f {
+        bytes.push(rest as u8 | 0x80);
+        rest >>= 7;
     }
-}
-
-impl BufRead for AvroBlocks {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.given == self.block.len() {
-            if !self.read_block()? {
-                return Ok(&[]);
-            }
-        }
-        Ok(&self.block[self.given..])
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.given = (self.given + n).min(self.block.len());
-    }
+    bytes.push(rest as u8);
 }

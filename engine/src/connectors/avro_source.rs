@@ -4,14 +4,15 @@ use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use arrow_avro::reader::{Reader, ReaderBuilder};
+use arrow_avro::reader::ReaderBuilder;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::avro_blocks::AvroBlocks;
+use super::avro_blocks::{AvroBlocks, Block};
 use super::compression::{Progress, read_failed};
 use super::file_source::{Described, Once, file_of_split, file_source};
 use super::files::Files;
@@ -240,15 +241,11 @@ impl Source for AvroSource {
         let progress = Progress::default();
         let n_header = file.header.len() as u64;
         let blocks = AvroBlocks::open(&file.stored, file.sync, n_header, (from, to), &progress)?;
-        let bytes = Cursor::new(file.header.clone()).chain(blocks);
-        let builder = ReaderBuilder::new()
-            .with_batch_size(BATCH_ROWS)
-            .with_projection(wanted);
-        let rows = unharmed(|| builder.build(bytes));
-        let rows = rows.map_err(|e| decode_failed(&file.stored, e, "the header cannot be used"))?;
         let reader = Box::new(AvroReader {
             file: Arc::clone(file),
-            rows,
+            blocks,
+            wanted,
+            rows: None,
             selection,
             to_skip: position.0,
             progress,
@@ -261,32 +258,98 @@ impl Source for AvroSource {
 /// An open file, or a part of one.
 struct AvroReader {
     file: Arc<AvroFile>,
-    rows: Reader<std::io::Chain<Cursor<Vec<u8>>, AvroBlocks>>,
+    blocks: AvroBlocks,
+    /// The places of the columns in the file.
+    wanted: Vec<usize>,
+    /// Rows of the last block that are still to be given.
+    rows: Option<RecordBatch>,
     selection: Selection,
     to_skip: u64,
     progress: Progress,
     n_bytes: u64,
 }
 
-impl SplitReader for AvroReader {
-    fn next_batch(&mut self, _out: &mut Output) -> Result<Option<RecordBatch>> {
+impl AvroReader {
+    /// The rows of the next block; none at the end.
+    fn next_block(&mut self) -> Result<Option<RecordBatch>> {
+        let stored = &self.file.stored;
         loop {
-            let rows = unharmed(|| self.rows.next().transpose());
-            let rows = rows.map_err(|e| {
-                let at = self.progress.n_bytes();
-                let what = format!("rows cannot be decoded, after {at} bytes were read");
-                decode_failed(&self.file.stored, e, &what)
-            })?;
-            let Some(rows) = rows else {
+            let block = self.blocks.next().map_err(|e| read_failed(stored, e))?;
+            let Some(block) = block else {
                 return Ok(None);
             };
-            let rows = self.selection.arrange(&rows)?;
-            let skipped = self.to_skip.min(rows.num_rows() as u64) as usize;
-            self.to_skip -= skipped as u64;
-            if rows.num_rows() > skipped {
-                return Ok(Some(rows.slice(skipped, rows.num_rows() - skipped)));
+            if block.n_rows > 0 || block.n_bytes > 0 {
+                return self.decode(block).map(Some);
             }
         }
+    }
+
+    fn decode(&self, block: Block) -> Result<RecordBatch> {
+        let Block {
+            at, n_rows, bytes, ..
+        } = block;
+        let stored = &self.file.stored;
+        let damaged = |why: &str| read_failed(stored, self.blocks.damaged(at, why));
+        if n_rows == 0 {
+            return Err(damaged("it holds more than the 0 rows that it says"));
+        }
+        let builder = ReaderBuilder::new()
+            .with_batch_size(n_rows)
+            .with_projection(self.wanted.clone());
+        let bytes = Cursor::new(self.file.header.as_slice()).chain(Cursor::new(bytes));
+        let mut reader = unharmed(|| builder.build(bytes))
+            .map_err(|e| decode_failed(stored, e, "the header cannot be used"))?;
+        let rows = unharmed(|| reader.next().transpose()).map_err(|e| {
+            let what = format!("the rows of the block at byte {at} cannot be decoded");
+            decode_failed(stored, e, &what).with_hint("Copy the file anew, or leave it out.")
+        })?;
+        let rows = rows
+            .filter(|rows| rows.num_rows() == n_rows)
+            .ok_or_else(|| {
+                damaged(&format!(
+                    "it holds less than the {n_rows} rows that it says"
+                ))
+            })?;
+        match unharmed(|| reader.next().transpose()) {
+            Ok(None) => Ok(rows),
+            _ => Err(damaged(&format!(
+                "it holds more than the {n_rows} rows that it says"
+            ))),
+        }
+    }
+}
+
+impl SplitReader for AvroReader {
+    /// Blocks are small: several are one batch.
+    fn next_batch(&mut self, _out: &mut Output) -> Result<Option<RecordBatch>> {
+        let (mut parts, mut n_rows) = (Vec::new(), 0);
+        while n_rows < BATCH_ROWS {
+            let rows = match self.rows.take() {
+                Some(rows) => rows,
+                None => match self.next_block()? {
+                    Some(rows) => rows,
+                    None => break,
+                },
+            };
+            let n_skipped = self.to_skip.min(rows.num_rows() as u64) as usize;
+            self.to_skip -= n_skipped as u64;
+            let n_left = rows.num_rows() - n_skipped;
+            let n_taken = n_left.min(BATCH_ROWS - n_rows);
+            if n_taken < n_left {
+                let at = n_skipped + n_taken;
+                self.rows = Some(rows.slice(at, n_left - n_taken));
+            }
+            if n_taken > 0 {
+                parts.push(rows.slice(n_skipped, n_taken));
+                n_rows += n_taken;
+            }
+        }
+        let rows = match parts.as_slice() {
+            [] => return Ok(None),
+            [rows] => rows.clone(),
+            [first, ..] => concat_batches(first.schema_ref(), &parts)?,
+        };
+        Ok(Some(self.selection.arrange(&rows)?))
     }
 
     fn bytes_read(&self) -> u64 {

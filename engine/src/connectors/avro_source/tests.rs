@@ -129,6 +129,48 @@ fn files_that_are_cut_short_or_damaged_end_the_run() {
     expect![[r#"
         file "FOLDER/a.avro": the block at byte 668 is damaged: it does not end in the file's sync marker
           Hint: Copy the file anew, or leave it out."#]].assert_eq(&error(&damaged));
+    // The block says that it holds 100 rows, 200 as a zigzag number.
+    assert_eq!(whole[668..670], [0xc8, 0x01]);
+    let saying = |n_rows: u8| {
+        let mut damaged = whole.clone();
+        damaged[668] = 0x80 | (2 * n_rows & 0x7f);
+        error(&damaged)
+    };
+    expect![[r#"
+        file "FOLDER/a.avro": the block at byte 668 is damaged: it holds more than the 99 rows that it says
+          Hint: Copy the file anew, or leave it out."#]]
+    .assert_eq(&saying(99));
+    expect![[r#"
+        file "FOLDER/a.avro": the rows of the block at byte 668 cannot be decoded
+          Avro error: Parser error: bad varint.
+          Hint: Copy the file anew, or leave it out."#]]
+    .assert_eq(&saying(101));
+    damaged = whole.clone();
+    damaged.splice(668..670, [0x00]);
+    expect![[r#"
+        file "FOLDER/a.avro": the block at byte 668 is damaged: it holds more than the 0 rows that it says
+          Hint: Copy the file anew, or leave it out."#]]
+    .assert_eq(&error(&damaged));
+}
+
+#[test]
+fn small_blocks_are_one_batch_and_large_ones_are_several() {
+    let folder = TestFolder::new();
+    let sizes = [5, BATCH_ROWS + 3, 1, 2 * BATCH_ROWS];
+    let mut from = 0;
+    let blocks = sizes.map(|n_rows| {
+        from += n_rows;
+        numbers(from - n_rows, n_rows)
+    });
+    let source = avro(folder.write("a.avro", file_of(&blocks)));
+    let splits = source.splits().unwrap();
+    let mut reader = source.open(&splits[0], Position(0), None).unwrap();
+    let mut sizes = Vec::new();
+    while let Some(rows) = reader.next_batch(&mut Output::new(OnBadRow::Fail)).unwrap() {
+        sizes.push(rows.num_rows());
+    }
+    assert_eq!(sizes, [BATCH_ROWS, BATCH_ROWS, BATCH_ROWS, 9]);
+    assert_eq!(check_source(&source).unwrap(), numbers(0, from));
 }
 
 proptest! {
