@@ -2,12 +2,15 @@
 
 mod as_changelog;
 mod assign_timestamps;
+#[cfg(test)]
+mod bad_row_tests;
 mod changes;
 mod consolidate;
 mod count;
 mod describe;
 mod distinct;
 mod filter;
+mod good_rows;
 mod group_by;
 mod join;
 mod key_columns;
