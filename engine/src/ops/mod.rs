@@ -4,6 +4,7 @@ mod as_changelog;
 mod assign_timestamps;
 #[cfg(test)]
 mod bad_row_tests;
+mod by_instant;
 mod changes;
 mod consolidate;
 mod count;
