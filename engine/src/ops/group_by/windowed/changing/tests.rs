@@ -397,6 +397,43 @@ fn a_change_counts_in_each_of_its_windows() {
     );
 }
 
+#[test]
+fn a_window_is_let_go_once_the_watermark_has_passed_its_end_by_the_lateness() {
+    let schema = changelog("event_time: 1; k: a; x: 1; diff: 1").schema();
+    let windowing = correcting(fixed(10), 20);
+    let mut driver = Driver::over(&schema, &windowing, 2, &["k"], aggregates()).unwrap();
+    for n in 0..50 {
+        let time = n * 40;
+        let text = format!("event_time: {time}, {time}; k: a, b; x: 1, {n}; diff: 1, 1");
+        driver.rows(0, &changelog(&text));
+        assert!(driver.state_bytes() > 0);
+        assert_eq!(driver.watermark(time + 29).len(), 2);
+        assert!(driver.state_bytes() > 0, "late changes may come");
+        assert_eq!(driver.watermark(time + 30), Vec::<String>::new());
+        assert_eq!(driver.state_bytes(), 0);
+    }
+}
+
+#[test]
+fn keys_alone_are_the_distinct_rows_of_a_window() {
+    let script = Script::new()
+        .batch(
+            "rows",
+            0,
+            changelog("k: a, a, b, b; x: 1, 1, 2, 2; event_time: 1, 2, 3, 3; diff: 1, 1, 1, -1"),
+        )
+        .batch("rows", 1, changelog("k: a; x: 1; event_time: 12; diff: 1"))
+        .end("rows");
+    let distinct = |rows: &Collection| {
+        let rows = rows.window(fixed(10));
+        rows.group_by([col("k"), col("x")]).agg([])
+    };
+    expect![[r#"
+        k='a' x=1 window_start=0 window_end=10 event_time=9 diff=1
+        k='a' x=1 window_start=10 window_end=20 event_time=19 diff=1"#]]
+    .assert_eq(&run(script, distinct).unwrap());
+}
+
 /// What becomes of changes in windows in a pipeline, or why not.
 fn run(script: Script, compose: impl FnOnce(&Collection) -> Collection) -> Result<String> {
     let pipeline = Pipeline::new("test");
