@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::prep_null_mask_filter;
+use arrow::compute::{filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::{DFSchema, DataFusionError};
@@ -254,11 +254,16 @@ impl Evaluator {
 
     /// The value for each row that has one, with the batch reduced to those rows.
     pub(crate) fn evaluate(&mut self, batch: Batch, out: &mut Output) -> Result<(Batch, ArrayRef)> {
-        let compiled = match &mut self.compiled {
-            Some(compiled) => &*compiled,
-            slot => slot.insert(Expression::compile(&self.expr, &batch.rows().schema())?),
-        };
+        let compiled = self.compiled(&batch.rows().schema())?;
         on_good_rows(batch, out, |rows| compiled.evaluate(rows))
+    }
+
+    /// The expression for rows of this schema, which is the same at every call.
+    pub(crate) fn compiled(&mut self, schema: &SchemaRef) -> Result<&Expression> {
+        Ok(match &mut self.compiled {
+            Some(compiled) => compiled,
+            slot => slot.insert(Expression::compile(&self.expr, schema)?),
+        })
     }
 }
 
@@ -275,8 +280,8 @@ pub(crate) fn on_good_rows<T>(
         Ok(value) => Ok((batch, value)),
         Err(error) if batch.n_rows() == 0 => Err(error),
         Err(_) => {
-            let mut good = vec![false; batch.n_rows()];
-            find_good(&batch, 0..batch.n_rows(), &mut good, out, &evaluate)?;
+            let reject = &mut |row, reason| out.reject(&batch, row, reason);
+            let good = find_good(batch.rows(), &evaluate, reject)?;
             let kept = batch.filter(&BooleanArray::from(good))?;
             let value = evaluate(kept.rows())?;
             Ok((kept, value))
@@ -284,25 +289,88 @@ pub(crate) fn on_good_rows<T>(
     }
 }
 
-/// Looks at these rows, the first half before the second, and rejects those that fail.
+/// What a condition says of pairs of rows.
+#[derive(Debug)]
+pub(crate) struct OfPairs {
+    /// It is true of the pair.
+    passes: BooleanArray,
+    /// It has a value for the pair; `None` where it has for all.
+    has_value: Option<Vec<bool>>,
+}
+
+impl OfPairs {
+    /// True if the pair meets the condition; null does not.
+    pub(crate) fn passes(&self, pair: usize) -> bool {
+        self.passes.value(pair)
+    }
+
+    /// True if the condition failed on the pair, which has been rejected.
+    pub(crate) fn failed(&self, pair: usize) -> bool {
+        let has_value = self.has_value.as_ref();
+        has_value.is_some_and(|has_value| !has_value[pair])
+    }
+}
+
+/// Asks a condition of pairs; those on which it fails are rejected, each with the reason.
+pub(crate) fn of_pairs(
+    condition: &Expression,
+    pairs: &RecordBatch,
+    mut reject: impl FnMut(usize, String) -> Result<()>,
+) -> Result<OfPairs> {
+    let evaluate = |pairs: &RecordBatch| Ok(null_as_false(&condition.evaluate_mask(pairs)?));
+    match evaluate(pairs) {
+        Ok(passes) => Ok(OfPairs {
+            passes,
+            has_value: None,
+        }),
+        Err(error) if pairs.num_rows() == 0 => Err(error),
+        Err(_) => {
+            let has_value = find_good(pairs, &evaluate, &mut reject)?;
+            let good = filter_record_batch(pairs, &BooleanArray::from(has_value.clone()))?;
+            let of_good = evaluate(&good)?;
+            let mut of_good = of_good.iter();
+            let passes = has_value.iter().map(|has_value| match has_value {
+                true => of_good.next().flatten(),
+                false => Some(false),
+            });
+            Ok(OfPairs {
+                passes: passes.collect(),
+                has_value: Some(has_value),
+            })
+        }
+    }
+}
+
+/// On which rows this does not fail; the others are rejected, each with the reason.
 fn find_good<T>(
-    batch: &Batch,
+    rows: &RecordBatch,
+    evaluate: &impl Fn(&RecordBatch) -> Result<T>,
+    reject: &mut impl FnMut(usize, String) -> Result<()>,
+) -> Result<Vec<bool>> {
+    let mut good = vec![false; rows.num_rows()];
+    look_at(rows, 0..rows.num_rows(), &mut good, evaluate, reject)?;
+    Ok(good)
+}
+
+/// Looks at these rows, the first half before the second, and rejects those that fail.
+fn look_at<T>(
+    all: &RecordBatch,
     rows: Range<usize>,
     good: &mut [bool],
-    out: &mut Output,
     evaluate: &impl Fn(&RecordBatch) -> Result<T>,
+    reject: &mut impl FnMut(usize, String) -> Result<()>,
 ) -> Result<()> {
-    match evaluate(&batch.rows().slice(rows.start, rows.len())) {
+    match evaluate(&all.slice(rows.start, rows.len())) {
         Ok(_) => {
             good[rows].fill(true);
             Ok(())
         }
         Err(error) if !error.is_data() => Err(error),
-        Err(error) if rows.len() < 2 => out.reject(batch, rows.start, reason(&error)),
+        Err(error) if rows.len() < 2 => reject(rows.start, reason(&error)),
         Err(_) => {
             let middle = rows.start + rows.len() / 2;
-            find_good(batch, rows.start..middle, good, out, evaluate)?;
-            find_good(batch, middle..rows.end, good, out, evaluate)
+            look_at(all, rows.start..middle, good, evaluate, reject)?;
+            look_at(all, middle..rows.end, good, evaluate, reject)
         }
     }
 }

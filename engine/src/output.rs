@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, RowPosition};
 use crate::error::{Error, Result};
 
 /// What happens to a row that a source or a transform cannot take.
@@ -113,18 +113,58 @@ impl Output {
     /// The row's error, where the policy is [`OnBadRow::Fail`].
     pub fn reject(&mut self, batch: &Batch, row: usize, reason: impl Into<String>) -> Result<()> {
         let position = batch.position(row);
-        let reason = shortened(reason.into(), REASON_CHARS);
+        let place = (position.split.to_string(), position.row);
+        self.refuse_row(
+            &position.to_string(),
+            place,
+            batch.rows(),
+            row,
+            reason.into(),
+        )
+    }
+
+    /// Refuses a pair of rows that a join brings together, one of those in `pairs`: it stands where the row stands
+    /// that was read, if that is known.
+    ///
+    /// # Errors
+    /// As [`Output::reject`].
+    pub(crate) fn reject_pair(
+        &mut self,
+        read: Option<RowPosition>,
+        pairs: &RecordBatch,
+        pair: usize,
+        reason: impl Into<String>,
+    ) -> Result<()> {
+        let (shown, place) = match read {
+            Some(position) => (
+                position.to_string(),
+                (position.split.to_string(), position.row),
+            ),
+            None => (PAIR.to_owned(), (PAIR.to_owned(), 0)),
+        };
+        self.refuse_row(&shown, place, pairs, pair, reason.into())
+    }
+
+    fn refuse_row(
+        &mut self,
+        shown: &str,
+        (split, at): (String, u64),
+        rows: &RecordBatch,
+        row: usize,
+        reason: String,
+    ) -> Result<()> {
+        let reason = shortened(reason, REASON_CHARS);
         match self.policy {
             OnBadRow::Fail => {
-                return Err(Error::data(format!("{position}: {reason}"))
+                return Err(Error::data(format!("{shown}: {reason}"))
                     .with_hint("Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."));
             }
             OnBadRow::Drop => {}
             OnBadRow::DeadLetter => self.dead.push(DeadLetter {
-                split: position.split.to_string(),
-                row: position.row,
+                split,
+                row: at,
                 reason,
-                data: row_as_json(batch.rows(), row),
+                data: row_as_json(rows, row),
             }),
         }
         self.rejected += 1;
@@ -196,6 +236,9 @@ impl Output {
         )
     }
 }
+
+/// Where a pair of rows stands that have waited for each other.
+const PAIR: &str = "a pair of rows";
 
 /// The most of a reason that is kept, in characters: it may quote a value of any size.
 const REASON_CHARS: usize = 300;

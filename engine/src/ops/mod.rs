@@ -2,12 +2,16 @@
 
 mod as_changelog;
 mod assign_timestamps;
+#[cfg(test)]
+mod bad_row_tests;
+mod by_instant;
 mod changes;
 mod consolidate;
 mod count;
 mod describe;
 mod distinct;
 mod filter;
+mod good_rows;
 mod group_by;
 mod join;
 mod key_columns;

@@ -170,6 +170,11 @@ impl Instants {
         Watermark(self.watermark).is_end()
     }
 
+    /// The watermark that has been passed.
+    pub(in crate::ops) fn watermark(&self) -> i64 {
+        self.watermark
+    }
+
     pub(in crate::ops) fn n_bytes(&self) -> usize {
         self.waiting.n_bytes()
     }

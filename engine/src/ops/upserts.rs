@@ -8,7 +8,6 @@
 
 mod current;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +23,15 @@ use datafusion_expr::Expr;
 use serde_json::json;
 
 use self::current::{Age, Current};
-use super::row_key::{check_key, located};
-use super::rows_by_time::{RowsByTime, Run, in_runs, lots, watermark_of, watermark_part};
+use super::good_rows::GoodRows;
+use super::row_key::check_key;
+use super::rows_by_time::{Instants, Run, in_runs};
 use crate::artifact::Artifacts;
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::changelog::{diff_field, has_time, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::{DIFF, EVENT_TIME, event_times};
-use crate::expression::{Expression, check_column, col, null_as_false};
+use crate::expression::{Expression, check_column, col, null_as_false, on_good_rows};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::state::StatePart;
@@ -73,7 +73,8 @@ impl Upserts {
         }
     }
 
-    /// Rows for which `predicate` is true take away the row of their key, and replace it by none.
+    /// Rows for which `predicate` is true take away the row of their key, and replace it by none; see
+    /// [`Collection::upserts_with`] for one for which it has no value.
     #[must_use]
     pub fn deletes(mut self, predicate: Expr) -> Self {
         self.deletes = Some(predicate);
@@ -117,6 +118,19 @@ impl Collection {
     pub fn upserts(&self, keys: impl IntoIterator<Item = impl Into<String>>) -> Collection {
         self.apply(Upserts::new(keys))
     }
+
+    /// As [`Collection::upserts`], with what [`Upserts`] says besides.
+    ///
+    /// A row for which [`Upserts::deletes`] has no value, such as a division by zero, is a bad row of the node
+    /// `NAME/rows`, for which [`on_bad_row`](Collection::on_bad_row) and
+    /// [`dead_letters`](Collection::dead_letters) of the result speak.
+    #[must_use]
+    pub fn upserts_with(&self, upserts: Upserts) -> Collection {
+        let name = self.next_name("upserts");
+        let good = GoodRows::of(self, &upserts.deletes, &format!("{name}/rows"));
+        let rows = good.as_ref().unwrap_or(self);
+        rows.named(name).apply(upserts).rejecting_also_at(&good)
+    }
 }
 
 impl Transform for Upserts {
@@ -150,9 +164,7 @@ impl Transform for Upserts {
         Ok(Box::new(UpsertsOperator {
             spec: self.clone(),
             open: None,
-            waiting: RowsByTime::default(),
-            due: VecDeque::new(),
-            watermark: i64::MIN,
+            instants: Instants::default(),
             saved: Vec::new(),
         }))
     }
@@ -240,8 +252,16 @@ impl Plan {
         })
     }
 
-    /// The rows with what is known of each besides.
-    fn prepare(&self, batch: &Batch) -> Result<RecordBatch> {
+    /// The rows with what is known of each besides; those of which nobody knows whether they delete are rejected,
+    /// as far as nobody has before.
+    fn prepare(&self, batch: Batch, out: &mut Output) -> Result<RecordBatch> {
+        let (batch, deletes) = match &self.deletes {
+            None => (batch, None),
+            Some(deletes) => {
+                let (batch, mask) = on_good_rows(batch, out, |rows| deletes.evaluate_mask(rows))?;
+                (batch, Some(null_as_false(&mask)))
+            }
+        };
         let rows = batch.rows();
         let n_rows = rows.num_rows();
         let mut columns = rows.columns().to_vec();
@@ -253,13 +273,8 @@ impl Plan {
         });
         columns.push(Arc::new(UInt64Array::from(vec![split; n_rows])));
         columns.push(Arc::new(UInt64Array::from(vec![key.branch; n_rows])));
-        columns.push(Arc::new(match &self.deletes {
-            None => BooleanArray::from(vec![false; n_rows]),
-            Some(deletes) => {
-                let mask = located(batch, |rows| deletes.evaluate_mask(rows))?;
-                null_as_false(&mask)
-            }
-        }));
+        let none_deletes = || BooleanArray::from(vec![false; n_rows]);
+        columns.push(Arc::new(deletes.unwrap_or_else(none_deletes)));
         Ok(RecordBatch::try_new(Arc::clone(&self.waiting), columns)?)
     }
 }
@@ -267,11 +282,8 @@ impl Plan {
 struct UpsertsOperator {
     spec: Upserts,
     open: Option<(Plan, Current)>,
-    /// Rows that the watermark has not passed.
-    waiting: RowsByTime,
-    /// Rows that it has, still to be taken in.
-    due: VecDeque<RecordBatch>,
-    watermark: i64,
+    /// Rows that the watermark has not passed, and those that it has, still to be taken in.
+    instants: Instants,
     /// State that waits for the first rows, whose columns tell what it is.
     saved: Vec<StatePart>,
 }
@@ -291,7 +303,7 @@ impl UpsertsOperator {
 
     /// The rows that are not too late; the others leave as late.
     fn in_time(&self, batch: &Batch, out: &mut Output) -> Result<Batch> {
-        let now = self.watermark.max(batch.watermark().0);
+        let now = self.instants.watermark().max(batch.watermark().0);
         let end = now.saturating_sub(self.spec.lateness_ms());
         let times = event_times(batch.rows())?;
         if times.iter().all(|t| *t >= end) {
@@ -304,14 +316,15 @@ impl UpsertsOperator {
     }
 
     fn work(&mut self, out: &mut Output) -> Result<()> {
-        if let (Some(rows), Some((plan, current))) = (self.due.pop_front(), &mut self.open) {
+        if let (Some(rows), Some((plan, current))) = (self.instants.next(), &mut self.open) {
             take_in(plan, current, &rows, out)?;
-            let end = self.watermark.saturating_sub(self.spec.lateness_ms());
+            let watermark = self.instants.watermark();
+            let end = watermark.saturating_sub(self.spec.lateness_ms());
             current.forget_deleted_before(end)?;
         }
-        if !self.due.is_empty() {
+        if self.instants.has_more() {
             out.more_follows();
-        } else if Watermark(self.watermark).is_end() {
+        } else if self.instants.is_over() {
             self.open = None;
         }
         Ok(())
@@ -428,11 +441,10 @@ impl Operator for UpsertsOperator {
         };
         if plan.has_time {
             let batch = self.in_time(&batch, out)?;
-            let rows = plan.prepare(&batch)?;
-            let now = self.watermark.max(batch.watermark().0);
-            return self.waiting.add(rows, now);
+            let prepared = plan.prepare(batch.clone(), out)?;
+            return self.instants.add(&batch.with_columns(prepared));
         }
-        let rows = plan.prepare(&batch)?;
+        let rows = plan.prepare(batch, out)?;
         if let Some((plan, current)) = &mut self.open {
             take_in(plan, current, &rows, out)?;
         }
@@ -440,10 +452,7 @@ impl Operator for UpsertsOperator {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
-        self.watermark = watermark.0;
-        if let Some(rows) = self.waiting.take_before(watermark.0)? {
-            self.due = lots(&rows)?;
-        }
+        self.instants.pass(watermark)?;
         self.work(out)
     }
 
@@ -456,7 +465,7 @@ impl Operator for UpsertsOperator {
             .open
             .as_ref()
             .map_or(0, |(_, current)| current.n_bytes());
-        (current + self.waiting.n_bytes()) as u64
+        (current + self.instants.n_bytes()) as u64
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
@@ -466,10 +475,7 @@ impl Operator for UpsertsOperator {
                 parts.extend(StatePart::by_key("current", &rows, &self.spec.keys)?);
             }
         }
-        for rows in self.waiting.rows() {
-            parts.extend(StatePart::by_key("waiting", rows, &self.spec.keys)?);
-        }
-        parts.push(watermark_part(self.watermark)?);
+        parts.extend(self.instants.parts(&self.spec.keys)?);
         Ok(parts)
     }
 
@@ -480,7 +486,6 @@ impl Operator for UpsertsOperator {
                 "waiting" => {
                     let n_columns = part.rows.num_columns() - 4;
                     let columns: Vec<usize> = (0..n_columns).collect();
-                    self.waiting.add(part.rows.clone(), i64::MIN)?;
                     let input = part.rows.schema().project(&columns)?;
                     self.open(&Arc::new(input))?;
                 }
@@ -492,8 +497,7 @@ impl Operator for UpsertsOperator {
                 current.restore(&part.rows)?;
             }
         }
-        self.watermark = watermark_of(state).unwrap_or(self.watermark);
-        Ok(())
+        self.instants.restore(state)
     }
 }
 

@@ -1,64 +1,40 @@
 //! The watermark of one split, row by row.
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
-use datafusion_expr::Expr;
 
 use super::to_millis;
 use super::watermarks::{Follows, Watermarks};
-use crate::batch::Batch;
 use crate::error::Result;
 use crate::event_time::{MAX_TIME, MIN_TIME};
-use crate::expression::Expression;
-use crate::ops::row_key::located;
-
-/// The marks in rows from which watermarks follow.
-pub(super) struct Marks {
-    expr: Option<Expr>,
-    compiled: Option<Expression>,
-}
 
 /// The marks of one batch: none where the watermark follows from event times alone.
 pub(super) type RowMarks = Option<Vec<Option<i64>>>;
 
-impl Marks {
-    pub(super) fn new(watermarks: &Watermarks) -> Self {
-        Self {
-            expr: watermarks.expr().cloned(),
-            compiled: None,
-        }
-    }
-
-    /// What the rows of a batch say of the watermark.
-    ///
-    /// # Errors
-    /// If the expression fails on a row.
-    pub(super) fn of(&mut self, batch: &Batch, times: &[i64]) -> Result<RowMarks> {
-        let Some(expr) = &self.expr else {
-            return Ok(None);
-        };
-        let compiled = match &mut self.compiled {
-            Some(compiled) => &*compiled,
-            slot => slot.insert(Expression::compile(expr, &batch.rows().schema())?),
-        };
-        let values = located(batch, |rows| compiled.evaluate(rows))?;
-        if *values.data_type() == DataType::Boolean {
-            let marks = values.as_boolean().iter().zip(times);
-            return Ok(Some(
-                marks
-                    .map(|(is_mark, time)| is_mark.unwrap_or(false).then_some(*time))
-                    .collect(),
-            ));
-        }
-        let millis = to_millis(&values)?;
-        debug_assert_eq!(millis.len(), times.len());
-        Ok(Some(
-            millis
-                .iter()
-                .map(|mark| mark.map(|t| t.clamp(MIN_TIME, MAX_TIME)))
+/// What rows at these times say of the watermark, where the expression for marks has these values.
+///
+/// # Errors
+/// If the values are of another type than was planned.
+pub(super) fn marks_of(values: Option<&ArrayRef>, times: &[i64]) -> Result<RowMarks> {
+    let Some(values) = values else {
+        return Ok(None);
+    };
+    if *values.data_type() == DataType::Boolean {
+        let marks = values.as_boolean().iter().zip(times);
+        return Ok(Some(
+            marks
+                .map(|(is_mark, time)| is_mark.unwrap_or(false).then_some(*time))
                 .collect(),
-        ))
+        ));
     }
+    let millis = to_millis(values)?;
+    debug_assert_eq!(millis.len(), times.len());
+    Ok(Some(
+        millis
+            .iter()
+            .map(|mark| mark.map(|t| t.clamp(MIN_TIME, MAX_TIME)))
+            .collect(),
+    ))
 }
 
 /// The watermark of one split so far.

@@ -15,7 +15,7 @@ mod watermarks;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
-use arrow::compute::cast;
+use arrow::compute::{cast, filter};
 use arrow::datatypes::{
     DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType,
 };
@@ -23,14 +23,14 @@ use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 use serde_json::json;
 
-use self::generator::Marks;
+use self::generator::marks_of;
 use self::splits::Splits;
 pub use self::watermarks::Watermarks;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::event_time::{EVENT_TIME, MAX_TIME, MIN_TIME, time_field, time_type};
-use crate::expression::{Evaluator, Expression, with_columns_of};
+use crate::expression::{Evaluator, Expression, on_good_rows, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::state::StatePart;
@@ -55,7 +55,8 @@ impl Collection {
     ///
     /// `time` may be a timestamp of any unit (finer ones are rounded down to milliseconds; one with a time zone
     /// is the same instant), a date (its midnight, UTC), or an Int64 of milliseconds since 1970. A row whose
-    /// time is null or outside of [`MIN_TIME`]`..=`[`MAX_TIME`] is rejected.
+    /// time is null or outside of [`MIN_TIME`]`..=`[`MAX_TIME`] is rejected, and so is one on which the mark of
+    /// [`Watermarks::punctuated`] fails: the watermark does not hear of it.
     ///
     /// Stands behind a source, with nothing but row-wise transforms and unions between, since the watermark is
     /// made per split.
@@ -108,7 +109,7 @@ impl Transform for AssignTimestamps {
         Ok(Box::new(AssignOperator {
             time: Evaluator::new(&self.time),
             text: self.time.to_string(),
-            marks: Marks::new(&self.watermarks),
+            mark: self.watermarks.expr().map(Evaluator::new),
             splits: Splits::new(&self.watermarks),
             schema: None,
         }))
@@ -169,20 +170,32 @@ fn to_millis(values: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
 struct AssignOperator {
     time: Evaluator,
     text: String,
-    marks: Marks,
+    /// What says of rows where the watermark is.
+    mark: Option<Evaluator>,
     splits: Splits,
     schema: Option<SchemaRef>,
 }
 
 impl AssignOperator {
-    /// The rows with a good time, and these times.
-    fn times(&mut self, batch: Batch, out: &mut Output) -> Result<(Batch, ArrayRef)> {
-        let (batch, values) = self.time.evaluate(batch, out)?;
+    /// The rows with a good time, these times, and the values of the marks.
+    fn times(
+        &mut self,
+        batch: Batch,
+        out: &mut Output,
+    ) -> Result<(Batch, ArrayRef, Option<ArrayRef>)> {
+        let schema = batch.rows().schema();
+        let time = self.time.compiled(&schema)?;
+        let mark = self.mark.as_mut();
+        let mark = mark.map(|mark| mark.compiled(&schema)).transpose()?;
+        let (batch, (values, marks)) = on_good_rows(batch, out, |rows| {
+            let marks = mark.map(|mark| mark.evaluate(rows)).transpose()?;
+            Ok((time.evaluate(rows)?, marks))
+        })?;
         let millis = to_millis(&values)?;
         let in_range = |t: i64| (MIN_TIME..=MAX_TIME).contains(&t);
         let is_good = |row: usize| millis.is_valid(row) && in_range(millis.value(row));
         if millis.null_count() == 0 && millis.values().iter().all(|t| in_range(*t)) {
-            return Ok((batch, Arc::new(millis)));
+            return Ok((batch, Arc::new(millis), marks));
         }
         for row in (0..millis.len()).filter(|row| !is_good(*row)) {
             let reason = match values.is_null(row) {
@@ -195,8 +208,9 @@ impl AssignOperator {
             out.reject(&batch, row, reason)?;
         }
         let good: BooleanArray = (0..millis.len()).map(|row| Some(is_good(row))).collect();
-        let times = arrow::compute::filter(&millis, &good)?;
-        Ok((batch.filter(&good)?, times))
+        let times = filter(&millis, &good)?;
+        let marks = marks.map(|marks| filter(&marks, &good)).transpose()?;
+        Ok((batch.filter(&good)?, times, marks))
     }
 
     fn with_times(&mut self, batch: Batch, times: &ArrayRef) -> Result<Batch> {
@@ -232,10 +246,8 @@ impl AssignOperator {
 impl Operator for AssignOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         let key = batch.split_key();
-        let (batch, times) = self.times(batch, out)?;
-        let marks = self
-            .marks
-            .of(&batch, times.as_primitive::<Int64Type>().values())?;
+        let (batch, times, marks) = self.times(batch, out)?;
+        let marks = marks_of(marks.as_ref(), times.as_primitive::<Int64Type>().values())?;
         let batch = self.with_times(batch, &times)?;
         let times = times.as_primitive::<Int64Type>().values();
         let n_behind = self.splits.take(key, times, &marks, out.processing_time());

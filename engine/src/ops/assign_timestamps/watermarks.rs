@@ -56,7 +56,8 @@ impl Watermarks {
     /// What `mark` says of the rows that mark the watermark, null or false for all others.
     ///
     /// Either a timestamp in milliseconds or an Int64 of them: the watermark behind that row. Or a Boolean:
-    /// behind a row for which it is true, the watermark is the row's own event time. It never goes back.
+    /// behind a row for which it is true, the watermark is the row's own event time. It never goes back. A row on
+    /// which `mark` fails is a bad row.
     pub fn punctuated(mark: Expr) -> Self {
         Self::new(Follows::Rows(mark))
     }

@@ -74,7 +74,9 @@ impl Transform for FinalAggregate {
         let keys: Vec<String> = self.grouping.keys.iter().map(name_of).collect();
         let planned = match self.grouping.plans()? {
             Plans::Rows(planned) => planned,
-            Plans::Changes(plan) => return Ok(Box::new(ChangingOperator::new(&plan, keys)?)),
+            Plans::Changes(plan) => {
+                return Ok(Box::new(ChangingOperator::by_instant(&plan, &keys)?));
+            }
         };
         Ok(Box::new(FinalOperator {
             table: GroupTable::new(&planned)?,

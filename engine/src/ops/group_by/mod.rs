@@ -89,6 +89,15 @@ impl GroupedRows {
     /// `pane` where a window may fire more than once, and `diff` where results are taken back. Rows that are
     /// too late for their windows are left out and counted; see [`GroupedRows::agg_with_late`].
     ///
+    /// Of a [changelog](crate::changelog) it makes another, with `diff`. Without windows a group changes at the
+    /// instants at which its rows do. In windows, those that do not merge, a change counts in the windows of its
+    /// own event time, so one that takes a row back must have the event time of that row; all changes of a window
+    /// take effect together when the watermark passes its end, as one row a group, and a late one takes back what
+    /// has left and gives the right row, if there is one. That needs
+    /// [`AccumulatingAndRetracting`](crate::windowing::Accumulation::AccumulatingAndRetracting); a trigger may
+    /// besides ask for results with every change, before the end as well. A row that is taken back in a window to
+    /// which it was never added, which is known when the window closes, ends the run.
+    ///
     /// An output may be computed from aggregates and keys, as `sum(col("a")) / sum(col("b"))`. The order
     /// of the rows is not promised. A row on which a key or an argument of an aggregate fails, such as a cast
     /// that overflows, is a bad row of the node `NAME/partial`, for which

@@ -150,8 +150,10 @@ impl Side {
 ///
 /// A row whose key has no value, such as a division by zero, is a bad row of the node that computes the key,
 /// `NAME/left_key_0` or `NAME/right_key_0`, for which [`on_bad_row`](Collection::on_bad_row) and
-/// [`dead_letters`](Collection::dead_letters) of the result speak. A filter that has no value ends the run: it
-/// is asked of pairs, which stand nowhere.
+/// [`dead_letters`](Collection::dead_letters) of the result speak. So is a pair for which the filter has no value,
+/// of the join itself: its position is that of the row which is read past the table. The pair is left out, and
+/// neither of its rows counts as one that matches none. Between changelogs such a pair ends the run: its rows may
+/// be made of many, and stand nowhere.
 #[derive(Clone, Debug)]
 pub struct Join {
     kind: JoinKind,

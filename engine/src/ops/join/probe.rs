@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array, new_null_array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -16,7 +16,7 @@ use super::{JoinKind, Side};
 use crate::artifact::{ArtifactId, ArtifactRef, Artifacts};
 use crate::batch::{BATCH_ROWS, Batch, SplitKey};
 use crate::error::{Error, Result};
-use crate::expression::{Expression, check_column, on_good_rows};
+use crate::expression::{Expression, OfPairs, check_column, of_pairs, on_good_rows};
 use crate::output::Output;
 use crate::transform::{Description, Operator, Properties, Transform, Watermark};
 
@@ -121,16 +121,25 @@ struct Filter {
 
 /// What is left to be made.
 enum Rest {
-    /// Of a batch: what each row finds, the next row, its next match, and whether one passed the filter.
+    /// Of a batch: what each row finds, the next row, its next match, and what the filter said of those before.
     Batch {
         batch: Batch,
         found: Vec<Found>,
         row: usize,
         nth: usize,
-        matched: bool,
+        matched: Matched,
     },
     /// Of the table: the part and its next row.
     Table { part: usize, next: u32 },
+}
+
+/// What the filter has said of the pairs of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Matched {
+    None,
+    /// It failed on one, so that nobody knows whether the row matches.
+    Unknown,
+    Some,
 }
 
 struct ProbeOperator {
@@ -174,7 +183,7 @@ impl Operator for ProbeOperator {
             found,
             row: 0,
             nth: 0,
-            matched: false,
+            matched: Matched::None,
         });
         self.resume(out)
     }
@@ -311,7 +320,7 @@ impl ProbeOperator {
         found: Vec<Found>,
         mut row: usize,
         mut nth: usize,
-        mut matched: bool,
+        mut matched: Matched,
         out: &mut Output,
     ) -> Result<()> {
         let mut pairs = Pairs::default();
@@ -329,7 +338,7 @@ impl ProbeOperator {
                 nth = 0;
             }
         }
-        let passes = self.passes(&batch, &pairs)?;
+        let passes = self.passes(&batch, &pairs, out)?;
         let only = self.kind.only();
         let keeps_unmatched = self.kind.keeps_unmatched(self.side);
         let mut made = Pairs::default();
@@ -343,10 +352,17 @@ impl ProbeOperator {
         ];
         let mut n_dropped = 0;
         let mut k = 0;
-        let mut take_up_to = |end: usize, matched: &mut bool, made: &mut Pairs| {
+        let table_keeps_unmatched = self.kind.keeps_unmatched(self.side.other());
+        let mut take_up_to = |end: usize, matched: &mut Matched, made: &mut Pairs| {
             while k < end {
-                if passes.as_ref().is_none_or(|p| p.is_valid(k) && p.value(k)) {
-                    *matched = true;
+                if passes.as_ref().is_some_and(|p| p.failed(k)) {
+                    *matched = (*matched).max(Matched::Unknown);
+                    // Nor does anybody know of the row of the table that it matches none.
+                    if self.gives_rest && table_keeps_unmatched {
+                        self.marks.set(pairs.table[k]);
+                    }
+                } else if passes.as_ref().is_none_or(|p| p.passes(k)) {
+                    *matched = Matched::Some;
                     if passes.is_some() && self.gives_rest {
                         self.marks.set(pairs.table[k]);
                     }
@@ -360,19 +376,23 @@ impl ProbeOperator {
         for (row, end) in ends {
             take_up_to(end, &mut matched, &mut made);
             let given = match only {
-                None if !matched && keeps_unmatched => {
+                None if matched == Matched::None && keeps_unmatched => {
                     made.push(row, NO_ROW);
                     true
                 }
-                None => matched,
+                None => matched == Matched::Some,
                 Some(side) if side == self.side => {
-                    asked[row as usize] = matched != keeps_unmatched;
+                    asked[row as usize] = match keeps_unmatched {
+                        true => matched == Matched::None,
+                        false => matched == Matched::Some,
+                    };
                     asked[row as usize]
                 }
                 Some(_) => false,
             };
-            n_dropped += usize::from(!given);
-            matched = false;
+            // Of a row of which nobody knows a pair has been rejected.
+            n_dropped += usize::from(!given && matched != Matched::Unknown);
+            matched = Matched::None;
         }
         take_up_to(pairs.len(), &mut matched, &mut made);
         out.filtered(n_dropped);
@@ -395,15 +415,19 @@ impl ProbeOperator {
         Ok(())
     }
 
-    /// The filter's value for each pair; `None` where there is no filter.
-    fn passes(&self, batch: &Batch, pairs: &Pairs) -> Result<Option<BooleanArray>> {
+    /// What the filter says of each pair; `None` where there is no filter.
+    fn passes(&self, batch: &Batch, pairs: &Pairs, out: &mut Output) -> Result<Option<OfPairs>> {
         let Some(filter) = self.compiled.as_ref().and_then(|c| c.filter.as_ref()) else {
             return Ok(None);
         };
         let rows = take_rows(batch.rows(), &pairs.probe)?;
         let of_table = UInt32Array::from(pairs.table.clone());
         let rows = self.columns(&filter.columns, &filter.schema, &rows, &of_table)?;
-        filter.predicate.evaluate_mask(&rows).map(Some)
+        of_pairs(&filter.predicate, &rows, |pair, reason| {
+            let read = batch.position(pairs.probe[pair] as usize);
+            out.reject_pair(Some(read), &rows, pair, reason)
+        })
+        .map(Some)
     }
 
     /// Columns from rows of this side and from rows of the table.

@@ -38,6 +38,7 @@ use self::operator::{PORTS, SideInputOperator, late_schema};
 use self::reach::Reach;
 use crate::artifact::{ArtifactRef, Artifacts};
 use crate::error::{Error, Result};
+use crate::ops::good_rows::GoodRows;
 use crate::pipeline::Collection;
 use crate::plan::{Learned, Lowered, Place};
 use crate::transform::{Description, Distribution, Operator, Properties, Transform};
@@ -94,6 +95,15 @@ impl Shape {
             Self::Map { on } | Self::Multimap { on, .. } => on,
             Self::Singleton | Self::List { .. } => &[],
         }
+    }
+
+    /// What is computed of the rows of the side.
+    fn of_side(&self) -> impl Iterator<Item = &Expr> {
+        let value = match self {
+            Self::List { value, .. } | Self::Multimap { value, .. } => Some(value),
+            Self::Singleton | Self::Map { .. } => None,
+        };
+        self.on().iter().map(|(_, side)| side).chain(value)
     }
 }
 
@@ -213,6 +223,10 @@ impl Collection {
     /// as they came, each once: those that are late for the first worker. One that is late for another worker only is
     /// counted there, and is seen by the rows of the first. Versions are never late, nor are rows of a side that ends.
     ///
+    /// **Bad rows.** A row of the side whose key, or value of a list, cannot be computed is a bad row of the node
+    /// `NAME/side_rows`, and a main row whose key cannot be is one of the side input itself; for both
+    /// [`on_bad_row`](Collection::on_bad_row) and [`dead_letters`](Collection::dead_letters) of the result speak.
+    ///
     /// ```
     /// # use mainstem_engine::{Pipeline, RunOptions, col, connectors, ops::SideInput, testing::{show, table}};
     /// let pipeline = Pipeline::new("orders");
@@ -232,13 +246,18 @@ impl Collection {
     /// ```
     #[must_use]
     pub fn with_side_input(&self, side: &Collection, input: SideInput) -> Collection {
+        let name = self.next_name("side_input");
+        let good = GoodRows::of(side, input.shape.of_side(), &format!("{name}/side_rows"));
+        let rows = good.as_ref().unwrap_or(side);
         let transform = WithSideInput {
             input,
             side: side.node_id(),
             windowings: [self.windowing().clone(), side.windowing().clone()],
             layout: Arc::default(),
         };
-        self.apply_with(std::slice::from_ref(side), transform)
+        self.named(name)
+            .apply_with(std::slice::from_ref(rows), transform)
+            .rejecting_also_at(&good)
     }
 }
 

@@ -18,7 +18,7 @@ use super::waiting::Waiting;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::event_time::{EVENT_TIME, event_times};
-use crate::ops::row_key::located;
+use crate::expression::on_good_rows;
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
@@ -265,13 +265,23 @@ impl SideInputOperator {
             Some(compiled) => self.main.insert(compiled),
             None => self.main.insert(MainRows::new(layout, &schema)?),
         };
+        let n_rows = batch.n_rows();
+        let (batch, keys) = on_good_rows(batch, out, |rows| compiled.keys(rows))?;
+        let of_good;
+        let seen = match batch.n_rows() {
+            0 => return Ok(()),
+            n_good if n_good == n_rows => seen,
+            _ => {
+                of_good = layout.reach.of_main(batch.rows())?;
+                &of_good
+            }
+        };
         if let Values::List(_) = layout.values {
             for window in &seen.windows {
                 self.tables.get_mut(window).map_or(Ok(()), Table::sort)?;
             }
         }
         let tables: Vec<Option<&Table>> = seen.windows.iter().map(|w| self.tables.get(w)).collect();
-        let keys = located(&batch, |rows| compiled.keys(rows))?;
         let ends = parts(layout, seen, &tables, keys.as_ref());
         if ends.len() > 1 {
             let mut start = 0;
@@ -331,7 +341,7 @@ impl Operator for SideInputOperator {
             Some(compiled) => self.side.insert(compiled),
             None => self.side.insert(SideRows::new(&self.layout, &schema)?),
         };
-        let stored = located(&batch, |rows| Stored::new(&self.layout, compiled, rows))?;
+        let stored = Stored::new(&self.layout, compiled, batch.rows())?;
         match self.keep(&stored)? {
             Some(not_kept) => self.leave_out(&batch, &stored, &not_kept, out),
             None => Ok(()),

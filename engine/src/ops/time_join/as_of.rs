@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::event_time::DIFF;
 use crate::expression::Expression;
 use crate::ops::JoinKind;
+use crate::ops::good_rows::GoodRows;
 use crate::pipeline::Collection;
 use crate::plan::{Lowered, Place};
 use crate::transform::{Description, Operator, Properties, Transform};
@@ -166,6 +167,10 @@ impl Collection {
     /// at once where what is kept tells its answer for sure: where the newest feature of its key is not newer than
     /// the row, or, without a ttl, where there is none. Otherwise it goes to the port `late`.
     ///
+    /// **Bad rows.** A feature on which [`AsOf::created`] or [`LookUp::deleted_where`](super::LookUp::deleted_where)
+    /// fails is a bad row of the node `NAME/features`, for which [`on_bad_row`](Collection::on_bad_row) and
+    /// [`dead_letters`](Collection::dead_letters) of the result speak.
+    ///
     /// **State.** Rows and features ahead of the watermark, and behind it the newest feature of each
     /// key, until it is older than the ttl.
     ///
@@ -182,7 +187,13 @@ impl Collection {
     pub fn join_as_of(&self, features: &Collection, as_of: AsOf) -> Collection {
         let name = self.next_name(as_of.kind());
         let pairing = as_of.pairing.clone();
-        pairing.applied(self, features, name, |pairing| AsOf { pairing, ..as_of })
+        let deleted = as_of.versions.as_ref().and_then(|v| v.deleted.as_ref());
+        let computed = as_of.created.iter().chain(deleted);
+        let good = GoodRows::of(features, computed, &format!("{name}/features"));
+        let features = good.as_ref().unwrap_or(features).clone();
+        pairing
+            .applied(self, &features, name, |pairing| AsOf { pairing, ..as_of })
+            .rejecting_also_at(&good)
     }
 }
 

@@ -31,7 +31,6 @@ use crate::error::Result;
 use crate::event_time::event_times;
 use crate::expression::Expression;
 use crate::ops::Side;
-use crate::ops::row_key::located;
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
@@ -222,7 +221,7 @@ impl AsOfOperator {
         let mut created: Vec<Option<i64>> = Vec::new();
         if let Some(of_row) = &self.created {
             for feature in features {
-                let values = located(&feature.batch, |rows| of_row.evaluate(rows))?;
+                let values = of_row.evaluate(feature.batch.rows())?;
                 let values = cast(&values, &DataType::Int64)?;
                 created.extend(values.as_primitive::<Int64Type>());
             }
@@ -263,7 +262,7 @@ impl AsOfOperator {
         let mut all = Vec::new();
         if let Some(deleted) = &self.deleted {
             for feature in features {
-                let mask = located(&feature.batch, |rows| deleted.evaluate_mask(rows))?;
+                let mask = deleted.evaluate_mask(feature.batch.rows())?;
                 all.extend((0..mask.len()).map(|i| mask.is_valid(i) && mask.value(i)));
             }
         }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
@@ -132,6 +132,17 @@ impl IntervalOperator {
         self.push_pairs(side, &pairs, out)
     }
 
+    /// Takes note that the rows of these pairs have matched, where somebody asks for those that have not.
+    fn set_matched(&mut self, left: &[u32], right: &[u32], is_wanted: impl Fn(usize) -> bool) {
+        for (side, rows) in [(Side::Left, left), (Side::Right, right)] {
+            if self.layout.kind.keeps_unmatched(side) {
+                for (_, row) in rows.iter().enumerate().filter(|(pair, _)| is_wanted(*pair)) {
+                    self.rows_mut(side).set_matched(*row);
+                }
+            }
+        }
+    }
+
     fn push_pairs(&mut self, side: Side, pairs: &[(u32, u32)], out: &mut Output) -> Result<()> {
         if pairs.is_empty() {
             return Ok(());
@@ -149,21 +160,18 @@ impl IntervalOperator {
                 &Gather::new(self.left.batches(), &places(&left, &self.left)),
                 &Gather::new(self.right.batches(), &places(&right, &self.right)),
                 left.len(),
+                out,
             )?;
+            // Nobody knows of the rows of a pair on which it fails that they match none.
+            self.set_matched(&left, &right, |pair| passes.failed(pair));
             let keep = |rows: &[u32]| -> Vec<u32> {
                 let numbered = rows.iter().enumerate();
-                let kept = numbered.filter(|(i, _)| passes.is_valid(*i) && passes.value(*i));
+                let kept = numbered.filter(|(i, _)| passes.passes(*i));
                 kept.map(|(_, row)| *row).collect()
             };
             (left, right) = (keep(&left), keep(&right));
         }
-        for (side, rows) in [(Side::Left, &left), (Side::Right, &right)] {
-            if self.layout.kind.keeps_unmatched(side) {
-                for &row in rows {
-                    self.rows_mut(side).set_matched(row);
-                }
-            }
-        }
+        self.set_matched(&left, &right, |_| true);
         let times = left.iter().zip(&right);
         let times = times.map(|(&l, &r)| self.left.time(l).max(self.right.time(r)));
         let made = Made {

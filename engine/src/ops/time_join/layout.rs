@@ -16,11 +16,12 @@ use crate::error::{Error, Result};
 use crate::event_time::{
     DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, time_field,
 };
-use crate::expression::{Expression, check_column, col};
+use crate::expression::{Expression, OfPairs, check_column, col, of_pairs};
 use crate::keys::plain_type;
 use crate::ops::join::layout::{Column, Layout, Origin, filter_columns};
 use crate::ops::key_columns::{KeyColumns, is_computed, key_text};
 use crate::ops::{Join, JoinKind, Side};
+use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::transform::{Distribution, Properties, Transform};
 use crate::windowing::Window;
@@ -374,21 +375,21 @@ pub(super) struct Residual {
 }
 
 impl Residual {
-    /// Whether each pair meets it; null does not.
-    ///
-    /// # Errors
-    /// Where the condition has no value for a pair.
+    /// Whether each pair meets it; null does not. A pair for which it has no value is rejected.
     pub(super) fn passes(
         &self,
         left: &Gather<'_>,
         right: &Gather<'_>,
         n_rows: usize,
-    ) -> Result<BooleanArray> {
+        out: &mut Output,
+    ) -> Result<OfPairs> {
         let fields = self.schema.fields();
         let arrays = self.columns.iter().zip(fields);
         let arrays = arrays.map(|(from, f)| from.value(left, right, None, f.data_type()));
         let rows = record_batch(&self.schema, arrays.collect::<Result<_>>()?, n_rows)?;
-        self.predicate.evaluate_mask(&rows)
+        of_pairs(&self.predicate, &rows, |pair, reason| {
+            out.reject_pair(None, &rows, pair, reason)
+        })
     }
 }
 

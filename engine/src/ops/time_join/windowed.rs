@@ -38,6 +38,9 @@ impl WindowedJoin {
 
     /// Rows match only where this is true too; it reads the columns of both sides by their names in the
     /// result, but for the window and the event time. Null counts as false.
+    ///
+    /// A pair for which it has no value, such as a division by zero, is bad: it is left out, neither of its rows
+    /// counts as one that matches none, and its dead letter holds what was read of it, without a position.
     #[must_use]
     pub fn filter(mut self, filter: Expr) -> Self {
         self.pairing.filter = Some(filter);

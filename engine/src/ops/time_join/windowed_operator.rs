@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, UInt32Array};
+use arrow::array::{BooleanArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::record_batch::RecordBatch;
 
@@ -71,12 +71,17 @@ impl WindowedOperator {
     }
 
     /// Some results of windows to a lot; the windows, if they have more.
-    fn add(&self, mut leaving: Leaving, lot: &mut Lot) -> Result<Option<Leaving>> {
+    fn add(
+        &self,
+        mut leaving: Leaving,
+        lot: &mut Lot,
+        out: &mut Output,
+    ) -> Result<Option<Leaving>> {
         let kind = self.layout.kind;
         let (left, right): (Vec<Option<usize>>, Vec<Option<usize>>) = match leaving.at {
             At::Pairs { .. } => {
                 let pairs = leaving.pairs();
-                let pairs = self.passing(&leaving, pairs)?;
+                let pairs = self.passing(&mut leaving, pairs, out)?;
                 leaving.mark(&pairs);
                 pairs.into_iter().map(|(l, r)| (Some(l), Some(r))).unzip()
             }
@@ -134,8 +139,9 @@ impl WindowedOperator {
     /// The pairs that meet the filter.
     fn passing(
         &self,
-        leaving: &Leaving,
+        leaving: &mut Leaving,
         pairs: Vec<(usize, usize)>,
+        out: &mut Output,
     ) -> Result<Vec<(usize, usize)>> {
         let Some(residual) = self.residual.as_ref().filter(|_| !pairs.is_empty()) else {
             return Ok(pairs);
@@ -147,10 +153,15 @@ impl WindowedOperator {
             &Gather::new(&leaving.left.batches, &places(|p| p.0, &leaving.left)),
             &Gather::new(&leaving.right.batches, &places(|p| p.1, &leaving.right)),
             pairs.len(),
+            out,
         )?;
-        let numbered = pairs.iter().enumerate();
-        let passing = numbered.filter(|(i, _)| passes.is_valid(*i) && passes.value(*i));
-        Ok(passing.map(|(_, pair)| *pair).collect())
+        let those = |is_wanted: &dyn Fn(usize) -> bool| -> Vec<(usize, usize)> {
+            let wanted = pairs.iter().enumerate().filter(|(i, _)| is_wanted(*i));
+            wanted.map(|(_, pair)| *pair).collect()
+        };
+        // Nobody knows of the rows of a pair on which it fails that they match none.
+        leaving.mark(&those(&|pair| passes.failed(pair)));
+        Ok(those(&|pair| passes.passes(pair)))
     }
 }
 
@@ -331,7 +342,7 @@ impl Operator for WindowedOperator {
                     }
                 },
             };
-            self.leaving = self.add(leaving, &mut lot)?;
+            self.leaving = self.add(leaving, &mut lot, out)?;
         }
         out.more_follows();
         self.send(lot, out)

@@ -31,11 +31,12 @@ use crate::error::{Error, Result};
 use crate::event_time::{DIFF, EVENT_TIME, event_times};
 use crate::expression::on_good_rows;
 use crate::keys::{Keys, keys_of, plain_type};
+use crate::ops::by_instant::{ByInstant, TakesInstants};
 use crate::ops::row_key::{RowKey, with_bytes};
-use crate::ops::rows_by_time::{Instants, Run, in_runs};
+use crate::ops::rows_by_time::{Run, in_runs};
 use crate::output::Output;
 use crate::state::StatePart;
-use crate::transform::{Description, OnChangelog, Operator, Properties, Transform, Watermark};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
 /// The bytes of a row's values, on the way to the worker of its key.
 const ROW: &str = "$row";
@@ -144,7 +145,7 @@ impl Transform for ChangingTopK {
                 plan: Arc::clone(&self.plan),
                 keys: None,
             }),
-            Stage::Final => Box::new(ChangingOperator::new(&self.spec, &self.plan)?),
+            Stage::Final => Box::new(ChangingOperator::by_instant(&self.spec, &self.plan)?),
         })
     }
 
@@ -237,30 +238,30 @@ struct ChangingOperator {
     n_gone: usize,
     /// What the entries of all groups take.
     n_bytes: usize,
-    instants: Instants,
 }
 
 /// A row that has come to be among the first, or is no longer; when, and by how much.
 type Change = (Ranked, i64, i64);
 
 impl ChangingOperator {
-    fn new(spec: &TopK, plan: &Arc<Plan>) -> Result<Self> {
+    fn by_instant(spec: &TopK, plan: &Arc<Plan>) -> Result<ByInstant<Self>> {
         let fields = plan.values.iter();
         let fields = fields.map(|f| SortField::new(f.data_type().clone()));
-        Ok(Self {
+        let key_names = match spec.keys.is_empty() {
+            true => Vec::new(),
+            false => vec![KEY.into()],
+        };
+        let operator = Self {
             n_rows: spec.n_rows,
             plan: Arc::clone(plan),
-            key_names: match spec.keys.is_empty() {
-                true => Vec::new(),
-                false => vec![KEY.into()],
-            },
+            key_names: key_names.clone(),
             converter: RowConverter::new(fields.collect())?,
             keys: keys_of(&[DataType::Binary])?,
             groups: Vec::new(),
             n_gone: 0,
             n_bytes: 0,
-            instants: Instants::default(),
-        })
+        };
+        Ok(ByInstant::new(operator, plan.has_time, &key_names))
     }
 
     /// The number of each row's group.
@@ -309,39 +310,6 @@ impl ChangingOperator {
             }
         }
         first
-    }
-
-    /// Takes in changes that are all there are of their instants, sorted by time, and gives what follows.
-    fn take_in(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<()> {
-        let groups = self.number(bytes(rows, 0)?)?;
-        let (rows, runs) = in_runs(rows, &groups, self.plan.has_time)?;
-        let (order, values) = (bytes(&rows, 1)?, bytes(&rows, 2)?);
-        let diffs = diffs(&rows)?;
-        let times = match self.plan.has_time {
-            true => event_times(&rows)?,
-            false => &[],
-        };
-        let mut changes: Vec<Change> = Vec::new();
-        for Run { group, rows } in runs {
-            let before = self.first(group);
-            let mut touched = Vec::with_capacity(rows.len());
-            let time = times.get(rows.start).copied().unwrap_or_default();
-            for row in rows {
-                let ranked = Ranked::new(order.value(row), values.value(row))?;
-                self.add(group, ranked.clone(), i64::from(diffs[row]));
-                touched.push(ranked);
-            }
-            let there = &self.groups[group];
-            if let Some(row) = touched
-                .iter()
-                .find(|r| there.get(r).is_some_and(|n| *n < 0))
-            {
-                return Err(self.never_added(row));
-            }
-            changes.extend(differences(&before, &self.first(group), time));
-        }
-        self.give(&changes, out)?;
-        self.forget_those_gone()
     }
 
     fn never_added(&self, row: &Ranked) -> Error {
@@ -400,19 +368,6 @@ impl ChangingOperator {
         self.n_gone = 0;
         Ok(())
     }
-
-    fn work(&mut self, out: &mut Output) -> Result<()> {
-        if let Some(rows) = self.instants.next() {
-            self.take_in(&rows, out)?;
-        }
-        if self.instants.has_more() {
-            out.more_follows();
-        } else if self.instants.is_over() {
-            self.keys = keys_of(&[DataType::Binary])?;
-            (self.groups, self.n_gone, self.n_bytes) = (Vec::new(), 0, 0);
-        }
-        Ok(())
-    }
 }
 
 /// What makes the rows after of those before: what is taken back first.
@@ -436,29 +391,51 @@ fn bytes(rows: &RecordBatch, column: usize) -> Result<&BinaryArray> {
         .ok_or_else(|| Error::bug("rows came without the bytes of their keys"))
 }
 
-impl Operator for ChangingOperator {
-    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        match self.plan.has_time {
-            true => self.instants.add(&batch),
-            false => self.take_in(batch.rows(), out),
+impl TakesInstants for ChangingOperator {
+    fn take_in(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<()> {
+        let groups = self.number(bytes(rows, 0)?)?;
+        let (rows, runs) = in_runs(rows, &groups, self.plan.has_time)?;
+        let (order, values) = (bytes(&rows, 1)?, bytes(&rows, 2)?);
+        let diffs = diffs(&rows)?;
+        let times = match self.plan.has_time {
+            true => event_times(&rows)?,
+            false => &[],
+        };
+        let mut changes: Vec<Change> = Vec::new();
+        for Run { group, rows } in runs {
+            let before = self.first(group);
+            let mut touched = Vec::with_capacity(rows.len());
+            let time = times.get(rows.start).copied().unwrap_or_default();
+            for row in rows {
+                let ranked = Ranked::new(order.value(row), values.value(row))?;
+                self.add(group, ranked.clone(), i64::from(diffs[row]));
+                touched.push(ranked);
+            }
+            let there = &self.groups[group];
+            if let Some(row) = touched
+                .iter()
+                .find(|r| there.get(r).is_some_and(|n| *n < 0))
+            {
+                return Err(self.never_added(row));
+            }
+            changes.extend(differences(&before, &self.first(group), time));
         }
+        self.give(&changes, out)?;
+        self.forget_those_gone()
     }
 
-    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
-        self.instants.pass(watermark)?;
-        self.work(out)
+    fn clear(&mut self) -> Result<()> {
+        self.keys = keys_of(&[DataType::Binary])?;
+        (self.groups, self.n_gone, self.n_bytes) = (Vec::new(), 0, 0);
+        Ok(())
     }
 
-    fn resume(&mut self, out: &mut Output) -> Result<()> {
-        self.work(out)
-    }
-
-    fn state_bytes(&self) -> u64 {
+    fn n_bytes(&self) -> usize {
         let groups = self.groups.capacity() * size_of::<Rows>();
-        (self.keys.n_bytes() + groups + self.n_bytes + self.instants.n_bytes()) as u64
+        self.keys.n_bytes() + groups + self.n_bytes
     }
 
-    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+    fn parts(&self) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
         let numbers: Vec<usize> = (0..self.groups.len()).collect();
         for numbers in numbers.chunks(BATCH_ROWS) {
@@ -481,9 +458,6 @@ impl Operator for ChangingOperator {
             let rows = RecordBatch::try_from_iter(columns)?;
             parts.extend(StatePart::by_key("rows", &rows, &self.key_names)?);
         }
-        if self.plan.has_time {
-            parts.extend(self.instants.parts(&self.key_names)?);
-        }
         Ok(parts)
     }
 
@@ -503,6 +477,6 @@ impl Operator for ChangingOperator {
                 self.add(group, ranked, times.value(row));
             }
         }
-        self.instants.restore(state)
+        Ok(())
     }
 }

@@ -12,11 +12,11 @@ use crate::error::{Error, Result};
 use crate::ops::rows_by_time::Run;
 
 /// The rows of many runs, as one aggregate reads them.
-pub(super) struct Changed<'a> {
-    pub(super) runs: &'a [Run],
-    pub(super) values: &'a ArrayRef,
-    pub(super) taken: Option<&'a BooleanArray>,
-    pub(super) diffs: &'a [i8],
+pub(in crate::ops::group_by) struct Changed<'a> {
+    pub(in crate::ops::group_by) runs: &'a [Run],
+    pub(in crate::ops::group_by) values: &'a ArrayRef,
+    pub(in crate::ops::group_by) taken: Option<&'a BooleanArray>,
+    pub(in crate::ops::group_by) diffs: &'a [i8],
 }
 
 impl Changed<'_> {
@@ -32,7 +32,7 @@ impl Changed<'_> {
 }
 
 /// An aggregate of many groups from which rows can be taken back.
-pub(super) trait Retractable: Send {
+pub(in crate::ops::group_by) trait Retractable: Send {
     /// Makes room for groups up to this number.
     fn grow(&mut self, n_groups: usize);
 
@@ -41,6 +41,23 @@ pub(super) trait Retractable: Send {
     /// # Errors
     /// If a result does not fit its type.
     fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)>;
+
+    /// Takes in the rows of all runs, which need not be all there are: a row that is taken back may come before
+    /// the one that adds it.
+    ///
+    /// # Errors
+    /// If what is kept does not fit its type.
+    fn add(&mut self, changed: &Changed<'_>) -> Result<()>;
+
+    /// The values of these groups.
+    ///
+    /// # Errors
+    /// If a result does not fit its type.
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef>;
+
+    /// True if some row of the group, which has so many, was taken back that was never added, as far as can be told
+    /// of its values.
+    fn is_unsound(&self, group: usize, n_rows: i64) -> bool;
 
     /// The state as rows, each with the group that it belongs to.
     ///
@@ -95,7 +112,7 @@ impl Retraction {
         })
     }
 
-    pub(super) fn create(&self) -> Result<Box<dyn Retractable>> {
+    pub(in crate::ops::group_by) fn create(&self) -> Result<Box<dyn Retractable>> {
         Ok(match self {
             Self::Count => Box::new(Count::default()),
             Self::DistinctCount(of) => Box::new(DistinctCount::new(of)?),
@@ -116,7 +133,7 @@ fn same_numbers(argument: &DataType, result: &DataType) -> bool {
 }
 
 /// A column of state.
-pub(super) fn column<T: 'static>(state: &[ArrayRef], n: usize) -> Result<&T> {
+pub(in crate::ops::group_by) fn column<T: 'static>(state: &[ArrayRef], n: usize) -> Result<&T> {
     state
         .get(n)
         .and_then(|column| column.as_any().downcast_ref::<T>())
@@ -152,6 +169,21 @@ impl Retractable for Count {
             Arc::new(Int64Array::from(before)),
             Arc::new(Int64Array::from(after)),
         ))
+    }
+
+    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+        for run in changed.runs {
+            self.n[run.group] += run.rows.clone().map(|row| changed.weight(row)).sum::<i64>();
+        }
+        Ok(())
+    }
+
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+        Ok(Arc::new(Int64Array::from(kept(&self.n, groups))))
+    }
+
+    fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
+        !(0..=n_rows).contains(&self.n[group])
     }
 
     fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, Int64Array};
 use arrow::datatypes::DataType;
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 
 use super::aggregate::{Changed, Retractable, column};
 use super::tallies::{Tallies, Unordered};
@@ -29,6 +29,10 @@ impl DistinctCount {
         i64::try_from(self.values.of(group).len())
             .map_err(|_| Error::bug("a group has more than 2^63 values"))
     }
+
+    fn bytes(&self, changed: &Changed<'_>) -> Result<Rows> {
+        Ok(self.converter.convert_columns(&[normal(changed.values)?])?)
+    }
 }
 
 impl Retractable for DistinctCount {
@@ -37,22 +41,36 @@ impl Retractable for DistinctCount {
     }
 
     fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
-        let rows = self.converter.convert_columns(&[normal(changed.values)?])?;
+        let rows = self.bytes(changed)?;
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for run in changed.runs {
             before.push(self.count(run.group)?);
-            for row in run.rows.clone() {
-                let weight = changed.weight(row);
-                if weight != 0 {
-                    self.values.add(run.group, rows.row(row).as_ref(), weight);
-                }
-            }
+            self.values.add_run(run, changed, &rows);
             after.push(self.count(run.group)?);
         }
         Ok((
             Arc::new(Int64Array::from(before)),
             Arc::new(Int64Array::from(after)),
         ))
+    }
+
+    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+        let rows = self.bytes(changed)?;
+        for run in changed.runs {
+            self.values.add_run(run, changed, &rows);
+        }
+        Ok(())
+    }
+
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+        let counts = groups.iter().map(|group| self.count(*group));
+        Ok(Arc::new(Int64Array::from(
+            counts.collect::<Result<Vec<_>>>()?,
+        )))
+    }
+
+    fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
+        self.values.is_unsound(group, n_rows)
     }
 
     fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {

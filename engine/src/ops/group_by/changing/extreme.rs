@@ -91,15 +91,30 @@ impl Retractable for Extreme {
         let (mut before, mut after) = (Bytes::default(), Bytes::default());
         for run in changed.runs {
             before.push(self.best(run.group));
-            for row in run.rows.clone() {
-                let weight = changed.weight(row);
-                if weight != 0 {
-                    self.values.add(run.group, rows.row(row).as_ref(), weight);
-                }
-            }
+            self.values.add_run(run, changed, &rows);
             after.push(self.best(run.group));
         }
         Ok((self.array(&before)?, self.array(&after)?))
+    }
+
+    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+        let rows = self.converter.convert_columns(&[normal(changed.values)?])?;
+        for run in changed.runs {
+            self.values.add_run(run, changed, &rows);
+        }
+        Ok(())
+    }
+
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+        let mut values = Bytes::default();
+        for group in groups {
+            values.push(self.best(*group));
+        }
+        self.array(&values)
+    }
+
+    fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
+        self.values.is_unsound(group, n_rows)
     }
 
     fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {

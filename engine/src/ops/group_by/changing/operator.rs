@@ -14,11 +14,11 @@ use crate::changelog::{diffs, never_added, show_values};
 use crate::error::{Error, Result};
 use crate::event_time::event_times;
 use crate::keys::{Keys, keys_of};
+use crate::ops::by_instant::{ByInstant, TakesInstants};
 use crate::ops::row_key::equal_rows;
-use crate::ops::rows_by_time::{Instants, Run, in_runs};
+use crate::ops::rows_by_time::{Run, in_runs};
 use crate::output::Output;
 use crate::state::StatePart;
-use crate::transform::{Operator, Watermark};
 
 /// Groups that are gone are forgotten once there are more of them than groups that are there, and than this.
 const MAX_GONE: usize = BATCH_ROWS;
@@ -28,7 +28,6 @@ pub(in crate::ops::group_by) struct ChangingOperator {
     plan: Arc<ChangingPlan>,
     key_names: Vec<String>,
     groups: Groups,
-    instants: Instants,
 }
 
 /// All groups that are there, and some that are no more.
@@ -100,55 +99,16 @@ impl Groups {
 }
 
 impl ChangingOperator {
-    pub(in crate::ops::group_by) fn new(
+    pub(in crate::ops::group_by) fn by_instant(
         plan: &Arc<ChangingPlan>,
-        key_names: Vec<String>,
-    ) -> Result<Self> {
-        Ok(Self {
+        key_names: &[String],
+    ) -> Result<ByInstant<Self>> {
+        let operator = Self {
             plan: Arc::clone(plan),
-            key_names,
+            key_names: key_names.to_vec(),
             groups: Groups::new(plan)?,
-            instants: Instants::default(),
-        })
-    }
-
-    /// Takes in changes that are all there are of their instants, sorted by time, and gives what follows.
-    fn take_in(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<()> {
-        let plan = Arc::clone(&self.plan);
-        let groups = self.groups.number(plan.keys(rows), rows.num_rows())?;
-        let (rows, runs) = in_runs(rows, &groups, plan.has_time)?;
-        let diffs = diffs(&rows)?;
-        let (mut before, mut after) = (Vec::new(), Vec::new());
-        for ((values, taken), aggregate) in plan.values(&rows).zip(&mut self.groups.aggregates) {
-            let changed = Changed {
-                runs: &runs,
-                values,
-                taken,
-                diffs,
-            };
-            let (old, new) = aggregate.change(&changed)?;
-            before.push(old);
-            after.push(new);
-        }
-        let (was, is) = self.count_rows(&runs, diffs)?;
-        let keys: Vec<usize> = runs.iter().map(|r| r.group).collect();
-        let keys = self.groups.keys.columns_of(&keys)?;
-        let project = |values: &[ArrayRef], mask: &BooleanArray| -> Result<RecordBatch> {
-            let columns = keys.iter().chain(values).map(|c| filter(c, mask));
-            plan.planned
-                .project(columns.collect::<Result<Vec<_>, _>>()?)
         };
-        let old = project(&before, &was)?;
-        let new = project(&after, &is)?;
-        let times = match plan.has_time {
-            true => event_times(&rows)?,
-            false => &[],
-        };
-        let at = |run: &Run| times.get(run.rows.start).copied().unwrap_or_default();
-        for rows in changes(&plan, (&old, &was), (&new, &is), &runs, at)? {
-            out.push(Batch::new(rows).inexact());
-        }
-        self.groups.forget_those_gone(&plan)
+        Ok(ByInstant::new(operator, plan.has_time, key_names))
     }
 
     /// Counts the rows of the groups: which had been there before each run, and which are after it.
@@ -194,18 +154,6 @@ impl ChangingOperator {
         };
         Some(format!("The {what} is {shown}."))
     }
-
-    fn work(&mut self, out: &mut Output) -> Result<()> {
-        if let Some(rows) = self.instants.next() {
-            self.take_in(&rows, out)?;
-        }
-        if self.instants.has_more() {
-            out.more_follows();
-        } else if self.instants.is_over() {
-            self.groups = Groups::new(&self.plan)?;
-        }
-        Ok(())
-    }
 }
 
 /// Each run's old row taken back and its new row added, where they are different.
@@ -242,32 +190,59 @@ fn changes(
     Ok(batches)
 }
 
-impl Operator for ChangingOperator {
-    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        match self.plan.has_time {
-            true => self.instants.add(&batch),
-            false => self.take_in(batch.rows(), out),
+impl TakesInstants for ChangingOperator {
+    fn take_in(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let groups = self.groups.number(plan.keys(rows), rows.num_rows())?;
+        let (rows, runs) = in_runs(rows, &groups, plan.has_time)?;
+        let diffs = diffs(&rows)?;
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for ((values, taken), aggregate) in plan.values(&rows).zip(&mut self.groups.aggregates) {
+            let changed = Changed {
+                runs: &runs,
+                values,
+                taken,
+                diffs,
+            };
+            let (old, new) = aggregate.change(&changed)?;
+            before.push(old);
+            after.push(new);
         }
+        let (was, is) = self.count_rows(&runs, diffs)?;
+        let keys: Vec<usize> = runs.iter().map(|r| r.group).collect();
+        let keys = self.groups.keys.columns_of(&keys)?;
+        let project = |values: &[ArrayRef], mask: &BooleanArray| -> Result<RecordBatch> {
+            let columns = keys.iter().chain(values).map(|c| filter(c, mask));
+            plan.planned
+                .project(columns.collect::<Result<Vec<_>, _>>()?)
+        };
+        let old = project(&before, &was)?;
+        let new = project(&after, &is)?;
+        let times = match plan.has_time {
+            true => event_times(&rows)?,
+            false => &[],
+        };
+        let at = |run: &Run| times.get(run.rows.start).copied().unwrap_or_default();
+        for rows in changes(&plan, (&old, &was), (&new, &is), &runs, at)? {
+            out.push(Batch::new(rows).inexact());
+        }
+        self.groups.forget_those_gone(&plan)
     }
 
-    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
-        self.instants.pass(watermark)?;
-        self.work(out)
+    fn clear(&mut self) -> Result<()> {
+        self.groups = Groups::new(&self.plan)?;
+        Ok(())
     }
 
-    fn resume(&mut self, out: &mut Output) -> Result<()> {
-        self.work(out)
+    fn n_bytes(&self) -> usize {
+        self.groups.n_bytes()
     }
 
-    fn state_bytes(&self) -> u64 {
-        (self.groups.n_bytes() + self.instants.n_bytes()) as u64
-    }
-
-    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+    fn parts(&self) -> Result<Vec<StatePart>> {
         let n_groups = self.groups.n_rows.len();
         let all: Vec<usize> = (0..n_groups).filter(|g| self.groups.is_out[*g]).collect();
         let n_rows = Arc::new(Int64Array::from(kept(&self.groups.n_rows, &all)));
-        let mut parts = self.parts("groups", &all, vec![n_rows])?;
+        let mut parts = self.part("groups", &all, vec![n_rows])?;
         for (n, aggregate) in self.groups.aggregates.iter().enumerate() {
             let (groups, columns) = aggregate.state()?;
             let there: BooleanArray = groups
@@ -280,10 +255,7 @@ impl Operator for ChangingOperator {
                 .into_iter()
                 .filter(|g| self.groups.is_out[*g])
                 .collect();
-            parts.extend(self.parts(&format!("aggregate {n}"), &groups, columns)?);
-        }
-        if self.plan.has_time {
-            parts.extend(self.instants.parts(&self.key_names)?);
+            parts.extend(self.part(&format!("aggregate {n}"), &groups, columns)?);
         }
         Ok(parts)
     }
@@ -314,13 +286,13 @@ impl Operator for ChangingOperator {
                 aggregate.restore(&groups, columns)?;
             }
         }
-        self.instants.restore(state)
+        Ok(())
     }
 }
 
 impl ChangingOperator {
     /// Rows of state, with the keys of their groups before.
-    fn parts(
+    fn part(
         &self,
         table: &str,
         groups: &[usize],

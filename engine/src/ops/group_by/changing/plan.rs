@@ -20,8 +20,8 @@ use crate::output::Output;
 /// Keys and aggregates that rows can be taken back from.
 #[derive(Debug)]
 pub(in crate::ops::group_by) struct ChangingPlan {
-    pub(super) planned: Planned,
-    pub(super) kinds: Vec<Retraction>,
+    pub(in crate::ops::group_by) planned: Planned,
+    pub(in crate::ops::group_by) kinds: Vec<Retraction>,
     /// The type of each aggregate's values as they travel, and whether some rows are left out.
     pub(super) values: Vec<(DataType, bool)>,
     pub(super) has_time: bool,
@@ -109,7 +109,11 @@ impl ChangingPlan {
     /// The columns that travel, of these changes; those on which an expression fails are rejected.
     ///
     /// One that adds a row and the one that takes it back fail alike, so what is left is a changelog still.
-    pub(super) fn prepare(&self, batch: Batch, out: &mut Output) -> Result<Batch> {
+    pub(in crate::ops::group_by) fn prepare(
+        &self,
+        batch: Batch,
+        out: &mut Output,
+    ) -> Result<Batch> {
         let (batch, inputs) = self.planned.evaluate_good(batch, out)?;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.prepared.fields().len());
         for (key, field) in inputs.keys.iter().zip(&self.planned.key_fields) {
@@ -137,12 +141,12 @@ impl ChangingPlan {
     }
 
     /// The keys of rows that have travelled.
-    pub(super) fn keys<'a>(&self, prepared: &'a RecordBatch) -> &'a [ArrayRef] {
+    pub(in crate::ops::group_by) fn keys<'a>(&self, prepared: &'a RecordBatch) -> &'a [ArrayRef] {
         &prepared.columns()[..self.planned.key_fields.len()]
     }
 
     /// The values of each aggregate, and which of them count.
-    pub(super) fn values<'a>(
+    pub(in crate::ops::group_by) fn values<'a>(
         &self,
         prepared: &'a RecordBatch,
     ) -> impl Iterator<Item = (&'a ArrayRef, Option<&'a arrow::array::BooleanArray>)> {

@@ -27,11 +27,16 @@ impl IntegerSum {
         }
     }
 
-    fn add(&mut self, changed: &Changed<'_>, value: impl Fn(usize) -> i128) -> Result<Pairs<i128>> {
-        let mut pairs = Pairs::with_capacity(changed.runs.len());
+    /// Takes in the rows of all runs, and tells of each group before and after each of its runs.
+    fn add_values(
+        &mut self,
+        changed: &Changed<'_>,
+        value: impl Fn(usize) -> i128,
+        mut tell: impl FnMut(Option<i128>),
+    ) -> Result<()> {
         for run in changed.runs {
             let (sum, n) = (&mut self.sums[run.group], &mut self.n[run.group]);
-            pairs.before.push((*n != 0).then_some(*sum));
+            tell((*n != 0).then_some(*sum));
             for row in run.rows.clone() {
                 let weight = changed.weight(row);
                 if weight != 0 {
@@ -42,9 +47,26 @@ impl IntegerSum {
                     *n += weight;
                 }
             }
-            pairs.after.push((*n != 0).then_some(*sum));
+            tell((*n != 0).then_some(*sum));
         }
-        Ok(pairs)
+        Ok(())
+    }
+
+    fn add_all(&mut self, changed: &Changed<'_>, tell: impl FnMut(Option<i128>)) -> Result<()> {
+        match &self.data_type {
+            DataType::Int64 => {
+                let values = changed.values.as_primitive::<Int64Type>().values();
+                self.add_values(changed, |row| i128::from(values[row]), tell)
+            }
+            DataType::UInt64 => {
+                let values = changed.values.as_primitive::<UInt64Type>().values();
+                self.add_values(changed, |row| i128::from(values[row]), tell)
+            }
+            _ => {
+                let values = changed.values.as_primitive::<Decimal128Type>().values();
+                self.add_values(changed, |row| values[row], tell)
+            }
+        }
     }
 
     fn array(&self, sums: Vec<Option<i128>>) -> Result<ArrayRef> {
@@ -92,6 +114,14 @@ impl<T> Pairs<T> {
             after: Vec::with_capacity(n),
         }
     }
+
+    /// What comes is in turn what was before and what is after.
+    fn push(&mut self, value: Option<T>) {
+        match self.before.len() == self.after.len() {
+            true => self.before.push(value),
+            false => self.after.push(value),
+        }
+    }
 }
 
 impl Retractable for IntegerSum {
@@ -101,21 +131,23 @@ impl Retractable for IntegerSum {
     }
 
     fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
-        let pairs = match &self.data_type {
-            DataType::Int64 => {
-                let values = changed.values.as_primitive::<Int64Type>().values();
-                self.add(changed, |row| i128::from(values[row]))
-            }
-            DataType::UInt64 => {
-                let values = changed.values.as_primitive::<UInt64Type>().values();
-                self.add(changed, |row| i128::from(values[row]))
-            }
-            _ => {
-                let values = changed.values.as_primitive::<Decimal128Type>().values();
-                self.add(changed, |row| values[row])
-            }
-        }?;
+        let mut pairs = Pairs::with_capacity(changed.runs.len());
+        self.add_all(changed, |sum| pairs.push(sum))?;
         Ok((self.array(pairs.before)?, self.array(pairs.after)?))
+    }
+
+    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+        self.add_all(changed, |_| {})
+    }
+
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+        let sum = |group: &usize| (self.n[*group] != 0).then_some(self.sums[*group]);
+        self.array(groups.iter().map(sum).collect())
+    }
+
+    fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
+        let n = self.n[group];
+        !(0..=n_rows).contains(&n) || (n == 0 && self.sums[group] != 0)
     }
 
     fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
@@ -239,24 +271,38 @@ impl FloatSum {
         changed: &Changed<'_>,
         result: impl Fn(&Sum) -> Option<f64>,
     ) -> (ArrayRef, ArrayRef) {
-        let values = changed.values.as_primitive::<Float64Type>().values();
         let mut pairs = Pairs::with_capacity(changed.runs.len());
+        self.add_all(changed, |sum, is_after| {
+            if is_after {
+                sum.settle();
+            }
+            pairs.push(result(sum));
+        });
+        (
+            Arc::new(Float64Array::from(pairs.before)),
+            Arc::new(Float64Array::from(pairs.after)),
+        )
+    }
+
+    /// Takes in the rows of all runs, and tells of each group before and after each of its runs.
+    fn add_all(&mut self, changed: &Changed<'_>, mut tell: impl FnMut(&mut Sum, bool)) {
+        let values = changed.values.as_primitive::<Float64Type>().values();
         for run in changed.runs {
             let sum = &mut self.sums[run.group];
-            pairs.before.push(result(sum));
+            tell(sum, false);
             for row in run.rows.clone() {
                 let weight = changed.weight(row);
                 if weight != 0 {
                     sum.add(values[row], weight);
                 }
             }
-            sum.settle();
-            pairs.after.push(result(sum));
+            tell(sum, true);
         }
-        (
-            Arc::new(Float64Array::from(pairs.before)),
-            Arc::new(Float64Array::from(pairs.after)),
-        )
+    }
+
+    fn values_of(&self, groups: &[usize], result: impl Fn(&Sum) -> Option<f64>) -> ArrayRef {
+        let values = groups.iter().map(|group| result(&self.sums[*group]));
+        Arc::new(values.collect::<Float64Array>())
     }
 }
 
@@ -267,6 +313,20 @@ impl Retractable for FloatSum {
 
     fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
         Ok(self.change_to(changed, Sum::value))
+    }
+
+    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+        self.add_all(changed, |_, _| {});
+        Ok(())
+    }
+
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+        Ok(self.values_of(groups, Sum::value))
+    }
+
+    fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
+        let sum = &self.sums[group];
+        !(0..=n_rows).contains(&sum.n) || sum.n_nan < 0 || sum.n_positive < 0 || sum.n_negative < 0
     }
 
     fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
@@ -327,6 +387,18 @@ impl Retractable for Average {
 
     fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
         Ok(self.sums.change_to(changed, Sum::mean))
+    }
+
+    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+        self.sums.add(changed)
+    }
+
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+        Ok(self.sums.values_of(groups, Sum::mean))
+    }
+
+    fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
+        self.sums.is_unsound(group, n_rows)
     }
 
     fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {

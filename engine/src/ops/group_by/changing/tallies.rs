@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use arrow::row::Rows;
 use hashbrown::HashMap;
+
+use super::aggregate::Changed;
+use crate::ops::rows_by_time::Run;
 
 /// How often each value of one group is there, by its bytes.
 pub(super) trait Tally: Default {
@@ -91,6 +95,26 @@ impl<T: Tally> Tallies<T> {
                 self.n_bytes += n_bytes;
             }
         }
+    }
+
+    /// Adds the values of a run, whose bytes `rows` has.
+    pub(super) fn add_run(&mut self, run: &Run, changed: &Changed<'_>, rows: &Rows) {
+        for row in run.rows.clone() {
+            let weight = changed.weight(row);
+            if weight != 0 {
+                self.add(run.group, rows.row(row).as_ref(), weight);
+            }
+        }
+    }
+
+    /// True if a value of the group is there less often than not at all, or more are there than it has rows.
+    pub(super) fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
+        let mut n = 0;
+        let mut each = self.groups[group].iter();
+        each.any(|(_, times)| {
+            n += times;
+            times < 0
+        }) || n > n_rows
     }
 
     pub(super) fn of(&self, group: usize) -> &T {

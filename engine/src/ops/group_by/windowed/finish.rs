@@ -19,10 +19,11 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
+use super::changing::ChangingWindows;
 use super::live::LiveSlices;
 use super::pane::Pane;
 use super::partial::{SLICES, by_span};
-use super::plan::{WindowedGrouping, WindowedPlan};
+use super::plan::{WindowedGrouping, WindowedPlan, WindowedPlans};
 use super::results::{push_together, times_of};
 use super::settled::{Arrivals, FIRED, Now, Settled, WINDOWS, windows_of};
 use super::slices::Slicer;
@@ -33,7 +34,9 @@ use crate::error::Result;
 use crate::ops::group_by::table::States;
 use crate::output::Output;
 use crate::state::StatePart;
-use crate::transform::{Description, Distribution, Operator, Properties, Transform, Watermark};
+use crate::transform::{
+    Description, Distribution, OnChangelog, Operator, Properties, Transform, Watermark,
+};
 use crate::windowing::Window;
 
 /// Slices smaller than this are merged before they are taken in.
@@ -84,11 +87,17 @@ impl Transform for WindowedFinalAggregate {
     }
 
     fn output_schema(&self, _inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        Ok(Arc::clone(&self.grouping.planned()?.output))
+        Ok(Arc::clone(self.grouping.plans()?.output()))
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
-        let plan = self.grouping.planned()?;
+        let plan = match self.grouping.plans()? {
+            WindowedPlans::Rows(plan) => plan,
+            WindowedPlans::Changes(plan) => {
+                let keys = self.grouping.key_names();
+                return Ok(Box::new(ChangingWindows::new(&plan, keys)));
+            }
+        };
         Ok(Box::new(FinalOperator {
             keys: self.grouping.key_names(),
             slicer: Slicer::new(&plan.windowing.window_fn),
@@ -109,6 +118,7 @@ impl Transform for WindowedFinalAggregate {
         let keys = self.grouping.key_names();
         Properties {
             stateful: true,
+            on_changelog: OnChangelog::Understand,
             distribution: if keys.is_empty() {
                 Distribution::One
             } else {
@@ -338,7 +348,7 @@ fn results_of_states(plan: &WindowedPlan, rows: &RecordBatch) -> Result<RecordBa
 }
 
 /// The rows so that those of the same slice mostly follow each other.
-fn in_few_runs(rows: &RecordBatch) -> Result<RecordBatch> {
+pub(super) fn in_few_runs(rows: &RecordBatch) -> Result<RecordBatch> {
     let spans = windows_of(rows)?;
     let n_runs = spans.chunk_by(|a, b| a == b).count();
     if n_runs <= MANY_RUNS {

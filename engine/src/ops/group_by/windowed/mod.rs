@@ -4,8 +4,12 @@
 //! rows ──▶ windowed/partial ──▶ by key ──▶ windowed/finish ──▶ one row a key, window and firing
 //!           states by slice      exchange   on the worker of the key
 //! ```
+//!
+//! States cannot give back what they took in: of a changelog, `changing` keeps groups that can.
 
+mod changing;
 mod finish;
+mod in_time;
 mod live;
 mod overlap;
 mod pane;

@@ -8,14 +8,14 @@ mod in_batch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
-use arrow::compute::cast;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::{Expr, GroupsAccumulator};
 use serde_json::json;
 
-use super::plan::{WindowedGrouping, WindowedPlan};
+use super::changing::PrepareWindows;
+use super::in_time::InTime;
+use super::plan::{WindowedGrouping, WindowedPlan, WindowedPlans};
 use super::results::{push_together, times_of};
 use super::settled::windows_of;
 use super::slices::{Slice, Sliced, Slicer};
@@ -23,13 +23,13 @@ use super::{earliest_watermark, watermark_part};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::event_time::{EVENT_TIME, event_times};
+use crate::event_time::EVENT_TIME;
 use crate::expression::with_columns_of;
 use crate::ops::group_by::planned::Inputs;
 use crate::ops::group_by::table::{GroupTable, converters};
 use crate::output::Output;
 use crate::state::StatePart;
-use crate::transform::{Description, Operator, Properties, Transform, Watermark};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform, Watermark};
 use crate::windowing::Window;
 
 /// Tables with more groups than this are sent on, so that they fit the caches and the memory stays bounded.
@@ -74,7 +74,7 @@ impl Transform for WindowedPartialAggregate {
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        Ok(Arc::clone(&self.grouping.plan(&inputs[0])?.travels))
+        Ok(Arc::clone(self.grouping.plan(&inputs[0])?.travels()))
     }
 
     fn port_schema(&self, _late: usize, inputs: &[SchemaRef]) -> Result<SchemaRef> {
@@ -82,6 +82,9 @@ impl Transform for WindowedPartialAggregate {
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        if let WindowedPlans::Changes(_) = self.grouping.plans()? {
+            return Ok(Box::new(PrepareWindows::new(&self.grouping)));
+        }
         Ok(Box::new(PartialOperator {
             slicer: Slicer::new(&self.grouping.windowing.window_fn),
             grouping: Arc::clone(&self.grouping),
@@ -93,6 +96,7 @@ impl Transform for WindowedPartialAggregate {
     fn properties(&self) -> Properties {
         Properties {
             stateful: true,
+            on_changelog: OnChangelog::Understand,
             ..Properties::default()
         }
         .ports(["out", "late"])
@@ -102,12 +106,12 @@ impl Transform for WindowedPartialAggregate {
         let WindowedGrouping { keys, outputs, .. } = &*self.grouping;
         let time = [EVENT_TIME.to_owned()];
         let columns = with_columns_of(Some(&time), keys.iter().chain(outputs))?;
-        let planned = self.grouping.planned().ok();
+        let planned = self.grouping.plans().ok();
         Some(match planned {
             // Of the outputs only what stands inside of aggregates is a column of the input.
             Some(planned) => columns
                 .into_iter()
-                .filter(|c| planned.input.index_of(c).is_ok())
+                .filter(|c| planned.input().index_of(c).is_ok())
                 .collect(),
             None => columns,
         })
@@ -189,8 +193,12 @@ impl Open {
         watermark: i64,
         out: &mut Output,
     ) -> Result<()> {
-        let mut sliced = slicer.slice(event_times(batch.rows())?);
-        let batch = self.without_late(slicer, batch, &mut sliced, watermark, out)?;
+        let mut in_time = InTime {
+            slicer,
+            lateness: self.plan.lateness,
+            watermark,
+        };
+        let (batch, mut sliced) = in_time.rows(batch, &self.promised, out)?;
         if batch.n_rows() == 0 {
             return Ok(());
         }
@@ -200,7 +208,7 @@ impl Open {
             return Ok(());
         }
         if batch.n_rows() < n_in_time {
-            sliced = self.slices_of(slicer, &batch, watermark)?;
+            sliced = in_time.slices(&batch)?;
         }
         if self.plan.windowing.window_fn.is_merging() {
             let merged = self.merge_windows(&inputs, batch.n_rows(), &mut sliced)?;
@@ -219,44 +227,6 @@ impl Open {
         }
         self.take_in(&batch, &inputs, sliced, watermark, out)?;
         self.send_on_what_is_much(&batch, out)
-    }
-
-    /// The batch and its slices without the rows that no window takes any more.
-    fn without_late(
-        &self,
-        slicer: &mut Slicer,
-        batch: Batch,
-        sliced: &mut Sliced,
-        watermark: i64,
-        out: &mut Output,
-    ) -> Result<Batch> {
-        let lateness = self.plan.lateness;
-        let n_rows = batch.n_rows();
-        let Some(fates) = sliced.fates(n_rows, lateness, watermark) else {
-            return Ok(batch);
-        };
-        let late = BooleanArray::from(fates.late);
-        let n_late = late.true_count();
-        if n_late > 0 {
-            out.push_late(1, as_promised(batch.filter(&late)?, &self.promised)?);
-        }
-        let n_taken = fates.taken.iter().filter(|taken| **taken).count();
-        // What is left is in no window at all.
-        out.filtered(n_rows - n_taken - n_late);
-        let batch = match n_taken == n_rows {
-            true => batch,
-            false => batch.filter(&BooleanArray::from(fates.taken))?,
-        };
-        *sliced = self.slices_of(slicer, &batch, watermark)?;
-        Ok(batch)
-    }
-
-    /// The slices of the rows that still take some.
-    fn slices_of(&self, slicer: &mut Slicer, batch: &Batch, watermark: i64) -> Result<Sliced> {
-        let lateness = self.plan.lateness;
-        let mut sliced = slicer.slice(event_times(batch.rows())?);
-        sliced.retain(batch.n_rows(), |slice| lateness.takes(slice, watermark));
-        Ok(sliced)
     }
 
     /// Rows into the tables of their slices; what belongs to slices that have fired goes on.
@@ -484,18 +454,4 @@ pub(super) fn by_span(rows: &RecordBatch) -> Result<Vec<(Window, RecordBatch)>> 
         from += run.len();
     }
     Ok(runs)
-}
-
-/// The rows in the columns that are promised: some of text may have come as dictionaries.
-fn as_promised(batch: Batch, promised: &Schema) -> Result<Batch> {
-    let rows = batch.rows();
-    let mut fields = rows.schema().fields().to_vec();
-    let mut columns = rows.columns().to_vec();
-    for (field, column) in fields.iter_mut().zip(&mut columns) {
-        let to = promised.field_with_name(field.name())?;
-        *column = cast(column, to.data_type())?;
-        *field = Arc::new(to.clone());
-    }
-    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-    Ok(batch.with_columns(rows))
 }

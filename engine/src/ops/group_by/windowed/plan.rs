@@ -7,11 +7,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondT
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 
+use super::changing::ChangingWindowsPlan;
 use super::pane::pane_field;
 use super::slices::{Lateness, has_panes};
 use crate::aggregates::{count, max, min};
 use crate::batch::Batch;
-use crate::changelog::is_changelog;
+use crate::changelog::{diff_field, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::{
     DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, event_times, time_field,
@@ -33,7 +34,7 @@ pub(in crate::ops::group_by) struct WindowedGrouping {
     pub(super) keys: Vec<Expr>,
     pub(super) outputs: Vec<Expr>,
     pub(super) windowing: Windowing,
-    planned: Mutex<Option<Arc<WindowedPlan>>>,
+    planned: Mutex<Option<WindowedPlans>>,
 }
 
 impl WindowedGrouping {
@@ -55,11 +56,14 @@ impl WindowedGrouping {
     }
 
     /// Checks everything against the schema of the rows, and keeps what it makes for the second half.
-    pub(super) fn plan(&self, schema: &SchemaRef) -> Result<Arc<WindowedPlan>> {
-        let planned = Arc::new(WindowedPlan::new(self, schema)?);
+    pub(super) fn plan(&self, schema: &SchemaRef) -> Result<WindowedPlans> {
+        let plans = match is_changelog(schema) {
+            true => WindowedPlans::Changes(Arc::new(ChangingWindowsPlan::new(self, schema)?)),
+            false => WindowedPlans::Rows(Arc::new(WindowedPlan::new(self, schema)?)),
+        };
         let mut slot = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(Arc::clone(&planned));
-        Ok(planned)
+        *slot = Some(plans.clone());
+        Ok(plans)
     }
 
     /// The plan for rows with these columns, which may be fewer than those that were checked.
@@ -71,10 +75,55 @@ impl WindowedGrouping {
         }
     }
 
-    pub(super) fn planned(&self) -> Result<Arc<WindowedPlan>> {
+    pub(super) fn plans(&self) -> Result<WindowedPlans> {
         let slot = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         slot.clone()
             .ok_or_else(|| Error::bug("a final aggregation was checked before its partial one"))
+    }
+
+    /// The plan for rows that stay.
+    pub(super) fn planned(&self) -> Result<Arc<WindowedPlan>> {
+        match self.plans()? {
+            WindowedPlans::Rows(planned) => Ok(planned),
+            WindowedPlans::Changes(_) => Err(Error::bug(
+                "changes came to an aggregation of rows in windows",
+            )),
+        }
+    }
+}
+
+/// The plan for the rows that come.
+#[derive(Clone, Debug)]
+pub(super) enum WindowedPlans {
+    /// Rows that stay.
+    Rows(Arc<WindowedPlan>),
+    /// Rows that may be taken back.
+    Changes(Arc<ChangingWindowsPlan>),
+}
+
+impl WindowedPlans {
+    /// The columns that are aggregated.
+    pub(super) fn input(&self) -> &SchemaRef {
+        match self {
+            Self::Rows(plan) => &plan.input,
+            Self::Changes(plan) => &plan.of_groups.planned.input,
+        }
+    }
+
+    /// The columns that travel from the first half to the second.
+    pub(super) fn travels(&self) -> &SchemaRef {
+        match self {
+            Self::Rows(plan) => &plan.travels,
+            Self::Changes(plan) => &plan.travels,
+        }
+    }
+
+    /// The columns that leave.
+    pub(super) fn output(&self) -> &SchemaRef {
+        match self {
+            Self::Rows(plan) => &plan.output,
+            Self::Changes(plan) => &plan.output,
+        }
     }
 }
 
@@ -110,7 +159,6 @@ impl WindowedPlan {
         let windowing = &grouping.windowing;
         windowing.check()?;
         check_event_time(schema)?;
-        check_changelog(schema)?;
         let mut input = schema.fields().to_vec();
         let mut outputs = grouping.outputs.clone();
         let combined = match windowing.timestamp_combiner {
@@ -134,7 +182,8 @@ impl WindowedPlan {
         let mut travels = vec![time_field(WINDOW_START), time_field(WINDOW_END)];
         travels.extend(planned.states.fields().iter().cloned());
         let mut output = planned.output.fields()[..n_leaving].to_vec();
-        let added = added_fields(windowing);
+        let retracts = windowing.accumulation == Accumulation::AccumulatingAndRetracting;
+        let added = added_fields(windowing, retracts);
         check_added(&output, &added)?;
         output.extend(added);
         Ok(Self {
@@ -255,25 +304,25 @@ fn fires_once(windowing: &Windowing) -> bool {
         && waits_for_watermark(&windowing.trigger)
 }
 
-fn has_pane(windowing: &Windowing) -> bool {
+pub(super) fn has_pane(windowing: &Windowing) -> bool {
     windowing.trigger != Trigger::Default || windowing.allowed_lateness_ms > 0
 }
 
-/// The columns that a window gives its results.
-fn added_fields(windowing: &Windowing) -> Vec<Arc<Field>> {
+/// The columns that a window gives its results; `has_diff` says that results are taken back, or may be.
+pub(super) fn added_fields(windowing: &Windowing, has_diff: bool) -> Vec<Arc<Field>> {
     let mut fields = [WINDOW_START, WINDOW_END, EVENT_TIME]
         .map(time_field)
         .to_vec();
     if has_pane(windowing) {
         fields.push(pane_field());
     }
-    if windowing.accumulation == Accumulation::AccumulatingAndRetracting {
-        fields.push(Arc::new(Field::new(DIFF, DataType::Int8, false)));
+    if has_diff {
+        fields.push(diff_field());
     }
     fields
 }
 
-fn check_added(leaving: &[Arc<Field>], added: &[Arc<Field>]) -> Result<()> {
+pub(super) fn check_added(leaving: &[Arc<Field>], added: &[Arc<Field>]) -> Result<()> {
     let names = [WINDOW_START, WINDOW_END, EVENT_TIME, PANE, DIFF];
     let is_taken = |name: &str| added.iter().any(|field| field.name() == name);
     let travels = [WINDOW_START, WINDOW_END];
@@ -287,19 +336,6 @@ fn check_added(leaving: &[Arc<Field>], added: &[Arc<Field>]) -> Result<()> {
         .with_hint("Give it another name with `.alias(\"…\")`.")),
         None => Ok(()),
     }
-}
-
-fn check_changelog(schema: &Schema) -> Result<()> {
-    if !is_changelog(schema) {
-        return Ok(());
-    }
-    Err(
-        Error::pipeline("the rows are a changelog, which is not aggregated in windows")
-            .with_detail(
-                "A row that is taken back would have to find the results it was a part of.",
-            )
-            .with_hint("Aggregate without windows, behind `window(Windowing::global())`."),
-    )
 }
 
 /// The first column, among those of states, of this aggregate.

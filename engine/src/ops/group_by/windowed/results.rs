@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int8Array, TimestampMillisecondArray};
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::pane::{Pane, pane_column};
 use super::plan::WindowedPlan;
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
+use crate::event_time::{DIFF, PANE, WINDOW_END, WINDOW_START};
 use crate::output::Output;
 use crate::windowing::Window;
 
@@ -54,21 +56,31 @@ impl WindowedPlan {
 
     /// Results as they leave, each with a mark of its own.
     pub(super) fn results(&self, rows: &RecordBatch, marks: &[Mark]) -> Result<RecordBatch> {
-        let times = |of: fn(&Mark) -> i64| times_column(marks.iter().map(of));
-        let mut columns = rows.columns()[..self.n_leaving].to_vec();
-        columns.push(times(|mark| mark.window.start));
-        columns.push(times(|mark| mark.window.end));
-        columns.push(times(|mark| mark.event_time));
-        if self.has_pane() {
-            let panes: Vec<Pane> = marks.iter().map(|mark| mark.pane).collect();
-            columns.push(pane_column(&panes)?);
-        }
-        if self.retracts() {
-            let diffs = marks.iter().map(|mark| mark.diff);
-            columns.push(Arc::new(Int8Array::from_iter_values(diffs)));
-        }
-        Ok(RecordBatch::try_new(Arc::clone(&self.output), columns)?)
+        let columns = rows.columns()[..self.n_leaving].to_vec();
+        marked(columns, marks, &self.output)
     }
+}
+
+/// These columns, each row with a mark of its own: as they leave, where `output` has those that a mark is written to.
+pub(super) fn marked(
+    mut columns: Vec<ArrayRef>,
+    marks: &[Mark],
+    output: &SchemaRef,
+) -> Result<RecordBatch> {
+    let times = |of: fn(&Mark) -> i64| times_column(marks.iter().map(of));
+    let fields = output.fields().iter().skip(columns.len());
+    for field in fields.map(|field| field.name().as_str()) {
+        columns.push(match field {
+            WINDOW_START => times(|mark| mark.window.start),
+            WINDOW_END => times(|mark| mark.window.end),
+            PANE => pane_column(&marks.iter().map(|mark| mark.pane).collect::<Vec<_>>())?,
+            DIFF => Arc::new(Int8Array::from_iter_values(
+                marks.iter().map(|mark| mark.diff),
+            )),
+            _ => times(|mark| mark.event_time),
+        });
+    }
+    Ok(RecordBatch::try_new(Arc::clone(output), columns)?)
 }
 
 /// The same instant for each row.

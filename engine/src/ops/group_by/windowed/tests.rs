@@ -1,6 +1,6 @@
 //! Tests of aggregation in windows.
 
-mod driver;
+pub(super) mod driver;
 mod random;
 mod reference;
 

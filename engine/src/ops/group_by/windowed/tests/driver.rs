@@ -28,7 +28,7 @@ struct Halves {
 }
 
 /// Workers with both halves each, and an exchange between them.
-pub(super) struct Driver {
+pub(in crate::ops::group_by::windowed) struct Driver {
     partial: WindowedPartialAggregate,
     finish: WindowedFinalAggregate,
     keys: Vec<String>,
@@ -38,11 +38,11 @@ pub(super) struct Driver {
     late: u64,
     made: Vec<String>,
     /// The watermark behind the aggregation.
-    pub(super) behind: i64,
+    pub(in crate::ops::group_by::windowed) behind: i64,
 }
 
 impl Driver {
-    pub(super) fn planned(
+    pub(in crate::ops::group_by::windowed) fn planned(
         windowing: &Windowing,
         keys: &[Expr],
         aggregates: Vec<Expr>,
@@ -57,15 +57,26 @@ impl Driver {
         Ok((partial, finish))
     }
 
-    pub(super) fn new(
+    pub(in crate::ops::group_by::windowed) fn new(
         windowing: &Windowing,
         n_workers: usize,
         keys: &[&str],
         aggregates: Vec<Expr>,
     ) -> Result<Self> {
         let schema = table("event_time: 1; k: a; x: 1").schema();
+        Self::over(&schema, windowing, n_workers, keys, aggregates)
+    }
+
+    /// As [`Driver::new`], over rows of this schema.
+    pub(in crate::ops::group_by::windowed) fn over(
+        schema: &SchemaRef,
+        windowing: &Windowing,
+        n_workers: usize,
+        keys: &[&str],
+        aggregates: Vec<Expr>,
+    ) -> Result<Self> {
         let exprs: Vec<Expr> = keys.iter().map(|key| col(*key)).collect();
-        let (partial, finish) = Self::planned(windowing, &exprs, aggregates, &schema)?;
+        let (partial, finish) = Self::planned(windowing, &exprs, aggregates, schema)?;
         let mut driver = Self {
             partial,
             finish,
@@ -94,7 +105,11 @@ impl Driver {
     }
 
     /// Rows that come to the worker `at`, or to the one that `at` is when it is counted round.
-    pub(super) fn rows(&mut self, at: usize, rows: &RecordBatch) -> Vec<String> {
+    pub(in crate::ops::group_by::windowed) fn rows(
+        &mut self,
+        at: usize,
+        rows: &RecordBatch,
+    ) -> Vec<String> {
         let at = at % self.workers.len();
         let batch = Batch::new(rows.clone());
         self.workers[at]
@@ -105,7 +120,15 @@ impl Driver {
         self.take_made()
     }
 
-    pub(super) fn watermark(&mut self, time: i64) -> Vec<String> {
+    pub(in crate::ops::group_by::windowed) fn watermark(&mut self, time: i64) -> Vec<String> {
+        self.try_watermark(time).unwrap()
+    }
+
+    /// As [`Driver::watermark`], where the second half may fail.
+    pub(in crate::ops::group_by::windowed) fn try_watermark(
+        &mut self,
+        time: i64,
+    ) -> Result<Vec<String>> {
         self.watermark = time;
         for at in 0..self.workers.len() {
             let partial = &mut self.workers[at].partial;
@@ -122,17 +145,17 @@ impl Driver {
         let mut behind = Watermark::END;
         for at in 0..self.workers.len() {
             let finish = &mut self.workers[at].finish;
-            finish.on_watermark(between, &mut self.out).unwrap();
+            finish.on_watermark(between, &mut self.out)?;
             behind = behind.min(finish.output_watermark(between));
             self.keep_made();
         }
         assert!(behind.0 >= self.behind, "the watermark behind went back");
         self.behind = behind.0;
-        self.take_made()
+        Ok(self.take_made())
     }
 
     /// The end of input.
-    pub(super) fn end(&mut self) -> Vec<String> {
+    pub(in crate::ops::group_by::windowed) fn end(&mut self) -> Vec<String> {
         let made = self.watermark(i64::MAX);
         assert_eq!(self.behind, i64::MAX, "nothing holds the end back");
         let bytes = self.workers.iter().map(|w| w.finish.state_bytes());
@@ -141,7 +164,7 @@ impl Driver {
     }
 
     /// The clock moves; operators that want to hear of it do.
-    pub(super) fn clock(&mut self, now: i64) -> Vec<String> {
+    pub(in crate::ops::group_by::windowed) fn clock(&mut self, now: i64) -> Vec<String> {
         self.out.set_processing_time(now);
         for at in 0..self.workers.len() {
             let finish = &mut self.workers[at].finish;
@@ -157,17 +180,17 @@ impl Driver {
         self.take_made()
     }
 
-    pub(super) fn state_bytes(&self) -> u64 {
+    pub(in crate::ops::group_by::windowed) fn state_bytes(&self) -> u64 {
         let of = |halves: &Halves| halves.partial.state_bytes() + halves.finish.state_bytes();
         self.workers.iter().map(of).sum()
     }
 
-    pub(super) fn take_late(&mut self) -> u64 {
+    pub(in crate::ops::group_by::windowed) fn take_late(&mut self) -> u64 {
         std::mem::take(&mut self.late)
     }
 
     /// Takes a snapshot and goes on with it on so many new workers.
-    pub(super) fn restore(&mut self, n_workers: usize) {
+    pub(in crate::ops::group_by::windowed) fn restore(&mut self, n_workers: usize) {
         let mut parts = [Vec::new(), Vec::new()];
         for Halves { partial, finish } in &mut self.workers {
             for (parts, operator) in parts.iter_mut().zip([partial, finish]) {

@@ -1,0 +1,317 @@
+//! The groups of one window, from which rows can be taken back.
+
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::compute::{filter, interleave_record_batch};
+use arrow::datatypes::DataType;
+use arrow::record_batch::RecordBatch;
+
+use super::plan::ChangingWindowsPlan;
+use crate::batch::BATCH_ROWS;
+use crate::changelog::{diffs, never_added, show_values};
+use crate::error::{Error, Result};
+use crate::event_time::{WINDOW_END, WINDOW_START};
+use crate::keys::{Keys, keys_of};
+use crate::ops::group_by::changing::{Changed, Retractable};
+use crate::ops::group_by::windowed::pane::{Pane, Timing};
+use crate::ops::group_by::windowed::results::{Mark, times_of};
+use crate::ops::row_key::equal_rows;
+use crate::ops::rows_by_time::Run;
+use crate::windowing::Window;
+
+/// A window that still takes changes.
+pub(super) struct OpenWindow {
+    pub(super) window: Window,
+    pub(super) keys: Box<dyn Keys>,
+    /// How many rows each group has: less than none where one was taken back before it came.
+    pub(super) n_rows: Vec<i64>,
+    pub(super) fired: Vec<Fired>,
+    pub(super) aggregates: Vec<Box<dyn Retractable>>,
+    /// The watermark has passed the end, and what was to leave by that has left.
+    pub(super) is_past_end: bool,
+}
+
+/// What has left of a group.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fired {
+    /// Of the result that has left and was not taken back.
+    pub(super) pane: Option<Pane>,
+    /// The number of the next result, and that among those that are not early.
+    pub(super) index: i64,
+    pub(super) nonspeculative_index: i64,
+    /// As [`OpenWindow::is_past_end`], of this group: they differ where groups of several workers have met.
+    pub(super) is_past_end: bool,
+}
+
+impl Fired {
+    fn next(&mut self, how: How) -> Pane {
+        let is_early = how.timing == Timing::Early;
+        let pane = Pane {
+            timing: match how.timing {
+                Timing::OnTime if self.nonspeculative_index > 0 => Timing::Late,
+                timing => timing,
+            },
+            index: self.index,
+            nonspeculative_index: match is_early {
+                true => -1,
+                false => self.nonspeculative_index,
+            },
+            is_first: self.index == 0,
+            is_last: how.is_last,
+        };
+        self.index += 1;
+        self.nonspeculative_index += i64::from(!is_early);
+        self.pane = Some(pane);
+        pane
+    }
+}
+
+/// How groups leave.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    timing: Timing,
+    is_last: bool,
+    /// Groups that are as they were leave again, as another pane.
+    again: bool,
+}
+
+impl OpenWindow {
+    pub(super) fn new(plan: &ChangingWindowsPlan, window: Window) -> Result<Self> {
+        let fields = plan.of_groups.planned.key_fields.iter();
+        let types: Vec<DataType> = fields.map(|f| f.data_type().clone()).collect();
+        let kinds = plan.of_groups.kinds.iter();
+        Ok(Self {
+            window,
+            keys: keys_of(&types)?,
+            n_rows: Vec::new(),
+            fired: Vec::new(),
+            aggregates: kinds.map(|kind| kind.create()).collect::<Result<_>>()?,
+            is_past_end: false,
+        })
+    }
+
+    /// The number of each row's group.
+    pub(super) fn number(&mut self, keys: &[ArrayRef], n_rows: usize) -> Result<Vec<usize>> {
+        let mut groups = Vec::new();
+        self.keys.number(keys, n_rows, &mut groups)?;
+        let n_groups = self.keys.len();
+        let new = Fired {
+            is_past_end: self.is_past_end,
+            ..Fired::default()
+        };
+        self.n_rows.resize(n_groups, 0);
+        self.fired.resize(n_groups, new);
+        for aggregate in &mut self.aggregates {
+            aggregate.grow(n_groups);
+        }
+        Ok(groups)
+    }
+
+    /// Takes in changes as they travel, without their slice, and gives what leaves by it.
+    pub(super) fn take_in(
+        &mut self,
+        plan: &ChangingWindowsPlan,
+        rows: &RecordBatch,
+    ) -> Result<Vec<RecordBatch>> {
+        let of_groups = &plan.of_groups;
+        let groups = self.number(of_groups.keys(rows), rows.num_rows())?;
+        let diffs = diffs(rows)?;
+        for (group, diff) in groups.iter().zip(diffs) {
+            self.n_rows[*group] += i64::from(*diff);
+        }
+        let timing = match self.is_past_end {
+            true => Some(Timing::Late),
+            false => plan.firing.early.then_some(Timing::Early),
+        };
+        let mut touched = Vec::new();
+        if timing.is_some() {
+            touched.clone_from(&groups);
+            touched.sort_unstable();
+            touched.dedup();
+        }
+        let before = self.values(&touched)?;
+        let runs = runs_of(&groups);
+        for ((values, taken), aggregate) in of_groups.values(rows).zip(&mut self.aggregates) {
+            aggregate.add(&Changed {
+                runs: &runs,
+                values,
+                taken,
+                diffs,
+            })?;
+        }
+        match timing {
+            None => Ok(Vec::new()),
+            Some(timing) => {
+                let how = How {
+                    timing,
+                    is_last: false,
+                    again: false,
+                };
+                Ok(self
+                    .leave(plan, &touched, Some(before), how)?
+                    .into_iter()
+                    .collect())
+            }
+        }
+    }
+
+    /// Lets leave what is to leave when the watermark has passed the end.
+    pub(super) fn pass_end(&mut self, plan: &ChangingWindowsPlan) -> Result<Vec<RecordBatch>> {
+        let waiting = (0..self.fired.len()).filter(|group| !self.fired[*group].is_past_end);
+        let waiting: Vec<usize> = waiting.collect();
+        self.is_past_end = true;
+        for fired in &mut self.fired {
+            fired.is_past_end = true;
+        }
+        if !plan.firing.at_end {
+            return Ok(Vec::new());
+        }
+        let how = How {
+            timing: Timing::OnTime,
+            is_last: plan.closes_at_end(),
+            again: true,
+        };
+        self.leave_all(plan, &waiting, how)
+    }
+
+    /// Lets leave what is to leave when no change can come any more.
+    ///
+    /// # Errors
+    /// If more rows were taken back than had been added.
+    pub(super) fn close(&mut self, plan: &ChangingWindowsPlan) -> Result<Vec<RecordBatch>> {
+        let is_unsound = |group: &usize| {
+            let n_rows = self.n_rows[*group];
+            let mut aggregates = self.aggregates.iter();
+            n_rows < 0 || aggregates.any(|a| a.is_unsound(*group, n_rows))
+        };
+        if let Some(group) = (0..self.n_rows.len()).find(is_unsound) {
+            return Err(self.never_added(plan, group));
+        }
+        if plan.closes_silently() {
+            return Ok(Vec::new());
+        }
+        let is_last = |group: &usize| self.fired[*group].pane.is_some_and(|pane| pane.is_last);
+        let open = (0..self.fired.len()).filter(|group| !is_last(group));
+        let how = How {
+            timing: match plan.closes_at_end() {
+                true => Timing::OnTime,
+                false => Timing::Late,
+            },
+            is_last: true,
+            again: true,
+        };
+        let open: Vec<usize> = open.collect();
+        self.leave_all(plan, &open, how)
+    }
+
+    fn leave_all(
+        &mut self,
+        plan: &ChangingWindowsPlan,
+        groups: &[usize],
+        how: How,
+    ) -> Result<Vec<RecordBatch>> {
+        let left = groups.chunks(BATCH_ROWS);
+        let left = left.map(|groups| self.leave(plan, groups, None, how));
+        Ok(left
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect())
+    }
+
+    /// Takes back what has left of these groups, and lets them leave as they are.
+    ///
+    /// `before` are their values as they left, where they may be others by now.
+    fn leave(
+        &mut self,
+        plan: &ChangingWindowsPlan,
+        groups: &[usize],
+        before: Option<Vec<ArrayRef>>,
+        how: How,
+    ) -> Result<Option<RecordBatch>> {
+        let after = self.values(groups)?;
+        let before = before.as_ref().unwrap_or(&after);
+        let keys = self.keys.columns_of(groups)?;
+        let was = groups.iter().map(|g| Some(self.fired[*g].pane.is_some()));
+        let is = groups.iter().map(|g| Some(self.n_rows[*g] > 0));
+        let project = |values: &[ArrayRef], there: BooleanArray| -> Result<RecordBatch> {
+            let columns = keys.iter().chain(values).map(|c| filter(c, &there));
+            plan.project(columns.collect::<Result<Vec<_>, _>>()?)
+        };
+        let old = project(before, was.collect())?;
+        let new = project(&after, is.collect())?;
+        let same = equal_rows(&old, &new)?;
+        let (mut places, mut marks) = (Vec::new(), Vec::new());
+        let mark = |pane, diff| Mark {
+            window: self.window,
+            event_time: self.window.max_timestamp(),
+            pane,
+            diff,
+        };
+        let (mut n_old, mut n_new) = (0, 0);
+        for group in groups {
+            let fired = &mut self.fired[*group];
+            let (was, is) = (fired.pane, self.n_rows[*group] > 0);
+            if how.again || !(was.is_some() && is && same(n_old, n_new)) {
+                if let Some(pane) = fired.pane.take() {
+                    places.push((0, n_old));
+                    marks.push(mark(pane, -1));
+                }
+                if is {
+                    places.push((1, n_new));
+                    marks.push(mark(fired.next(how), 1));
+                }
+            }
+            n_old += usize::from(was.is_some());
+            n_new += usize::from(is);
+        }
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let rows = interleave_record_batch(&[&old, &new], &places)?;
+        plan.marked(&rows, &marks).map(Some)
+    }
+
+    fn values(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
+        let aggregates = self.aggregates.iter();
+        aggregates.map(|a| a.values(groups)).collect()
+    }
+
+    fn never_added(&self, plan: &ChangingWindowsPlan, group: usize) -> Error {
+        let error = never_added().with_hint("A change counts in the windows of its own event time: one that takes a row back must have the event time of that row. Aggregate without windows what is true of one instant after the other, such as changes of `upserts`.");
+        let names = plan.of_groups.planned.key_fields.iter();
+        let mut names: Vec<String> = names.map(|f| f.name().clone()).collect();
+        names.extend([WINDOW_START.to_owned(), WINDOW_END.to_owned()]);
+        let Ok(mut columns) = self.keys.columns_of(&[group]) else {
+            return error;
+        };
+        columns.push(times_of(self.window.start, 1));
+        columns.push(times_of(self.window.end, 1));
+        match show_values(&names, &columns) {
+            Some(shown) => error.with_detail(format!("The group is {shown}.")),
+            None => error,
+        }
+    }
+
+    /// How many bytes of memory it keeps, about.
+    pub(super) fn n_bytes(&self) -> usize {
+        let aggregates = self.aggregates.iter().map(|a| a.n_bytes());
+        self.keys.n_bytes()
+            + aggregates.sum::<usize>()
+            + self.n_rows.capacity() * size_of::<i64>()
+            + self.fired.capacity() * size_of::<Fired>()
+    }
+}
+
+/// Where rows of one group follow each other.
+fn runs_of(groups: &[usize]) -> Vec<Run> {
+    let mut start = 0;
+    let runs = groups.chunk_by(|a, b| a == b).map(|run| {
+        let rows = start..start + run.len();
+        start = rows.end;
+        Run {
+            group: run[0],
+            rows,
+        }
+    });
+    runs.collect()
+}

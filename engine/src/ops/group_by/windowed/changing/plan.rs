@@ -1,0 +1,193 @@
+//! What the schema of a changelog makes of an aggregation in windows, and which windows fit changes.
+
+use std::sync::{Arc, Mutex};
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use crate::changelog::diff_field;
+use crate::error::{Error, Result};
+use crate::event_time::{WINDOW_END, WINDOW_START, check_event_time, time_field};
+use crate::ops::group_by::Grouping;
+use crate::ops::group_by::changing::ChangingPlan;
+use crate::ops::group_by::windowed::plan::{WindowedGrouping, added_fields, check_added};
+use crate::ops::group_by::windowed::results::{Mark, marked};
+use crate::ops::group_by::windowed::slices::Lateness;
+use crate::windowing::{Accumulation, Closing, TimestampCombiner, Trigger, Windowing};
+
+/// How many columns of what travels say the slice.
+pub(super) const N_SLICE: usize = 2;
+
+/// An aggregation in windows that fits the schema of a changelog.
+#[derive(Debug)]
+pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
+    pub(super) windowing: Windowing,
+    /// The columns that come in.
+    pub(super) given: SchemaRef,
+    /// Keys and aggregates, without windows.
+    pub(in crate::ops::group_by::windowed) of_groups: ChangingPlan,
+    /// The columns that travel: the slice, keys, the values of each aggregate and which count, by how much.
+    pub(in crate::ops::group_by::windowed) travels: SchemaRef,
+    /// The columns that leave: keys, outputs, and what their window gives them.
+    pub(in crate::ops::group_by::windowed) output: SchemaRef,
+    pub(super) firing: Firing,
+    pub(super) lateness: Lateness,
+}
+
+/// When the groups of a window leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Firing {
+    /// With every change, before the watermark has passed the end of the window.
+    pub(super) early: bool,
+    /// When it does, whatever has left before.
+    pub(super) at_end: bool,
+}
+
+impl ChangingWindowsPlan {
+    /// Checks windows, keys and aggregates against the schema of a changelog.
+    pub(in crate::ops::group_by::windowed) fn new(
+        grouping: &WindowedGrouping,
+        schema: &SchemaRef,
+    ) -> Result<Self> {
+        let windowing = &grouping.windowing;
+        windowing.check()?;
+        check_event_time(schema)?;
+        let firing = check_windowing(windowing)?;
+        let of_groups = Grouping {
+            keys: grouping.keys.clone(),
+            outputs: grouping.outputs.clone(),
+            // As of rows that stay, the keys of a window may be all that is asked for.
+            groups_alone: true,
+            planned: Mutex::new(None),
+        };
+        let of_groups = ChangingPlan::new(&of_groups, schema)?;
+        let added = added_fields(windowing, true);
+        let leaving = of_groups.planned.output.fields();
+        check_added(leaving, &added)?;
+        let output = leaving.iter().cloned().chain(added).collect::<Vec<_>>();
+        let mut travels = vec![time_field(WINDOW_START), time_field(WINDOW_END)];
+        // All but the event time, which the slice takes the place of.
+        let prepared = of_groups.prepared.fields();
+        travels.extend(prepared[..prepared.len().saturating_sub(2)].iter().cloned());
+        travels.push(diff_field());
+        Ok(Self {
+            windowing: windowing.clone(),
+            given: Arc::clone(schema),
+            travels: Arc::new(Schema::new(travels)),
+            output: Arc::new(Schema::new(output)),
+            of_groups,
+            firing,
+            lateness: Lateness::of(windowing),
+        })
+    }
+
+    /// Keys and the value of each aggregate as they leave.
+    pub(super) fn project(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+        self.of_groups.planned.project(columns)
+    }
+
+    /// Rows of keys and outputs as they leave, each with a mark of its own.
+    pub(super) fn marked(&self, rows: &RecordBatch, marks: &[Mark]) -> Result<RecordBatch> {
+        marked(rows.columns().to_vec(), marks, &self.output)
+    }
+
+    /// True if a window closes without a word.
+    pub(super) fn closes_silently(&self) -> bool {
+        self.windowing.closing == Closing::FireIfNonEmpty
+    }
+
+    /// True if no change is taken in once a window has ended.
+    pub(super) fn closes_at_end(&self) -> bool {
+        self.windowing.allowed_lateness_ms == 0
+    }
+}
+
+/// Refuses windows that do not fit changes, all that is wrong at once.
+fn check_windowing(windowing: &Windowing) -> Result<Firing> {
+    let mut errors = Vec::new();
+    if windowing.window_fn.is_merging() {
+        let kind = windowing.window_fn.describe().kind;
+        errors.push(
+            Error::pipeline(format!("{kind} windows merge, and the rows are a changelog"))
+                .with_detail("A row that is taken back may have been the one that brought two windows together.")
+                .with_hint("Use windows that do not merge, such as fixed ones, or make them of the rows before they become changes."),
+        );
+    }
+    if windowing.timestamp_combiner != TimestampCombiner::EndOfWindow {
+        errors.push(
+            Error::pipeline("results of a changelog have the event time of the end of their window")
+                .with_detail("The row whose event time they would have may be taken back.")
+                .with_hint("Say `.timestamp_combiner(TimestampCombiner::EndOfWindow)`, and aggregate a column of times with `min` or `max`."),
+        );
+    }
+    let firing = firing_of(&windowing.trigger, windowing.allowed_lateness_ms > 0);
+    if firing.is_none() {
+        errors.push(
+            Error::pipeline(format!("trigger {} does not fit a changelog", windowing.trigger))
+                .with_detail("Changes are no rows to be counted or waited for, and none may be left out: results leave with every change, when the watermark passes the end of the window, or both.")
+                .with_hint("Use `Trigger::after_watermark()`, and `.early(Trigger::always())` or `.late(Trigger::always())` for a correction with every change."),
+        );
+    }
+    let corrects = firing.is_some_and(|f| f.early) || windowing.allowed_lateness_ms > 0;
+    if corrects && windowing.accumulation != Accumulation::AccumulatingAndRetracting {
+        let is = match windowing.accumulation {
+            Accumulation::Discarding => "discarding",
+            _ => "accumulating",
+        };
+        errors.push(
+            Error::pipeline(format!("{is} windows over a changelog would give results that do not take back those before"))
+                .with_detail("A row that is taken back changes a result that has left: that is withdrawn, and the right one takes its place.")
+                .with_hint("Say `.accumulation(Accumulation::AccumulatingAndRetracting)`, or leave out early results and the allowed lateness."),
+        );
+    }
+    match firing.filter(|_| errors.is_empty()) {
+        Some(firing) => Ok(firing),
+        None => Err(Error::all(errors)),
+    }
+}
+
+/// When groups leave by this trigger; `None` where that depends on more than changes and the watermark.
+fn firing_of(trigger: &Trigger, takes_late: bool) -> Option<Firing> {
+    let with_every_change = Firing {
+        early: true,
+        at_end: false,
+    };
+    match trigger {
+        Trigger::Default => Some(Firing {
+            early: false,
+            at_end: true,
+        }),
+        Trigger::AfterWatermark { early, late } => {
+            let fits = |inner: &Option<Box<Trigger>>| inner.as_deref().is_none_or(is_always);
+            let honoured = fits(early)
+                && match late.as_deref() {
+                    None => !takes_late,
+                    Some(late) => *late == Trigger::Default || is_always(late),
+                };
+            honoured.then_some(Firing {
+                early: early.is_some(),
+                at_end: true,
+            })
+        }
+        // Begun anew at the end of the window, it is due whenever late changes come.
+        Trigger::Repeatedly(inner) => match &**inner {
+            Trigger::Default | Trigger::AfterWatermark { late: Some(_), .. } => {
+                firing_of(inner, takes_late)
+            }
+            Trigger::AfterWatermark { late: None, .. } => firing_of(inner, false),
+            inner => is_always(inner).then_some(with_every_change),
+        },
+        _ => None,
+    }
+}
+
+/// True if the trigger, begun anew whenever it has finished, fires whenever something has come.
+fn is_always(trigger: &Trigger) -> bool {
+    match trigger {
+        Trigger::AfterCount(1) => true,
+        Trigger::Repeatedly(inner) => is_always(inner),
+        Trigger::AfterAny(triggers) => triggers.iter().any(is_always),
+        _ => false,
+    }
+}

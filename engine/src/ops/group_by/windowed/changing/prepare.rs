@@ -1,0 +1,130 @@
+//! Changes with their slice, keys and arguments, on their way to the worker of their key.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use super::plan::ChangingWindowsPlan;
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::ops::group_by::windowed::in_time::InTime;
+use crate::ops::group_by::windowed::plan::{WindowedGrouping, WindowedPlans};
+use crate::ops::group_by::windowed::results::times_column;
+use crate::ops::group_by::windowed::slices::{Sliced, Slicer};
+use crate::ops::group_by::windowed::{earliest_watermark, watermark_part};
+use crate::output::Output;
+use crate::state::StatePart;
+use crate::transform::{Operator, Watermark};
+
+/// The first half of an aggregation of changes in windows: keeps nothing but the watermark.
+///
+/// Changes that are too late for all of their windows are counted and leave as they came in, by the port `late`.
+pub(in crate::ops::group_by::windowed) struct PrepareWindows {
+    grouping: Arc<WindowedGrouping>,
+    slicer: Slicer,
+    watermark: i64,
+    /// For the columns that come, which may be fewer than those that were checked.
+    open: Option<Open>,
+}
+
+struct Open {
+    schema: SchemaRef,
+    plan: ChangingWindowsPlan,
+    /// The columns that planning knew, in which late changes leave.
+    promised: SchemaRef,
+}
+
+impl PrepareWindows {
+    pub(in crate::ops::group_by::windowed) fn new(grouping: &Arc<WindowedGrouping>) -> Self {
+        Self {
+            grouping: Arc::clone(grouping),
+            slicer: Slicer::new(&grouping.windowing.window_fn),
+            watermark: Watermark::START.0,
+            open: None,
+        }
+    }
+
+    fn open(&mut self, schema: &SchemaRef) -> Result<()> {
+        let is_known = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.schema == *schema);
+        if !is_known {
+            let promised = match self.grouping.plans()? {
+                WindowedPlans::Changes(plan) => Arc::clone(&plan.given),
+                WindowedPlans::Rows(plan) => Arc::clone(&plan.given),
+            };
+            self.open = Some(Open {
+                schema: Arc::clone(schema),
+                plan: ChangingWindowsPlan::new(&self.grouping, schema)?,
+                promised,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Operator for PrepareWindows {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        self.open(&batch.rows().schema())?;
+        let Some(open) = self.open.as_ref().filter(|_| batch.n_rows() > 0) else {
+            return Ok(());
+        };
+        let mut in_time = InTime {
+            slicer: &mut self.slicer,
+            lateness: open.plan.lateness,
+            watermark: self.watermark,
+        };
+        let (batch, _) = in_time.rows(batch, &open.promised, out)?;
+        let prepared = open.plan.of_groups.prepare(batch, out)?;
+        let sliced = in_time.slices(&prepared)?;
+        let rows = in_slices(&open.plan, prepared.rows(), &sliced)?;
+        out.push(prepared.derive(rows));
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<()> {
+        self.watermark = self.watermark.max(watermark.0);
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        Ok(vec![watermark_part(self.watermark)?])
+    }
+
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        self.watermark = earliest_watermark(state);
+        Ok(())
+    }
+}
+
+/// Each row once for each of its slices, with that before it and without its own time.
+fn in_slices(
+    plan: &ChangingWindowsPlan,
+    rows: &RecordBatch,
+    sliced: &Sliced,
+) -> Result<RecordBatch> {
+    let n_entries = sliced.n_entries(rows.num_rows());
+    let spans = (0..n_entries).map(|n| sliced.slices[sliced.slice_of(n)].span);
+    let mut columns: Vec<ArrayRef> = vec![
+        times_column(spans.clone().map(|span| span.start)),
+        times_column(spans.map(|span| span.end)),
+    ];
+    let picked = sliced.rows.as_ref();
+    let picked = picked.map(|rows| UInt32Array::from(rows.clone()));
+    // Before the last stands the time, which the slice takes the place of.
+    let n_columns = rows.num_columns();
+    for (_, column) in (1..)
+        .zip(rows.columns())
+        .filter(|(n, _)| n + 1 != n_columns)
+    {
+        columns.push(match &picked {
+            Some(picked) => take(column, picked, None)?,
+            None => Arc::clone(column),
+        });
+    }
+    Ok(RecordBatch::try_new(Arc::clone(&plan.travels), columns)?)
+}

@@ -1,0 +1,166 @@
+//! The groups of windows as rows of state.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, StringArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Field, Schema};
+use arrow::record_batch::RecordBatch;
+
+use super::open_window::{Fired, OpenWindow};
+use super::plan::{ChangingWindowsPlan, N_SLICE};
+use crate::error::{Error, Result};
+use crate::event_time::{WINDOW_END, WINDOW_START, time_field};
+use crate::ops::group_by::changing::column;
+use crate::ops::group_by::windowed::pane::{Pane, Timing};
+use crate::ops::group_by::windowed::results::times_of;
+use crate::state::StatePart;
+
+/// The table of groups: how many rows they have, and what has left of them.
+pub(super) const GROUPS: &str = "groups";
+/// How the names of the tables of aggregates begin.
+const AGGREGATE: &str = "aggregate ";
+
+/// True of a part that [`parts`] gave.
+pub(super) fn is_of_windows(part: &StatePart) -> bool {
+    part.table == GROUPS || part.table.starts_with(AGGREGATE)
+}
+
+/// All groups of these windows.
+pub(super) fn parts(
+    plan: &ChangingWindowsPlan,
+    open: &[&OpenWindow],
+    key_names: &[String],
+) -> Result<Vec<StatePart>> {
+    let mut parts = Vec::new();
+    let n_aggregates = plan.of_groups.kinds.len();
+    let tables = (0..n_aggregates).map(|n| (format!("{AGGREGATE}{n}"), Some(n)));
+    for (table, aggregate) in std::iter::once((GROUPS.to_owned(), None)).chain(tables) {
+        let rows = open.iter().map(|window| match aggregate {
+            None => rows_of(plan, window, &all(window), groups(window)),
+            Some(n) => {
+                let (groups, columns) = window.aggregates[n].state()?;
+                rows_of(plan, window, &groups, columns)
+            }
+        });
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        if let Some(first) = rows.first() {
+            let rows = concat_batches(first.schema_ref(), &rows)?;
+            parts.extend(StatePart::by_key(&table, &rows, key_names)?);
+        }
+    }
+    Ok(parts)
+}
+
+/// Takes over rows of one window that [`parts`] gave; those of [`GROUPS`] first.
+pub(super) fn restore(
+    plan: &ChangingWindowsPlan,
+    open: &mut OpenWindow,
+    table: &str,
+    rows: &RecordBatch,
+) -> Result<()> {
+    let n_keys = plan.of_groups.planned.key_fields.len();
+    let (keys, columns) = rows.columns()[N_SLICE..].split_at(n_keys);
+    let groups = open.number(keys, rows.num_rows())?;
+    if table == GROUPS {
+        restore_groups(open, &groups, columns)?;
+        open.is_past_end = open.fired.iter().all(|fired| fired.is_past_end);
+        return Ok(());
+    }
+    let n = table.strip_prefix(AGGREGATE).and_then(|n| n.parse().ok());
+    let aggregate = n.and_then(|n: usize| open.aggregates.get_mut(n));
+    let aggregate =
+        aggregate.ok_or_else(|| Error::pipeline("the state is that of other aggregates"))?;
+    aggregate.restore(&groups, columns)
+}
+
+fn all(open: &OpenWindow) -> Vec<usize> {
+    (0..open.n_rows.len()).collect()
+}
+
+/// What is known of each group, as columns.
+fn groups(open: &OpenWindow) -> Vec<ArrayRef> {
+    let panes = || open.fired.iter().map(|fired| fired.pane);
+    let flags = |of: fn(&Pane) -> bool| -> ArrayRef {
+        Arc::new(
+            panes()
+                .map(|pane| pane.as_ref().map(of))
+                .collect::<BooleanArray>(),
+        )
+    };
+    let indices = |of: fn(&Pane) -> i64| -> ArrayRef {
+        Arc::new(
+            panes()
+                .map(|pane| pane.as_ref().map(of))
+                .collect::<Int64Array>(),
+        )
+    };
+    let numbers = |of: fn(&Fired) -> i64| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(open.fired.iter().map(of)))
+    };
+    let timings = panes().map(|pane| pane.map(|pane| pane.timing.name()));
+    let past_end = open.fired.iter().map(|fired| Some(fired.is_past_end));
+    vec![
+        Arc::new(Int64Array::from(open.n_rows.clone())),
+        numbers(|fired| fired.index),
+        numbers(|fired| fired.nonspeculative_index),
+        Arc::new(past_end.collect::<BooleanArray>()),
+        // Of the result that has left; null where none has.
+        Arc::new(timings.collect::<StringArray>()),
+        indices(|pane| pane.index),
+        indices(|pane| pane.nonspeculative_index),
+        flags(|pane| pane.is_first),
+        flags(|pane| pane.is_last),
+    ]
+}
+
+fn restore_groups(open: &mut OpenWindow, groups: &[usize], columns: &[ArrayRef]) -> Result<()> {
+    let n_rows: &Int64Array = column(columns, 0)?;
+    let index: &Int64Array = column(columns, 1)?;
+    let nonspeculative_index: &Int64Array = column(columns, 2)?;
+    let is_past_end: &BooleanArray = column(columns, 3)?;
+    let timing: &StringArray = column(columns, 4)?;
+    let pane_index: &Int64Array = column(columns, 5)?;
+    let pane_nonspeculative_index: &Int64Array = column(columns, 6)?;
+    let is_first: &BooleanArray = column(columns, 7)?;
+    let is_last: &BooleanArray = column(columns, 8)?;
+    for (row, &group) in groups.iter().enumerate() {
+        let pane = || Pane {
+            timing: Timing::of_name(timing.value(row)),
+            index: pane_index.value(row),
+            nonspeculative_index: pane_nonspeculative_index.value(row),
+            is_first: is_first.value(row),
+            is_last: is_last.value(row),
+        };
+        open.n_rows[group] = n_rows.value(row);
+        open.fired[group] = Fired {
+            pane: timing.is_valid(row).then(pane),
+            index: index.value(row),
+            nonspeculative_index: nonspeculative_index.value(row),
+            is_past_end: is_past_end.value(row),
+        };
+    }
+    Ok(())
+}
+
+/// Rows of state, each with its window and the key of its group.
+fn rows_of(
+    plan: &ChangingWindowsPlan,
+    open: &OpenWindow,
+    groups: &[usize],
+    columns: Vec<ArrayRef>,
+) -> Result<RecordBatch> {
+    let mut all = vec![
+        times_of(open.window.start, groups.len()),
+        times_of(open.window.end, groups.len()),
+    ];
+    let mut fields = vec![time_field(WINDOW_START), time_field(WINDOW_END)];
+    all.extend(open.keys.columns_of(groups)?);
+    fields.extend(plan.of_groups.planned.key_fields.iter().cloned());
+    for (n, column) in columns.iter().enumerate() {
+        let field = Field::new(format!("{n}: state"), column.data_type().clone(), true);
+        fields.push(Arc::new(field));
+    }
+    all.extend(columns);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), all)?)
+}

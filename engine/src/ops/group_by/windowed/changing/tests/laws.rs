@@ -1,0 +1,163 @@
+//! The laws of stateful operators, kept by both halves together.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int8Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{cast, take_record_batch};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+
+use super::{aggregates, correcting, fixed, ms};
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
+use crate::changelog::diff_field;
+use crate::error::Result;
+use crate::expression::col;
+use crate::ops::group_by::windowed::tests::driver::Driver;
+use crate::ops::group_by::windowed::{WindowedFinalAggregate, WindowedPartialAggregate};
+use crate::output::Output;
+use crate::state::StatePart;
+use crate::testing::{Laws, check_operator, table};
+use crate::transform::{Description, Operator, Properties, Transform, Watermark};
+use crate::windowing::{SlidingWindows, Trigger, Windowing};
+
+const COLUMNS: &str = "k: a, b, c; x: 1, 2, 3, null; event_time: 0";
+
+/// Makes of each row a change that adds it, and two more that add another and take it back; and aggregates them.
+#[derive(Debug)]
+struct Both {
+    partial: WindowedPartialAggregate,
+    finish: WindowedFinalAggregate,
+}
+
+impl Both {
+    fn of(windowing: &Windowing) -> Self {
+        let schema = changes_of(&table("k: a; x: 1; event_time: 0"))
+            .unwrap()
+            .schema();
+        let keys = [col("k")];
+        let (partial, finish) = Driver::planned(windowing, &keys, aggregates(), &schema).unwrap();
+        Self { partial, finish }
+    }
+}
+
+fn changes_of(rows: &RecordBatch) -> Result<RecordBatch> {
+    let n_rows = u32::try_from(rows.num_rows()).unwrap();
+    let places = (0..n_rows).flat_map(|row| [row; 3]);
+    let rows = take_record_batch(rows, &UInt32Array::from_iter_values(places))?;
+    let x = cast(&rows["x"], &DataType::Int64)?;
+    let x = x.as_any().downcast_ref::<Int64Array>().unwrap().iter();
+    let x: Int64Array = x
+        .enumerate()
+        .map(|(n, x)| if n % 3 == 0 { x } else { Some(50) })
+        .collect();
+    let mut fields = rows.schema().fields().to_vec();
+    let mut columns = rows.columns().to_vec();
+    columns[rows.schema().index_of("x")?] = Arc::new(x) as ArrayRef;
+    fields.push(diff_field());
+    let diffs = (0..rows.num_rows()).map(|n| if n % 3 == 2 { -1 } else { 1 });
+    columns.push(Arc::new(Int8Array::from_iter_values(diffs)));
+    Ok(RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns,
+    )?)
+}
+
+impl Transform for Both {
+    fn describe(&self) -> Description {
+        self.finish.describe()
+    }
+
+    fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        self.finish.output_schema(inputs)
+    }
+
+    fn build(&self, artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(BothOperator {
+            halves: [
+                self.partial.build(artifacts)?,
+                self.finish.build(artifacts)?,
+            ],
+        }))
+    }
+
+    fn properties(&self) -> Properties {
+        self.finish.properties()
+    }
+}
+
+struct BothOperator {
+    halves: [Box<dyn Operator>; 2],
+}
+
+impl Operator for BothOperator {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let changes = changes_of(batch.rows())?;
+        let mut between = Output::default();
+        let [partial, finish] = &mut self.halves;
+        partial.on_batch(0, batch.derive(changes), &mut between)?;
+        for (port, batch) in between.take() {
+            match port {
+                0 => finish.on_batch(0, batch, out)?,
+                _ => out.late(batch.n_rows() as u64),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        let halves = &mut self.halves;
+        halves
+            .iter_mut()
+            .try_for_each(|half| half.on_watermark(watermark, out))
+    }
+
+    fn state_bytes(&self) -> u64 {
+        self.halves.iter().map(|half| half.state_bytes()).sum()
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        let mut parts = Vec::new();
+        for (n, half) in self.halves.iter_mut().enumerate() {
+            parts.extend(half.snapshot()?.into_iter().map(|part| StatePart {
+                table: format!("{n}{}", part.table),
+                ..part
+            }));
+        }
+        Ok(parts)
+    }
+
+    fn restore(&mut self, state: &[StatePart]) -> Result<()> {
+        for (n, half) in self.halves.iter_mut().enumerate() {
+            let of = |part: &StatePart| {
+                let table = part.table.strip_prefix(&n.to_string())?.to_owned();
+                Some(StatePart {
+                    table,
+                    ..part.clone()
+                })
+            };
+            half.restore(&state.iter().filter_map(of).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn the_laws_of_stateful_operators_are_kept() {
+    // Corrections stand at the end of their window, which the watermark has passed.
+    // How often a result is corrected depends on which changes come together.
+    let late = Laws::new()
+        .on_time(false)
+        .any_split(false)
+        .any_dealing(false);
+    check_operator(Both::of(&fixed(10)), &[COLUMNS], &Laws::new());
+    check_operator(
+        Both::of(&correcting(fixed(10), 25)),
+        &[COLUMNS],
+        &late.clone(),
+    );
+    let sliding = Windowing::of(SlidingWindows::of(ms(20)).every(ms(6)));
+    check_operator(Both::of(&sliding), &[COLUMNS], &Laws::new());
+    let early = Trigger::after_watermark().early(Trigger::always());
+    let early = correcting(fixed(10), 0).trigger(early);
+    check_operator(Both::of(&early), &[COLUMNS], &late);
+}
