@@ -168,6 +168,41 @@ fn rows_may_mark_the_watermark() {
     expect!["-, -, 150, 160, all; behind 2"].assert_eq(&seen);
 }
 
+/// A bad row says nothing of the watermark, and those behind it still speak for themselves.
+#[test]
+fn marks_are_those_of_the_rows_that_are_left() {
+    let key = SplitKey::default();
+    let watermark_after = |rows: &str, mark: crate::Expr| {
+        let assign = AssignTimestamps::new(col("t"), Watermarks::punctuated(mark));
+        let mut operator = assign.build(&Artifacts::none()).unwrap();
+        let mut out = Output::new(OnBadRow::Drop);
+        for event in [
+            SplitEvent::Sources(vec![0]),
+            SplitEvent::Opened {
+                key,
+                name: "split 0".into(),
+            },
+            SplitEvent::AllOpened { source: 0 },
+        ] {
+            operator.on_split(&event, &mut out).unwrap();
+        }
+        let batch = Batch::read(table(rows), key, "split 0".into(), 0);
+        operator.on_batch(0, batch, &mut out).unwrap();
+        let (_, n_rejected) = out.take_counts();
+        (operator.output_watermark(Watermark::START).0, n_rejected)
+    };
+    // By a null time, and by a mark that is divided by zero.
+    assert_eq!(
+        watermark_after("t: null, 20, 30; m: 100, 10, null", col("m")),
+        (10, 1)
+    );
+    let divided = crate::expression::cast(crate::lit(60) / col("m"), DataType::Int64);
+    assert_eq!(
+        watermark_after("t: 5, 20, 30; m: 0, 6, 4", divided),
+        (15, 1)
+    );
+}
+
 /// Notes the watermarks that reach it.
 #[derive(Debug, Clone)]
 struct Notes(Arc<Mutex<Vec<i64>>>);

@@ -691,17 +691,17 @@ fn state_that_workers_saved_before_and_after_they_heard_of_the_watermark_goes_on
     let (partial, finish) = Driver::planned(&windowing, &keys, aggregates(), &schema).unwrap();
     let build = || finish.build(&Artifacts::none()).unwrap();
     let mut out = Output::new(OnBadRow::Fail);
-    let mut of = |operator: &mut Box<dyn Operator>, key: &str| {
+    let of = |operator: &mut Box<dyn Operator>, key: &str, out: &mut Output| {
         let mut partial = partial.build(&Artifacts::none()).unwrap();
         let rows = changelog(&format!("event_time: 1; k: {key}; x: 1; diff: 1"));
-        partial.on_batch(0, Batch::new(rows), &mut out).unwrap();
+        partial.on_batch(0, Batch::new(rows), out).unwrap();
         for (_, batch) in out.take() {
-            operator.on_batch(0, batch, &mut out).unwrap();
+            operator.on_batch(0, batch, out).unwrap();
         }
     };
     let (mut one, mut other) = (build(), build());
-    of(&mut one, "a");
-    of(&mut other, "b");
+    of(&mut one, "a", &mut out);
+    of(&mut other, "b", &mut out);
     // Only one of them has heard that the window is over.
     one.on_watermark(Watermark(10), &mut out).unwrap();
     let shown = |out: &mut Output| {
@@ -718,12 +718,32 @@ fn state_that_workers_saved_before_and_after_they_heard_of_the_watermark_goes_on
         "{first}"
     );
     let parts = [one.snapshot().unwrap(), other.snapshot().unwrap()].concat();
-    let mut restored = build();
-    restored.restore(&parts).unwrap();
-    restored.on_watermark(Watermark(10), &mut out).unwrap();
+    let restored = || {
+        let mut restored = build();
+        restored.restore(&parts).unwrap();
+        restored
+    };
+    let mut told_first = restored();
+    told_first.on_watermark(Watermark(10), &mut out).unwrap();
     let rest = shown(&mut out);
     assert!(
         rest.starts_with("k='b' n=1") && rest.lines().count() == 1,
         "{rest}"
     );
+    // A change that comes before anybody says again where the watermark is, is late all the same.
+    let mut told_later = restored();
+    of(&mut told_later, "a", &mut out);
+    told_later.on_watermark(Watermark(10), &mut out).unwrap();
+    let rest = shown(&mut out);
+    let timings = rest.lines().map(|line| {
+        let (key, rest) = line.split_once(" sum").unwrap();
+        let timing = rest.split_once("timing: ").unwrap().1;
+        let diff = rest.rsplit_once(' ').unwrap().1;
+        format!("{key} {} {diff}", timing.split_once(',').unwrap().0)
+    });
+    expect![[r#"
+        k='a' n=1 on_time diff=-1
+        k='a' n=2 late diff=1
+        k='b' n=1 on_time diff=1"#]]
+    .assert_eq(&timings.collect::<Vec<_>>().join("\n"));
 }
