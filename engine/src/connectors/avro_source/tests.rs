@@ -133,7 +133,7 @@ fn files_that_are_cut_short_or_damaged_end_the_run() {
     assert_eq!(whole[668..670], [0xc8, 0x01]);
     let saying = |n_rows: u8| {
         let mut damaged = whole.clone();
-        damaged[668] = 0x80 | (2 * n_rows & 0x7f);
+        damaged[668] = 0x80 | ((2 * n_rows) & 0x7f);
         error(&damaged)
     };
     expect![[r#"
