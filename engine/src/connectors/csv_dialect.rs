@@ -62,17 +62,4 @@ impl Dialect {
             delimiter: self.delimiter,
         }
     }
-
-    pub(crate) fn reader(&self) -> csv::ReaderBuilder {
-        let mut builder = csv::ReaderBuilder::new();
-        builder
-            .delimiter(self.delimiter)
-            .quote(self.quote.unwrap_or(b'"'))
-            .quoting(self.quote.is_some())
-            .comment(self.comment)
-            .has_headers(false)
-            .flexible(true)
-            .buffer_capacity(64 << 10);
-        builder
-    }
 }

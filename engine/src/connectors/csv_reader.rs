@@ -1,9 +1,9 @@
 //! Reads the rows of one CSV file, bad ones apart.
 //!
 //! ```text
-//! records (crate csv) ─▶ columns, as numbers or as text ─▶ all of their types ─▶ rows
-//!          │ fields, UTF-8                          │ a value that got lost
-//!          └───────────────▶ bad rows ◀─────────────┘
+//! records ─▶ columns, as numbers or as text ─▶ all of their types ─▶ rows
+//!    │ fields, UTF-8                    │ a value that got lost
+//!    └──────────────▶ bad rows ◀────────┘
 //! ```
 
 use std::io::{self, BufRead, BufReader, Read};
@@ -13,16 +13,16 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter;
 use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use csv::{ByteRecord, StringRecord};
 
 use super::compression::{PlainBytes, Progress, read_failed};
 use super::csv_columns::{CsvColumn, column_of};
 use super::csv_dialect::Dialect;
+use super::csv_records::{BYTE_ORDER_MARK, CsvRecords, Fields, Record, Stretch};
 use super::csv_types::excerpt;
 use super::selection::Selection;
 use super::storage::StoredFile;
 use super::tape::{RowTooLong, Tape};
-use super::text_splits::{Place, Quotes};
+use super::text_splits::Place;
 use crate::error::{Error, Result};
 use crate::output::{DeadLetter, Output};
 use crate::source::{Lines, SplitReader};
@@ -62,7 +62,7 @@ pub(crate) enum Part {
 /// An open file, or a part of one.
 pub(crate) struct CsvReader {
     file: StoredFile,
-    records: csv::Reader<Tape>,
+    records: CsvRecords,
     start: Place,
     progress: Progress,
     n_bytes: u64,
@@ -89,14 +89,6 @@ struct BadRow {
     reason: String,
 }
 
-/// Where a record stands: its bytes on the tape, the line where it begins, and the last one it touches.
-struct Stretch {
-    from: u64,
-    to: u64,
-    line: u64,
-    last_line: u64,
-}
-
 /// The next records of a file.
 struct Chunk {
     columns: Vec<Box<dyn CsvColumn>>,
@@ -112,24 +104,29 @@ impl CsvReader {
         dialect: &Dialect,
     ) -> Result<Option<FirstLine>> {
         let (mut records, start, _) = open_whole(file, skip_lines, dialect)?;
-        let mut record = ByteRecord::new();
-        let more = records.read_byte_record(&mut record);
-        if !more.map_err(|e| cannot_parse(file, start.line + 1, dialect, e))? {
+        let mut first = None;
+        let read = records.read(&mut |record| {
+            let fields = 0..record.fields.len();
+            let names = fields.map(|i| record.fields.bytes(i).to_vec());
+            first = Some((names.collect::<Vec<_>>(), record.stretch));
+            false
+        });
+        read.map_err(|e| cannot_read(file, start.line + 1, dialect, e))?;
+        let Some((names, stretch)) = first else {
             return Ok(None);
-        }
-        let end = records.position();
-        let next = Place {
-            byte: start.byte + end.byte(),
-            line: start.line + end.line() - 1,
         };
-        let raw = records.get_ref().bytes(0, end.byte());
-        let (offset, _) = blank_start(raw, dialect.comment);
-        let marked = offset == 0 && start.byte == 0 && raw.starts_with(BYTE_ORDER_MARK);
-        let from = Place {
-            byte: start.byte + offset as u64 + if marked { 3 } else { 0 },
-            line: start.line + n_breaks(&raw[..offset]),
+        let place = |place: Place| Place {
+            byte: start.byte + place.byte,
+            line: start.line + place.line,
         };
-        let names: Result<Vec<&str>, _> = record.iter().map(std::str::from_utf8).collect();
+        let raw = records.bytes(0, stretch.to);
+        let marked = stretch.from + start.byte == 0 && raw.starts_with(BYTE_ORDER_MARK);
+        let from = place(Place {
+            byte: stretch.from + if marked { 3 } else { 0 },
+            line: stretch.line - 1,
+        });
+        let next = place(records.place());
+        let names: Result<Vec<&str>, _> = names.iter().map(|n| std::str::from_utf8(n)).collect();
         let names = names.map_err(|error| {
             Error::data(format!(
                 "{}, line {}: the header is not UTF-8",
@@ -156,8 +153,8 @@ impl CsvReader {
             Part::Whole => {
                 let (mut records, start, progress) = open_whole(file, layout.skip_lines, dialect)?;
                 if layout.has_header {
-                    let read = records.read_byte_record(&mut ByteRecord::new());
-                    read.map_err(|e| cannot_parse(file, start.line + 1, dialect, e))?;
+                    let read = records.read(&mut |_| false);
+                    read.map_err(|e| cannot_read(file, start.line + 1, dialect, e))?;
                 }
                 (records, start, progress)
             }
@@ -166,7 +163,7 @@ impl CsvReader {
                 let progress = Progress::default();
                 let bytes = progress.count(file.open(from.byte)?).take(n_bytes);
                 let tape = Tape::new(Box::new(bytes), dialect.max_row_bytes);
-                (dialect.reader().from_reader(tape), from, progress)
+                (CsvRecords::new(tape, dialect), from, progress)
             }
         };
         Ok(Self {
@@ -197,128 +194,25 @@ impl CsvReader {
             stretches: Vec::with_capacity(self.chunk_rows),
             bad: Vec::new(),
         };
-        let mut record = ByteRecord::new();
-        let begin = self.records.position().byte();
-        self.records.get_mut().forget(begin);
-        while chunk.stretches.len() < self.chunk_rows
-            && self.records.position().byte() - begin < MAX_CHUNK_BYTES
-        {
-            let (from, line) = (
-                self.records.position().byte(),
-                self.records.position().line(),
-            );
-            self.records.get_mut().begin_row(from);
-            let more = self.records.read_byte_record(&mut record);
-            let dialect = &self.layout.dialect;
-            let at = self.start.line + line;
-            if !more.map_err(|e| cannot_parse(&self.file, at, dialect, e))? {
-                break;
-            }
-            if self.is_blank(&record) {
-                continue;
-            }
-            let stretch = self.stretch(from, line);
-            // All of a record is looked at at once, and field by field only where it is more than ASCII.
-            let read;
-            (record, read) = match StringRecord::from_byte_record(record) {
-                Ok(text) => {
-                    let read = self.append(&text, &mut chunk);
-                    (text.into_byte_record(), read)
-                }
-                Err(error) => {
-                    let record = error.into_byte_record();
-                    let reason = self.not_text(&record);
-                    (record, Err(reason))
-                }
-            };
-            let read = match self.is_open_ended(&stretch) {
-                true => Err("a quote is not closed".to_owned()),
-                false => read,
-            };
-            if let Err(reason) = read {
-                // Columns that got a value already keep it; the row is filtered out.
-                let row = chunk.stretches.len();
-                chunk.bad.push(BadRow { row, reason });
-            }
-            chunk.stretches.push(stretch);
-        }
-        Ok(chunk)
-    }
-
-    /// Where the record stands that was read from this place on.
-    fn stretch(&self, from: u64, line: u64) -> Stretch {
-        let end = self.records.position();
-        let raw = self.records.get_ref().bytes(from, end.byte());
-        let (offset, breaks) = blank_start(raw, self.layout.dialect.comment);
-        Stretch {
-            from: from + offset as u64,
-            to: end.byte(),
-            line: self.start.line + line + breaks,
-            last_line: self.start.line + end.line() - u64::from(raw.ends_with(b"\n")),
-        }
-    }
-
-    fn is_blank(&self, record: &ByteRecord) -> bool {
-        self.layout.dialect.trim
-            && self.layout.places.len() > 1
-            && record.len() == 1
-            && record.as_slice().iter().all(u8::is_ascii_whitespace)
-    }
-
-    /// True for a record at the end of the file that ends inside quotes, as one that a stray quote opened.
-    fn is_open_ended(&self, stretch: &Stretch) -> bool {
-        let tape = self.records.get_ref();
-        if stretch.last_line == stretch.line || !tape.ends_at(stretch.to) {
-            return false;
-        }
-        let mut quotes = Quotes::new(self.layout.dialect.row_ends(), Place::default());
-        quotes.skim(tape.bytes(stretch.from, stretch.to));
-        quotes.inside()
-    }
-
-    /// Appends the fields of a record, or says why it is not a row.
-    fn append(&self, record: &StringRecord, chunk: &mut Chunk) -> Result<(), String> {
-        self.check_length(record.len())?;
-        let row = chunk.stretches.len();
-        let dialect = &self.layout.dialect;
-        let fields = self.layout.schema.fields().iter();
-        for ((field, place), column) in fields.zip(&self.layout.places).zip(&mut chunk.columns) {
-            let value = record.get(*place).unwrap_or_default();
-            let value = if dialect.trim { value.trim() } else { value };
-            if value.is_empty() || dialect.nulls.iter().any(|n| n == value) {
-                if !field.is_nullable() {
-                    return Err(format!("column {:?} must not be null", field.name()));
-                }
-            } else if !column.push(row, value) {
-                return Err(misfit(field, value));
+        self.records.forget();
+        let (begin, start) = (self.records.place().byte, self.start.line);
+        let (layout, chunk_rows) = (&self.layout, self.chunk_rows);
+        let has_room = |chunk: &Chunk, to: u64| match chunk.stretches.len() {
+            0 => true,
+            n => n < chunk_rows && to - begin < MAX_CHUNK_BYTES,
+        };
+        loop {
+            let line = start + self.records.place().line + 1;
+            let read = self.records.read(&mut |record| {
+                let to = record.stretch.to;
+                layout.take(record, start, &mut chunk);
+                has_room(&chunk, to)
+            });
+            let more = read.map_err(|e| cannot_read(&self.file, line, &layout.dialect, e))?;
+            if !more || !has_room(&chunk, self.records.place().byte) {
+                return Ok(chunk);
             }
         }
-        Ok(())
-    }
-
-    fn check_length(&self, found: usize) -> Result<(), String> {
-        let expected = self.layout.places.len();
-        if found == expected {
-            return Ok(());
-        }
-        let fields = if expected == 1 { "field" } else { "fields" };
-        Err(format!("expected {expected} {fields}, found {found}"))
-    }
-
-    /// Why the record is no row, of which a field is not UTF-8.
-    fn not_text(&self, record: &ByteRecord) -> String {
-        if let Err(reason) = self.check_length(record.len()) {
-            return reason;
-        }
-        let fields = self.layout.schema.fields().iter().zip(&self.layout.places);
-        let bytes = fields.map(|(field, place)| (field, record.get(*place).unwrap_or_default()));
-        let not_text = bytes.filter(|(_, bytes)| std::str::from_utf8(bytes).is_err());
-        let reasons = not_text.map(|(field, bytes)| {
-            let found = String::from_utf8_lossy(bytes);
-            let (name, found) = (field.name(), excerpt(&found));
-            format!("column {name:?} must hold UTF-8, found {found:?}")
-        });
-        reasons.take(1).collect()
     }
 
     /// The good rows of a chunk, all columns, and its bad ones in order.
@@ -354,6 +248,86 @@ impl CsvReader {
             *column = filter(column, &mask)?;
         }
         Ok((columns, mask.true_count(), chunk.bad))
+    }
+}
+
+impl Layout {
+    /// Appends a record to a chunk, good or bad; the file or part begins after so many lines.
+    fn take(&self, record: Record<'_>, lines_before: u64, chunk: &mut Chunk) {
+        let fields = record.fields;
+        if self.is_blank(&fields) {
+            return;
+        }
+        let read = match fields.is_utf8() {
+            true => self.append(&fields, chunk),
+            false => Err(self.not_text(&fields)),
+        };
+        let read = match record.is_open_ended {
+            true => Err("a quote is not closed".to_owned()),
+            false => read,
+        };
+        if let Err(reason) = read {
+            // Columns that got a value already keep it; the row is filtered out.
+            let row = chunk.stretches.len();
+            chunk.bad.push(BadRow { row, reason });
+        }
+        chunk.stretches.push(Stretch {
+            line: lines_before + record.stretch.line,
+            last_line: lines_before + record.stretch.last_line,
+            ..record.stretch
+        });
+    }
+
+    fn is_blank(&self, fields: &Fields<'_>) -> bool {
+        self.dialect.trim
+            && self.places.len() > 1
+            && fields.len() == 1
+            && fields.bytes(0).iter().all(u8::is_ascii_whitespace)
+    }
+
+    /// Appends the fields of a record, or says why it is not a row.
+    fn append(&self, fields: &Fields<'_>, chunk: &mut Chunk) -> Result<(), String> {
+        self.check_length(fields.len())?;
+        let row = chunk.stretches.len();
+        let dialect = &self.dialect;
+        let columns = self.schema.fields().iter();
+        for ((field, place), column) in columns.zip(&self.places).zip(&mut chunk.columns) {
+            let value = fields.text(*place);
+            let value = if dialect.trim { value.trim() } else { value };
+            if value.is_empty() || dialect.nulls.iter().any(|n| n == value) {
+                if !field.is_nullable() {
+                    return Err(format!("column {:?} must not be null", field.name()));
+                }
+            } else if !column.push(row, value) {
+                return Err(misfit(field, value));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_length(&self, found: usize) -> Result<(), String> {
+        let expected = self.places.len();
+        if found == expected {
+            return Ok(());
+        }
+        let fields = if expected == 1 { "field" } else { "fields" };
+        Err(format!("expected {expected} {fields}, found {found}"))
+    }
+
+    /// Why the record is no row, of which a field is not UTF-8.
+    fn not_text(&self, fields: &Fields<'_>) -> String {
+        if let Err(reason) = self.check_length(fields.len()) {
+            return reason;
+        }
+        let columns = self.schema.fields().iter().zip(&self.places);
+        let bytes = columns.map(|(field, place)| (field, fields.bytes(*place)));
+        let not_text = bytes.filter(|(_, bytes)| std::str::from_utf8(bytes).is_err());
+        let reasons = not_text.map(|(field, bytes)| {
+            let found = String::from_utf8_lossy(bytes);
+            let (name, found) = (field.name(), excerpt(&found));
+            format!("column {name:?} must hold UTF-8, found {found:?}")
+        });
+        reasons.take(1).collect()
     }
 }
 
@@ -414,10 +388,7 @@ impl CsvReader {
             line,
             last_line,
         } = stretch;
-        let raw = self
-            .records
-            .get_ref()
-            .bytes(from, to.min(from + MAX_RAW_BYTES));
+        let raw = self.records.bytes(from, to.min(from + MAX_RAW_BYTES));
         if last_line > line {
             reason.push_str(&format!(" (the row goes on to line {last_line})"));
         }
@@ -431,35 +402,12 @@ impl CsvReader {
     }
 }
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// How many bytes stand before a record that the parser has passed over, and how many lines end in
-/// them: the end of the line before, empty lines, and comments.
-fn blank_start(raw: &[u8], comment: Option<u8>) -> (usize, u64) {
-    let (mut offset, mut breaks, mut in_comment) = (0, 0, false);
-    for byte in raw {
-        let ends_line = matches!(byte, b'\n' | b'\r');
-        in_comment |= comment == Some(*byte);
-        if !ends_line && !in_comment {
-            break;
-        }
-        in_comment &= *byte != b'\n';
-        breaks += u64::from(*byte == b'\n');
-        offset += 1;
-    }
-    (offset, breaks)
-}
-
-fn n_breaks(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|b| **b == b'\n').count() as u64
-}
-
 /// A file from its beginning, with as many lines passed over as the user said.
 fn open_whole(
     file: &StoredFile,
     skip_lines: u64,
     dialect: &Dialect,
-) -> Result<(csv::Reader<Tape>, Place, Progress)> {
+) -> Result<(CsvRecords, Place, Progress)> {
     let bytes = PlainBytes::open(file)?;
     let progress = bytes.progress();
     let mut bytes = BufReader::with_capacity(64 << 10, bytes);
@@ -472,7 +420,7 @@ fn open_whole(
         start.byte += line.map_err(|e| read_failed(file, e))?;
     }
     let tape = Tape::new(Box::new(bytes), dialect.max_row_bytes);
-    Ok((dialect.reader().from_reader(tape), start, progress))
+    Ok((CsvRecords::new(tape, dialect), start, progress))
 }
 
 /// Passes over one line, however long, and says how many bytes it had.
@@ -490,13 +438,10 @@ fn skip_line(bytes: &mut impl BufRead) -> io::Result<u64> {
     }
 }
 
-fn cannot_parse(file: &StoredFile, line: u64, dialect: &Dialect, error: csv::Error) -> Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) if RowTooLong::is(&error) => {
-            RowTooLong::error(file, line, dialect.max_row_bytes)
-                .with_hint("Close the quotes of the row, or raise `max_row_bytes`.")
-        }
-        csv::ErrorKind::Io(error) => read_failed(file, error),
-        other => Error::bug(format!("{} was refused: {other:?}", file.name())),
+fn cannot_read(file: &StoredFile, line: u64, dialect: &Dialect, error: io::Error) -> Error {
+    if RowTooLong::is(&error) {
+        return RowTooLong::error(file, line, dialect.max_row_bytes)
+            .with_hint("Close the quotes of the row, or raise `max_row_bytes`.");
     }
+    read_failed(file, error)
 }

@@ -11,6 +11,7 @@
 //! file_source, file_sink  what all have     held_file     a file that a library writes to
 //! text_splits of a large text file          growing_dictionary  one dictionary for all batches
 //! tape        text that is being parsed           planned_ranges  few requests for what will be read
+//! csv_records of that text, by two parsers
 //! ```
 
 mod agreement;
@@ -24,6 +25,7 @@ mod compression;
 mod csv_columns;
 mod csv_dialect;
 mod csv_reader;
+mod csv_records;
 mod csv_sink;
 mod csv_source;
 mod csv_types;

@@ -1,4 +1,4 @@
-//! Bytes on their way to a parser, kept until they are done with, so that a bad row can be shown as it stood.
+//! Bytes for a parser, kept until they are done with, so that a bad row can be shown as it stood.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -6,7 +6,10 @@ use std::io::{self, Read};
 use super::storage::StoredFile;
 use crate::error::Error;
 
-/// Keeps what it has given since the last [`Tape::forget`]; places are counted from its first byte.
+/// How many bytes are asked for at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// Keeps what it has read since the last [`Tape::forget`]; places are counted from its first byte.
 pub(crate) struct Tape {
     input: Box<dyn Read + Send>,
     kept: Vec<u8>,
@@ -54,20 +57,31 @@ impl Tape {
         self.ended && at >= self.end()
     }
 
-    fn end(&self) -> u64 {
+    /// True if the end of the input was found.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The place behind the last byte that was read.
+    pub(crate) fn end(&self) -> u64 {
         self.from + self.kept.len() as u64
     }
-}
 
-impl Read for Tape {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+    /// Reads on, by one read of the input.
+    ///
+    /// # Errors
+    /// What the input says, and [`RowTooLong`].
+    pub(crate) fn read_on(&mut self) -> io::Result<()> {
         if self.end() - self.row_from.min(self.end()) > self.max_row_bytes {
             return Err(io::Error::other(RowTooLong));
         }
-        let n = self.input.read(bytes)?;
-        self.ended |= n == 0 && !bytes.is_empty();
-        self.kept.extend_from_slice(&bytes[..n]);
-        Ok(n)
+        let n_kept = self.kept.len();
+        self.kept.resize(n_kept + READ_BYTES, 0);
+        let read = self.input.read(&mut self.kept[n_kept..]);
+        self.kept
+            .truncate(n_kept + read.as_ref().copied().unwrap_or(0));
+        self.ended |= read? == 0;
+        Ok(())
     }
 }
 
