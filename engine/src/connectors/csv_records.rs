@@ -98,6 +98,10 @@ impl Fields<'_> {
     /// The text of a field, empty where there is none or not all are UTF-8.
     pub(super) fn text(&self, field: usize) -> &str {
         let (start, end) = self.bounds(field);
+        // Many fields of many files are empty.
+        if start == end {
+            return "";
+        }
         self.text
             .and_then(|text| text.get(start..end))
             .unwrap_or_default()
