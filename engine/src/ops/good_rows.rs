@@ -1,10 +1,10 @@
 //! Lets only rows through on which expressions have a value, in front of what reads these where rows stand nowhere.
 
-use datafusion_expr::Expr;
-use serde_json::json;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use std::sync::Arc;
+use datafusion_expr::Expr;
+use serde_json::json;
 
 use crate::artifact::Artifacts;
 use crate::batch::Batch;

@@ -3,6 +3,7 @@
 pub(super) mod driver;
 mod random;
 mod reference;
+pub(super) mod script;
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use datafusion_expr::Expr;
 use expect_test::{Expect, expect};
 
 use self::driver::Driver;
+use self::script::Event::{self, Clock, End, Rows, Watermark};
+use self::script::check_script;
 use crate::aggregates::*;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
@@ -41,51 +44,10 @@ fn aggregates() -> Vec<Expr> {
     vec![count(col("x")).alias("n"), sum(col("x")).alias("sum")]
 }
 
-/// What happens to an aggregation of `x` by `k`.
-enum Event<'a> {
-    /// Rows that come in one batch.
-    Rows(&'a str),
-    Watermark(i64),
-    Clock(i64),
-    End,
-}
-use Event::{Clock, End, Rows, Watermark};
-
-/// Checks what leaves after each event, at 1 to 3 workers, and with a snapshot and restore after each.
+/// Checks a script of an aggregation of `x` by `k`.
 fn check(windowing: Windowing, events: &[Event<'_>], expected: Expect) {
-    let run = |n_workers: usize, restores: bool| {
-        let mut driver = Driver::new(&windowing, n_workers, &["k"], aggregates()).unwrap();
-        let mut told = String::new();
-        for (n, event) in events.iter().enumerate() {
-            let (name, made) = match event {
-                Rows(text) => (format!("rows {text}"), driver.rows(n, &table(text))),
-                Watermark(time) => (format!("watermark {time}"), driver.watermark(*time)),
-                Clock(time) => (format!("clock {time}"), driver.clock(*time)),
-                End => ("end".to_owned(), driver.end()),
-            };
-            told += &format!("{name}\n");
-            for row in made {
-                told += &format!("    {row}\n");
-            }
-            if restores {
-                driver.restore(n_workers % 3 + 1);
-            }
-        }
-        match driver.take_late() {
-            0 => told,
-            n => format!("{told}{n} late\n"),
-        }
-    };
-    let told = run(1, false);
-    expected.assert_eq(&told);
-    for n_workers in 1..=3 {
-        assert_eq!(run(n_workers, false), told, "{n_workers} workers");
-        assert_eq!(
-            run(n_workers, true),
-            told,
-            "restored at {n_workers} workers"
-        );
-    }
+    let make = |n_workers| Driver::new(&windowing, n_workers, &["k"], aggregates()).unwrap();
+    check_script(make, table, |_| (), events, &expected);
 }
 
 #[test]

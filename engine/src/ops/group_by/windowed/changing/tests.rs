@@ -13,6 +13,8 @@ use crate::connectors::collect;
 use crate::error::Result;
 use crate::expression::{col, lit};
 use crate::ops::group_by::windowed::tests::driver::Driver;
+use crate::ops::group_by::windowed::tests::script::Event::{self, End, Rows, Watermark};
+use crate::ops::group_by::windowed::tests::script::check_script;
 use crate::testing::{Script, changelog, contents_at, scripted_with, show_rows, simulate};
 use crate::transform::Description;
 use crate::windowing::{
@@ -44,52 +46,14 @@ fn aggregates() -> Vec<Expr> {
     ]
 }
 
-/// What happens to an aggregation of `x` by `k`.
-enum Event<'a> {
-    /// Changes that come in one batch.
-    Rows(&'a str),
-    Watermark(i64),
-    End,
-}
-use Event::{End, Rows, Watermark};
-
-/// Checks what leaves after each event, at 1 to 3 workers, and with a snapshot and restore after each.
+/// Checks a script of an aggregation of `x` by `k`.
 fn check(windowing: Windowing, events: &[Event<'_>], expected: Expect) {
     let schema = changelog("event_time: 1; k: a; x: 1; diff: 1").schema();
-    let run = |n_workers: usize, restores: bool| {
-        let driver = Driver::over(&schema, &windowing, n_workers, &["k"], aggregates());
-        let mut driver = driver.unwrap();
-        let mut told = String::new();
-        for (n, event) in events.iter().enumerate() {
-            let (name, made) = match event {
-                Rows(text) => (format!("rows {text}"), driver.rows(n, &changelog(text))),
-                Watermark(time) => (format!("watermark {time}"), driver.watermark(*time)),
-                End => ("end".to_owned(), driver.end()),
-            };
-            told += &format!("{name}\n");
-            for row in made {
-                told += &format!("    {row}\n");
-            }
-            if restores {
-                driver.restore(n_workers % 3 + 1);
-            }
-        }
-        assert_eq!(driver.state_bytes(), 0, "the end releases everything");
-        match driver.take_late() {
-            0 => told,
-            n => format!("{told}{n} late\n"),
-        }
-    };
-    let told = run(1, false);
-    expected.assert_eq(&told);
-    for n_workers in 1..=3 {
-        assert_eq!(run(n_workers, false), told, "{n_workers} workers");
-        assert_eq!(
-            run(n_workers, true),
-            told,
-            "restored at {n_workers} workers"
-        );
-    }
+    let make =
+        |n_workers| Driver::over(&schema, &windowing, n_workers, &["k"], aggregates()).unwrap();
+    let is_empty =
+        |driver: &Driver| assert_eq!(driver.state_bytes(), 0, "the end releases everything");
+    check_script(make, changelog, is_empty, events, &expected);
 }
 
 #[test]
