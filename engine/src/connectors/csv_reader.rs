@@ -15,7 +15,7 @@ use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::compression::{PlainBytes, Progress, read_failed};
-use super::csv_columns::{CsvColumn, column_of};
+use super::csv_columns::{CsvColumn, column_of, is_passed_over};
 use super::csv_dialect::Dialect;
 use super::csv_records::{BYTE_ORDER_MARK, CsvRecords, Fields, Record, Stretch};
 use super::csv_types::excerpt;
@@ -67,6 +67,7 @@ pub(crate) struct CsvReader {
     progress: Progress,
     n_bytes: u64,
     layout: Layout,
+    slots: Vec<Slot>,
     selection: Selection,
     chunk_rows: usize,
     /// Good rows that were read before the position asked for.
@@ -81,6 +82,15 @@ pub(crate) struct FirstLine {
     /// Where the line begins, and what follows it.
     pub(crate) from: Place,
     pub(crate) next: Place,
+}
+
+/// A column of which the value of each record is looked at.
+struct Slot {
+    /// Which of the schema.
+    column: usize,
+    /// The field in which it stands.
+    place: usize,
+    is_nullable: bool,
 }
 
 /// A row that is left out of its chunk.
@@ -166,6 +176,7 @@ impl CsvReader {
                 (CsvRecords::new(tape, dialect), from, progress)
             }
         };
+        let slots = layout.slots(&selection);
         Ok(Self {
             name: Arc::from(file.name()),
             file: file.clone(),
@@ -177,6 +188,7 @@ impl CsvReader {
                 Part::Bytes { n_bytes, .. } => n_bytes,
             },
             layout,
+            slots,
             selection,
             chunk_rows,
             to_skip: position,
@@ -196,7 +208,7 @@ impl CsvReader {
         };
         self.records.forget();
         let (begin, start) = (self.records.place().byte, self.start.line);
-        let (layout, chunk_rows) = (&self.layout, self.chunk_rows);
+        let (layout, slots, chunk_rows) = (&self.layout, &self.slots, self.chunk_rows);
         let has_room = |chunk: &Chunk, to: u64| match chunk.stretches.len() {
             0 => true,
             n => n < chunk_rows && to - begin < MAX_CHUNK_BYTES,
@@ -205,7 +217,7 @@ impl CsvReader {
             let line = start + self.records.place().line + 1;
             let read = self.records.read(&mut |record| {
                 let to = record.stretch.to;
-                layout.take(record, start, &mut chunk);
+                layout.take(record, slots, start, &mut chunk);
                 has_room(&chunk, to)
             });
             let more = read.map_err(|e| cannot_read(&self.file, line, &layout.dialect, e))?;
@@ -252,14 +264,26 @@ impl CsvReader {
 }
 
 impl Layout {
+    /// The columns in their order, without those that are passed over.
+    fn slots(&self, selection: &Selection) -> Vec<Slot> {
+        let fields = self.schema.fields().iter().zip(&self.places).enumerate();
+        let looked_at = fields.filter(|(i, (field, _))| !is_passed_over(field, selection.has(*i)));
+        let slot = |(column, (field, place)): (usize, (&FieldRef, &usize))| Slot {
+            column,
+            place: *place,
+            is_nullable: field.is_nullable(),
+        };
+        looked_at.map(slot).collect()
+    }
+
     /// Appends a record to a chunk, good or bad; the file or part begins after so many lines.
-    fn take(&self, record: Record<'_>, lines_before: u64, chunk: &mut Chunk) {
+    fn take(&self, record: Record<'_>, slots: &[Slot], lines_before: u64, chunk: &mut Chunk) {
         let fields = record.fields;
         if self.is_blank(&fields) {
             return;
         }
         let read = match fields.is_utf8() {
-            true => self.append(&fields, chunk),
+            true => self.append(&fields, slots, chunk),
             false => Err(self.not_text(&fields)),
         };
         let read = match record.is_open_ended {
@@ -286,20 +310,23 @@ impl Layout {
     }
 
     /// Appends the fields of a record, or says why it is not a row.
-    fn append(&self, fields: &Fields<'_>, chunk: &mut Chunk) -> Result<(), String> {
+    fn append(&self, fields: &Fields<'_>, slots: &[Slot], chunk: &mut Chunk) -> Result<(), String> {
         self.check_length(fields.len())?;
         let row = chunk.stretches.len();
         let dialect = &self.dialect;
-        let columns = self.schema.fields().iter();
-        for ((field, place), column) in columns.zip(&self.places).zip(&mut chunk.columns) {
-            let value = fields.text(*place);
-            let value = if dialect.trim { value.trim() } else { value };
-            if value.is_empty() || dialect.nulls.iter().any(|n| n == value) {
-                if !field.is_nullable() {
-                    return Err(format!("column {:?} must not be null", field.name()));
+        for slot in slots {
+            let value = match dialect.trim {
+                true => trimmed(fields.bytes(slot.place)),
+                false => fields.bytes(slot.place),
+            };
+            if value.is_empty() || dialect.nulls.iter().any(|n| n.as_bytes() == value) {
+                if !slot.is_nullable {
+                    let name = self.schema.field(slot.column).name();
+                    return Err(format!("column {name:?} must not be null"));
                 }
-            } else if !column.push(row, value) {
-                return Err(misfit(field, value));
+            } else if !chunk.columns[slot.column].push(row, value) {
+                let value = String::from_utf8_lossy(value);
+                return Err(misfit(self.schema.field(slot.column), &value));
             }
         }
         Ok(())
@@ -329,6 +356,11 @@ impl Layout {
         });
         reasons.take(1).collect()
     }
+}
+
+/// A text without the white space around it.
+fn trimmed(value: &[u8]) -> &[u8] {
+    std::str::from_utf8(value).map_or(value, |text| text.trim().as_bytes())
 }
 
 /// Why a value is none of the column's.

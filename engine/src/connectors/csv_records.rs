@@ -76,50 +76,52 @@ pub(super) struct Record<'a> {
 }
 
 /// The fields of a record, without their quotes.
-pub(super) struct Fields<'a> {
-    bytes: &'a [u8],
-    /// The same, if each field is UTF-8.
-    text: Option<&'a str>,
-    /// The end of each field.
-    ends: &'a [usize],
-    /// How many bytes stand between two fields.
-    gap: usize,
+pub(super) enum Fields<'a> {
+    /// Of a line that is UTF-8, delimiters included.
+    Plain(&'a ByteRecord),
+    Any {
+        bytes: &'a [u8],
+        is_utf8: bool,
+        /// The end of each field.
+        ends: &'a [usize],
+    },
 }
 
 impl Fields<'_> {
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        match self {
+            Self::Plain(record) => record.len(),
+            Self::Any { ends, .. } => ends.len(),
+        }
     }
 
     pub(super) fn is_utf8(&self) -> bool {
-        self.text.is_some()
-    }
-
-    /// The text of a field, empty where there is none or not all are UTF-8.
-    pub(super) fn text(&self, field: usize) -> &str {
-        let (start, end) = self.bounds(field);
-        // Many fields of many files are empty.
-        if start == end {
-            return "";
+        match self {
+            Self::Plain(_) => true,
+            Self::Any { is_utf8, .. } => *is_utf8,
         }
-        self.text
-            .and_then(|text| text.get(start..end))
-            .unwrap_or_default()
     }
 
     pub(super) fn bytes(&self, field: usize) -> &[u8] {
-        let (start, end) = self.bounds(field);
-        self.bytes.get(start..end).unwrap_or_default()
-    }
-
-    fn bounds(&self, field: usize) -> (usize, usize) {
-        let Some(end) = self.ends.get(field) else {
-            return (0, 0);
+        let bytes = match self {
+            Self::Plain(record) => record.get(field),
+            Self::Any { bytes, ends, .. } => {
+                let (start, end) = bounds(ends, field);
+                bytes.get(start..end)
+            }
         };
-        match field {
-            0 => (0, *end),
-            _ => (self.ends[field - 1] + self.gap, *end),
-        }
+        bytes.unwrap_or_default()
+    }
+}
+
+/// Where a field begins and ends, of those that end there.
+fn bounds(ends: &[usize], field: usize) -> (usize, usize) {
+    let Some(end) = ends.get(field) else {
+        return (0, 0);
+    };
+    match field {
+        0 => (0, *end),
+        _ => (ends[field - 1], *end),
     }
 }
 
@@ -199,8 +201,7 @@ impl CsvRecords {
                 }
                 match std::str::from_utf8(&lines[..=last]) {
                     Ok(lines) => {
-                        let (record, ends) = (&mut self.plain, &mut self.ends);
-                        self.at = cut(lines, self.at, self.delimiter, record, ends, take);
+                        self.at = cut(lines, self.at, self.delimiter, &mut self.plain, take);
                         return Ok(true);
                     }
                     Err(error) => {
@@ -298,12 +299,12 @@ impl CsvRecords {
             line: self.at.line + n_lines,
         };
         let (bytes, ends) = (&self.text[..n_text], &self.ends[..n_ends]);
-        let text = std::str::from_utf8(bytes).ok();
-        let fields = Fields {
+        let is_utf8 = std::str::from_utf8(bytes)
+            .is_ok_and(|text| ends.iter().all(|end| text.is_char_boundary(*end)));
+        let fields = Fields::Any {
             bytes,
-            text: text.filter(|text| ends.iter().all(|end| text.is_char_boundary(*end))),
+            is_utf8,
             ends,
-            gap: 0,
         };
         let is_open_ended = self.is_open_ended(&stretch);
         take(Record {
@@ -330,7 +331,6 @@ fn cut(
     from: Place,
     delimiter: u8,
     record: &mut ByteRecord,
-    ends: &mut Vec<usize>,
     take: &mut impl FnMut(Record<'_>) -> bool,
 ) -> Place {
     let mut parser = TotalReaderBuilder::new();
@@ -347,30 +347,15 @@ fn cut(
         }
         let end = parser.position();
         let (offset, breaks) = blank_start(&lines.as_bytes()[start..], None);
-        let mut n_bytes = 0;
-        ends.clear();
-        for field in record.iter() {
-            n_bytes += field.len();
-            ends.push(n_bytes);
-            n_bytes += 1;
-        }
-        let begin = start + offset;
-        let text = lines.get(begin..begin + n_bytes.saturating_sub(1));
-        let text = text.unwrap_or_default();
         let line = at.line + breaks + 1;
         at = Place {
             byte: from.byte + end,
             line,
         };
         let more = take(Record {
-            fields: Fields {
-                bytes: text.as_bytes(),
-                text: Some(text),
-                ends,
-                gap: 1,
-            },
+            fields: Fields::Plain(record),
             stretch: Stretch {
-                from: from.byte + begin as u64,
+                from: from.byte + (start + offset) as u64,
                 to: at.byte,
                 line,
                 last_line: line,

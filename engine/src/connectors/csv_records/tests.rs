@@ -51,9 +51,10 @@ fn see(record: &Record<'_>, text: &[u8]) -> Seen {
     let all = 0..fields.len();
     Seen {
         fields: all.clone().map(|i| fields.bytes(i).to_vec()).collect(),
-        text: fields
-            .is_utf8()
-            .then(|| all.map(|i| fields.text(i).to_owned()).collect()),
+        text: fields.is_utf8().then(|| {
+            all.map(|i| String::from_utf8(fields.bytes(i).to_vec()).unwrap())
+                .collect()
+        }),
         raw: raw[..n_raw].to_vec(),
         line: stretch.line,
         last_line: stretch.last_line,
