@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, GenericByteArray, GenericByteViewArray, Int32Array,
+    UInt64Array,
 };
-use arrow::compute::cast;
+use arrow::compute::{cast, take};
 use arrow::datatypes::{ArrowNativeType, ByteArrayType, ByteViewType, DataType};
 
 use super::bytes::DistinctBytes;
@@ -22,6 +23,8 @@ pub(super) struct TextKeys {
 }
 
 const NOT_MET: usize = usize::MAX;
+/// Met in this batch, and about to be looked up.
+const MET: usize = usize::MAX - 1;
 
 impl TextKeys {
     pub(super) fn new(data_type: DataType) -> Self {
@@ -101,22 +104,6 @@ impl TextKeys {
         Ok(())
     }
 
-    /// The number of the value at `code`, which is looked up when it is met first.
-    #[inline]
-    fn number_value(
-        &mut self,
-        values: &ArrayRef,
-        code: usize,
-        numbers: &mut [usize],
-    ) -> Result<usize> {
-        if numbers[code] == NOT_MET {
-            let mut one = Vec::with_capacity(1);
-            self.number_plain(&values.slice(code, 1), &mut one)?;
-            numbers[code] = one[0];
-        }
-        Ok(numbers[code])
-    }
-
     fn number_dictionary(&mut self, column: &ArrayRef, groups: &mut Vec<usize>) -> Result<()> {
         let array = column.as_any_dictionary();
         let values = array.values();
@@ -132,20 +119,62 @@ impl TextKeys {
         let nulls = array.keys().nulls().filter(|n| n.null_count() > 0);
         match (array.keys().as_any().downcast_ref::<Int32Array>(), nulls) {
             (Some(codes), None) => {
-                for code in codes.values() {
-                    groups.push(self.number_value(values, code.as_usize(), &mut numbers)?);
-                }
+                let codes = || codes.values().iter().map(|code| code.as_usize());
+                self.number_new(values, codes(), &mut numbers)?;
+                groups.extend(codes().map(|code| numbers[code]));
             }
             _ => {
-                for (row, code) in array.normalized_keys().into_iter().enumerate() {
-                    groups.push(match nulls.is_some_and(|n| n.is_null(row)) {
+                let codes = array.normalized_keys();
+                let is_null = |row: usize| nulls.is_some_and(|n| n.is_null(row));
+                let there = |rows: Range<usize>| {
+                    let there = rows.filter(|row| !is_null(*row));
+                    there.map(|row| codes[row])
+                };
+                // Numbers are given in the order of first sight, that of null too.
+                let mut n_done = 0;
+                if self.null.is_none()
+                    && let Some(first) = (0..codes.len()).find(|row| is_null(*row))
+                {
+                    self.number_new(values, there(0..first), &mut numbers)?;
+                    self.null();
+                    n_done = first;
+                }
+                self.number_new(values, there(n_done..codes.len()), &mut numbers)?;
+                for (row, code) in codes.iter().enumerate() {
+                    groups.push(match is_null(row) {
                         true => self.null(),
-                        false => self.number_value(values, code, &mut numbers)?,
+                        false => numbers[*code],
                     });
                 }
             }
         }
         self.dictionary = Some((ArrayRef::clone(values), numbers));
+        Ok(())
+    }
+
+    /// Looks up the values that are met first, all together.
+    fn number_new(
+        &mut self,
+        values: &ArrayRef,
+        codes: impl Iterator<Item = usize>,
+        numbers: &mut [usize],
+    ) -> Result<()> {
+        let mut new: Vec<u64> = Vec::new();
+        for code in codes {
+            if numbers[code] == NOT_MET {
+                numbers[code] = MET;
+                new.push(code as u64);
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let new = UInt64Array::from(new);
+        let mut found = Vec::with_capacity(new.len());
+        self.number_plain(&take(values, &new, None)?, &mut found)?;
+        for (code, number) in new.values().iter().zip(found) {
+            numbers[code.as_usize()] = number;
+        }
         Ok(())
     }
 }

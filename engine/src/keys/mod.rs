@@ -12,6 +12,7 @@ mod slots;
 mod tests;
 
 pub(crate) use normal::{normal, plain_type};
+pub(crate) use slots::Hashed;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};

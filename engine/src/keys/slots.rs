@@ -8,8 +8,9 @@ const CHUNK: usize = 128;
 const EMPTY: u32 = u32::MAX;
 
 /// A value that can be looked up.
-pub(super) trait Hashed: Copy + Eq + Default {
-    /// A hash whose high bits depend on all bits.
+pub(crate) trait Hashed: Copy + Eq + Default {
+    /// A hash of which each bit depends on all bits, the same in all runs: the low bits deal keys to workers
+    /// (`key_groups`), the high ones find them there.
     fn hash(self) -> u64;
 }
 
@@ -43,7 +44,7 @@ impl Hashed for u128 {
     }
 }
 
-/// Values with a number each, at most half full.
+/// Values with a number each, at most two thirds full.
 #[derive(Debug)]
 pub(super) struct Slots<K> {
     slots: Vec<(K, u32)>,
@@ -140,7 +141,8 @@ impl<K: Hashed> Slots<K> {
         if n_more == 0 {
             return;
         }
-        let wanted = (2 * (self.len + n_more)).next_power_of_two();
+        let n = self.len + n_more;
+        let wanted = (n + n / 2 + 1).next_power_of_two();
         if wanted <= self.slots.len() {
             return;
         }
