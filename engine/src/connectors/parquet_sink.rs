@@ -139,7 +139,7 @@ impl Layout {
 
 /// A folder of Parquet files, `part-00000-of-00002.parquet` and so on.
 ///
-/// Each worker writes shards of its own, and begins another where one has 2,048 column chunks, such as 256 row
+/// Each worker writes shards of its own, and begins another where one has 512 column chunks, such as 64 row
 /// groups of 8 columns; rows of a worker keep their order. Nothing can be seen until
 /// the run has ended well: then the whole folder appears by one rename, or, where the place is a URL such as
 /// `s3://bucket/births`, its files appear one after the other, and `_SUCCESS` when all are there. Where there are no rows, one
@@ -314,9 +314,9 @@ impl FileFormat for ParquetFormat {
 
 /// A file ends when it has so many column chunks: the footer, which tells of each, is held in memory until then.
 ///
-/// That takes about 1.5 kB for a chunk of seven pages, so 3 MB; the file has 8 columns of 34 million rows, or 80
-/// of 3 million.
-const MOST_CHUNKS: usize = 2_048;
+/// That takes about 1.5 kB for a chunk of seven pages, so 800 kB; the file has 8 columns of 8 million rows, or 80
+/// of 800,000.
+const MOST_CHUNKS: usize = 512;
 
 /// Rows that are written at once where each might be a row group.
 const MOST_GROUPS: usize = 256;

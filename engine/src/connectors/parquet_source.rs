@@ -3,6 +3,7 @@
 mod chunks;
 mod fetching;
 mod footers;
+mod loaded;
 mod ranges;
 mod reader;
 mod splits;
@@ -25,7 +26,7 @@ use crate::error::Result;
 use crate::predicate::Predicate;
 use crate::source::{Position, Source, Split, SplitReader};
 use crate::transform::Description;
-use footers::{Listed, Loaded, ParquetFile};
+use loaded::{KEPT_BYTES, KnownFile, Listed, Loaded};
 use reader::{ParquetReader, Request};
 use splits::{Locator, locators, split};
 use statistics::row_groups_that_may_hold;
@@ -68,6 +69,8 @@ pub struct ParquetSource {
     /// The footer of the first file, where that is enough.
     first: Arc<Once<Loaded>>,
     pruned: Option<Arc<Pruned>>,
+    /// How many bytes of footers are kept.
+    footer_bytes: usize,
 }
 
 /// The rows that matter.
@@ -98,6 +101,7 @@ pub fn parquet(place: impl AsRef<Path>) -> ParquetSource {
         loaded: Arc::default(),
         first: Arc::default(),
         pruned: None,
+        footer_bytes: KEPT_BYTES,
     }
 }
 
@@ -161,12 +165,23 @@ impl ParquetSource {
         })
     }
 
-    /// All files with their footers.
+    /// How many bytes of footers are kept.
+    #[cfg(test)]
+    fn keep_footers(mut self, n_bytes: usize) -> Self {
+        self.footer_bytes = n_bytes;
+        self.anew()
+    }
+
+    fn read_footers(&self, listed: &Listed, numbers: &[usize]) -> Result<Loaded> {
+        Loaded::read(listed, numbers, &self.dictionaries, self.footer_bytes)
+    }
+
+    /// All files with what their footers say.
     fn loaded(&self) -> Result<&Loaded> {
         let listed = self.listed()?;
         self.loaded.of(|| {
             let all: Vec<usize> = (0..listed.files.len()).collect();
-            Loaded::read(listed, &all, &self.dictionaries)
+            self.read_footers(listed, &all)
         })
     }
 
@@ -194,21 +209,21 @@ impl ParquetSource {
                 let numbers: Vec<usize> = (0..listed.files.len()).filter(may_hold).collect();
                 Some(match numbers.is_empty() {
                     true => Loaded::none(),
-                    false => Loaded::read(listed, &numbers, &self.dictionaries)?,
+                    false => self.read_footers(listed, &numbers)?,
                 })
             }
         };
         let files = match &loaded {
-            Some(loaded) => &loaded.files,
-            None => &self.loaded()?.files,
+            Some(loaded) => loaded,
+            None => self.loaded()?,
         };
-        let row_groups = files.iter().map(|file| {
+        let row_groups = files.of_footers(|file| {
             row_groups_that_may_hold(&file.footer, &predicate, |name| {
                 hive.known(file.number, name)
             })
-        });
+        })?;
         Ok(Left {
-            row_groups: row_groups.collect(),
+            row_groups,
             predicate,
             loaded,
         })
@@ -249,9 +264,7 @@ impl Source for ParquetSource {
             return Ok(Arc::clone(&self.loaded()?.schema));
         }
         // Files that folders rule out are not opened, so the first speaks for all, as far as it can.
-        let first = self
-            .first
-            .of(|| Loaded::read(listed, &[0], &self.dictionaries))?;
+        let first = self.first.of(|| self.read_footers(listed, &[0]))?;
         let nullable = |f: &Arc<Field>| f.as_ref().clone().with_nullable(true);
         let fields: Vec<Field> = first.schema.fields().iter().map(nullable).collect();
         Ok(Arc::new(Schema::new(fields)))
@@ -292,12 +305,13 @@ impl Source for ParquetSource {
             None => self.loaded()?,
         };
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let (place, file) = loaded
-            .file(&locator.file)
+        let place = loaded
+            .place(&locator.file)
             .ok_or_else(|| has_changed(&locator.file))?;
-        file.file.check()?;
+        loaded.files[place].file.check()?;
+        let file = loaded.footer(place)?;
         let encoded = file.with_dictionaries(locator.row_groups(), &self.encoded)?;
-        let file = encoded.as_ref().unwrap_or(file);
+        let file = encoded.as_ref().unwrap_or(&file);
         let hive = &self.listed()?.hive;
         let reader = ParquetReader::open(Request {
             file,
@@ -334,7 +348,7 @@ impl Source for ParquetSource {
             return 0;
         };
         let files = loaded.files.iter().zip(&left.row_groups);
-        let of_file = |(file, kept): (&ParquetFile, &Vec<bool>)| -> u64 {
+        let of_file = |(file, kept): (&KnownFile, &Vec<bool>)| -> u64 {
             locators(file)
                 .into_iter()
                 .filter(|locator| !locator.row_groups().any(|group| kept[group]))
@@ -349,7 +363,7 @@ impl Source for ParquetSource {
 fn check_like_first(first: &Loaded, loaded: &Loaded) -> Result<()> {
     let schemas = first.files.iter().chain(&loaded.files);
     let schemas: Vec<(String, SchemaRef)> = schemas
-        .map(|f| (f.file.name(), Arc::clone(f.footer.schema())))
+        .map(|f| (f.file.name(), Arc::clone(&f.schema)))
         .collect();
     super::agreement::agree(&schemas).map(|_| ())
 }

@@ -1,10 +1,7 @@
-//! The files of a source and their footers, read once.
+//! The footer of a file: its row groups, and the types that its columns are read as.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
@@ -16,32 +13,11 @@ use parquet::file::metadata::{
     RowGroupMetaData,
 };
 
-use super::super::agreement::agree;
-use super::super::hive::HiveColumns;
 use super::super::parquet_file::ParquetBytes;
 use super::super::storage::StoredFile;
 use crate::error::{Error, Result};
 
-/// How many footers are read at once: reading one is mostly waiting for it, for a server even more.
-const AT_ONCE: usize = 8;
-const REMOTE_AT_ONCE: usize = 32;
-
-/// The files of a source, before any of them is opened.
-#[derive(Debug)]
-pub(super) struct Listed {
-    pub(super) files: Vec<StoredFile>,
-    pub(super) hive: HiveColumns,
-}
-
-/// Files with their footers.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    /// The columns of the files, then those of their folders.
-    pub(super) schema: SchemaRef,
-    pub(super) files: Vec<ParquetFile>,
-    places: HashMap<String, usize>,
-}
-
+/// An open file, as it were: its footer, and where the rest is.
 #[derive(Debug)]
 pub(super) struct ParquetFile {
     /// Its number among all files that were listed.
@@ -50,99 +26,8 @@ pub(super) struct ParquetFile {
     pub(super) footer: ArrowReaderMetadata,
 }
 
-impl Loaded {
-    /// Reads the footers of the files with these numbers, at least one, several at once.
-    pub(super) fn read(
-        listed: &Listed,
-        numbers: &[usize],
-        dictionaries: &[String],
-    ) -> Result<Self> {
-        let mut files = Vec::with_capacity(numbers.len());
-        let mut errors = Vec::new();
-        for read in read_all(listed, numbers) {
-            match read {
-                Ok(file) => files.push(file),
-                Err(error) => errors.push(error),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(Error::all(errors));
-        }
-        // One file tells which text is read as dictionaries: all others can be read so too.
-        let first = files.first().map(|f| Arc::clone(f.footer.schema()));
-        let is_dictionary = |name: &str| {
-            let stored = first.as_ref().and_then(|s| s.field_with_name(name).ok());
-            stored.is_some_and(|f| is_text_dictionary(f.data_type()))
-                || dictionaries.iter().any(|of| of == name)
-        };
-        for file in &mut files {
-            let footer = as_read(&file.footer, is_dictionary);
-            file.footer = footer.map_err(|error| no_footer(&file.file, error))?;
-        }
-        let schemas: Vec<(String, SchemaRef)> = files
-            .iter()
-            .map(|f| (f.file.name(), Arc::clone(f.footer.schema())))
-            .collect();
-        let schema = listed.hive.schema(&*agree(&schemas)?);
-        if schema.fields().is_empty() {
-            return Err(Error::data(format!("{} has no columns", schemas[0].0))
-                .with_hint("Leave the file out."));
-        }
-        check_dictionaries(&schema, dictionaries)?;
-        let places = files.iter().enumerate();
-        Ok(Self {
-            schema,
-            places: places
-                .map(|(i, f)| (f.file.location().to_owned(), i))
-                .collect(),
-            files,
-        })
-    }
-
-    /// No files: folders rule them all out.
-    pub(super) fn none() -> Self {
-        Self {
-            schema: Arc::new(Schema::empty()),
-            files: Vec::new(),
-            places: HashMap::new(),
-        }
-    }
-
-    /// A file and its place among these.
-    pub(super) fn file(&self, location: &str) -> Option<(usize, &ParquetFile)> {
-        let place = *self.places.get(location)?;
-        Some((place, self.files.get(place)?))
-    }
-}
-
-/// The files with their footers, in order.
-fn read_all(listed: &Listed, numbers: &[usize]) -> Vec<Result<ParquetFile>> {
-    let is_remote = listed.files.iter().any(|f| f.local_path().is_none());
-    let at_once = if is_remote { REMOTE_AT_ONCE } else { AT_ONCE };
-    let n_threads = at_once.min(numbers.len());
-    if n_threads <= 1 {
-        let read = |&number| ParquetFile::read(number, listed.files[number].clone());
-        return numbers.iter().map(read).collect();
-    }
-    let (taken, read) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..n_threads {
-            scope.spawn(|| {
-                while let Some(&number) = numbers.get(taken.fetch_add(1, Relaxed)) {
-                    let file = ParquetFile::read(number, listed.files[number].clone());
-                    let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-                    read.push((number, file));
-                }
-            });
-        }
-    });
-    let mut read = read.into_inner().unwrap_or_else(PoisonError::into_inner);
-    read.sort_by_key(|(number, _)| *number);
-    read.into_iter().map(|(_, file)| file).collect()
-}
-
 impl ParquetFile {
-    fn read(number: usize, file: StoredFile) -> Result<Self> {
+    pub(super) fn read(number: usize, file: StoredFile) -> Result<Self> {
         let bytes = ParquetBytes::open_footer(&file)?;
         let footer = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())
             .map_err(|error| bytes.failure().unwrap_or_else(|| no_footer(&file, error)))?;
@@ -151,6 +36,14 @@ impl ParquetFile {
             file,
             footer,
         })
+    }
+
+    /// The file with its columns of the types that they are read as: text as dictionaries where `is_dictionary`
+    /// says so by name, else plain.
+    pub(super) fn as_read(self, is_dictionary: impl Fn(&str) -> bool) -> Result<Self> {
+        let footer = as_read(&self.footer, is_dictionary);
+        let footer = footer.map_err(|error| no_footer(&self.file, error))?;
+        Ok(Self { footer, ..self })
     }
 
     pub(super) fn row_groups(&self) -> &[RowGroupMetaData] {
@@ -281,7 +174,7 @@ fn text_dictionary() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
-fn is_text_dictionary(data_type: &DataType) -> bool {
+pub(super) fn is_text_dictionary(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Dictionary(_, values) if plain_text(values) == DataType::Utf8)
 }
 
@@ -293,7 +186,7 @@ fn plain_text(data_type: &DataType) -> DataType {
     }
 }
 
-fn check_dictionaries(schema: &Schema, dictionaries: &[String]) -> Result<()> {
+pub(super) fn check_dictionaries(schema: &Schema, dictionaries: &[String]) -> Result<()> {
     let mut errors = Vec::new();
     for name in dictionaries {
         match crate::expression::check_column(name, schema) {

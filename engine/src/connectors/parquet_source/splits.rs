@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::super::SPLIT_ROWS;
-use super::footers::{ParquetFile, n_rows, unsigned};
+use super::loaded::KnownFile;
 use crate::error::Result;
 use crate::source::Split;
 
@@ -26,8 +26,8 @@ impl Locator {
 }
 
 /// The splits of a file, the same whatever is left out of them.
-pub(super) fn locators(file: &ParquetFile) -> Vec<Locator> {
-    let sizes: Vec<u64> = file.row_groups().iter().map(n_rows).collect();
+pub(super) fn locators(file: &KnownFile) -> Vec<Locator> {
+    let sizes: Vec<u64> = file.row_groups.iter().map(|g| g.n_rows).collect();
     let mut locators = Vec::new();
     for (first, n) in runs(&sizes, SPLIT_ROWS) {
         let all_rows: u64 = sizes[first..first + n].iter().sum();
@@ -44,11 +44,11 @@ pub(super) fn locators(file: &ParquetFile) -> Vec<Locator> {
     locators
 }
 
-pub(super) fn split(file: &ParquetFile, locator: Locator) -> Result<Split> {
+pub(super) fn split(file: &KnownFile, locator: Locator) -> Result<Split> {
     let (first, n) = (locator.first_row_group, locator.n_row_groups);
-    let groups = &file.row_groups()[locator.row_groups()];
-    let all_rows: u64 = groups.iter().map(n_rows).sum();
-    let all_bytes: u64 = groups.iter().map(|g| unsigned(g.compressed_size())).sum();
+    let groups = &file.row_groups[locator.row_groups()];
+    let all_rows: u64 = groups.iter().map(|g| g.n_rows).sum();
+    let all_bytes: u64 = groups.iter().map(|g| g.n_bytes).sum();
     let mut name = format!("{}, {}", file.file.name(), group_names(first, n));
     if locator.n_rows < all_rows {
         name.push_str(&format!(", from row {}", locator.first_row));

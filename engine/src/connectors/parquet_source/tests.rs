@@ -216,14 +216,59 @@ fn all_files_without_a_footer_are_named() {
 }
 
 #[test]
+fn footers_for_which_there_is_no_room_are_read_again() {
+    let folder = TestFolder::new();
+    let text: DictionaryArray<Int32Type> = (0..40).map(|i| Some(["a", "b"][i % 2])).collect();
+    let text: ArrayRef = Arc::new(text);
+    for (i, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        let x: ArrayRef = Arc::new(Int64Array::from_iter_values(
+            (0..40).map(|n| n + 100 * i as i64),
+        ));
+        let rows =
+            RecordBatch::try_from_iter([("x", x), ("text", ArrayRef::clone(&text))]).unwrap();
+        write(&folder, &format!("{name}.parquet"), &rows, 10);
+    }
+    let all = parquet(folder.path(""));
+    let expected = check_source(&all).unwrap();
+    assert_eq!(all.loaded().unwrap().n_kept(), 4);
+    let one = all.loaded().unwrap().footer(0).unwrap();
+    let n_bytes = one.footer.metadata().memory_size();
+    for (room, n_kept) in [(0, 0), (n_bytes, 1), (2 * n_bytes + 1, 2)] {
+        let few = parquet(folder.path("")).keep_footers(room);
+        assert_eq!(few.loaded().unwrap().n_kept(), n_kept);
+        assert_eq!(check_source(&few).unwrap(), expected);
+        // The last that was asked for is kept in any case.
+        assert_eq!(few.loaded().unwrap().n_kept(), n_kept.max(1));
+        let only = crate::col("x").gt(crate::lit(215_i64));
+        let (all, few) = (all.prune(&only).unwrap(), few.prune(&only).unwrap());
+        assert_eq!(few.splits().unwrap(), all.splits().unwrap());
+        assert_eq!(few.n_pruned_rows(), 2 * 40);
+        assert_eq!(few.describe().config["reads"], "7 of 16 row groups");
+    }
+}
+
+#[test]
+fn a_footer_that_is_another_one_when_it_is_read_again_is_refused() {
+    let folder = TestFolder::new();
+    write(&folder, "a.parquet", &numbers(10), 10);
+    let source = parquet(folder.path("")).keep_footers(0);
+    let loaded = source.loaded().unwrap();
+    write(&folder, "a.parquet", &numbers(10), 5);
+    let error = loaded.footer(0).unwrap_err();
+    expect![[r#"
+        file "FOLDER/a.parquet" has changed since it was first read
+          Hint: Build the pipeline anew, and write new files beside those that are being read."#]]
+    .assert_eq(&folder.hide(error.to_string()));
+}
+
+#[test]
 fn damaged_rows_are_named_by_file_row_group_and_row() {
     let folder = TestFolder::new();
     write(&folder, "a.parquet", &numbers(3_000), 1_000);
     let mut bytes = std::fs::read(folder.path("a.parquet")).unwrap();
     let source = parquet(folder.path("a.parquet"));
-    let start = source.loaded().unwrap().files[0].row_groups()[2]
-        .column(0)
-        .byte_range();
+    let footer = source.loaded().unwrap().footer(0).unwrap();
+    let start = footer.row_groups()[2].column(0).byte_range();
     let end = (start.0 + start.1) as usize;
     bytes[start.0 as usize..end].fill(0xFF);
     folder.write("a.parquet", bytes);
@@ -242,7 +287,13 @@ fn damaged_bytes_are_an_error_or_rows_and_never_a_panic() {
     write(&folder, "a.parquet", &numbers(600), 200);
     let whole = std::fs::read(folder.path("a.parquet")).unwrap();
     let source = parquet(folder.path("a.parquet"));
-    let groups = source.loaded().unwrap().files[0].row_groups().to_vec();
+    let groups = source
+        .loaded()
+        .unwrap()
+        .footer(0)
+        .unwrap()
+        .row_groups()
+        .to_vec();
     let (mut n_refused, mut n_read) = (0, 0);
     for group in &groups {
         for column in group.columns() {
@@ -366,7 +417,7 @@ fn a_file_of_ten_thousand_row_groups_is_read_in_one_split() {
     let folder = TestFolder::new();
     write(&folder, "a.parquet", &numbers(20_000), 2);
     let source = parquet(folder.path("a.parquet"));
-    assert_eq!(source.loaded().unwrap().files[0].row_groups().len(), 10_000);
+    assert_eq!(source.loaded().unwrap().files[0].row_groups.len(), 10_000);
     assert_eq!(source.splits().unwrap().len(), 1);
     let (rows, _) = read_source(&source, OnBadRow::Fail).unwrap();
     assert_eq!(rows, numbers(20_000));
