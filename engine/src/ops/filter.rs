@@ -1,8 +1,10 @@
 //! Keeps the rows for which a predicate is true.
 
+use std::sync::Arc;
+
 use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::and_kleene;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{BinaryExpr, Expr, Operator as Symbol};
 use serde_json::json;
@@ -14,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::expression::{Evaluator, Expression, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::plan::{Lowered, Place};
 use crate::predicate::cannot_fail;
 use crate::transform::{Description, Operator, Properties, Transform};
 
@@ -21,12 +24,27 @@ use crate::transform::{Description, Operator, Properties, Transform};
 #[derive(Clone, Debug)]
 pub struct Filter {
     predicate: Expr,
+    /// The columns that are copied, if not all.
+    kept: Option<Vec<String>>,
 }
 
 impl Filter {
     /// Keeps the rows for which `predicate` is true.
     pub fn new(predicate: Expr) -> Self {
-        Self { predicate }
+        let kept = None;
+        Self { predicate, kept }
+    }
+
+    /// The places of the columns that leave, if not all do; there is always one, to count rows by.
+    fn kept_of(&self, input: &Schema) -> Option<Vec<usize>> {
+        let kept = self.kept.as_ref()?;
+        let fields = input.fields().iter().enumerate();
+        let places = fields.filter(|(_, field)| kept.contains(field.name()));
+        let mut places: Vec<usize> = places.map(|(place, _)| place).collect();
+        if places.is_empty() && !input.fields().is_empty() {
+            places.push(0);
+        }
+        (places.len() < input.fields().len()).then_some(places)
     }
 }
 
@@ -57,13 +75,26 @@ impl Transform for Filter {
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
         Expression::compile_predicate(&self.predicate, &inputs[0])?;
         check_expressions([&self.predicate], &inputs[0])?;
-        Ok(SchemaRef::clone(&inputs[0]))
+        Ok(match self.kept_of(&inputs[0]) {
+            Some(places) => Arc::new(inputs[0].project(&places)?),
+            None => SchemaRef::clone(&inputs[0]),
+        })
+    }
+
+    /// Columns that nothing reads, such as most that the predicate does, are not copied.
+    fn lower(&self, place: &Place<'_>) -> Result<Option<Lowered>> {
+        Ok(place.wanted().map(|wanted| {
+            let kept = Some(wanted.to_vec());
+            let predicate = self.predicate.clone();
+            Lowered::to(Self { predicate, kept }, 1)
+        }))
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(Box::new(FilterOperator {
-            predicate: self.predicate.clone(),
+            filter: self.clone(),
             parts: Vec::new(),
+            kept: None,
         }))
     }
 
@@ -85,16 +116,20 @@ impl Transform for Filter {
 }
 
 struct FilterOperator {
-    predicate: Expr,
+    filter: Filter,
     /// What must all be true, once the schema of the rows is known.
     parts: Vec<Evaluator>,
+    /// The places of the columns that leave, if not all do.
+    kept: Option<Vec<usize>>,
 }
 
 impl FilterOperator {
     /// True where the predicate is, with the batch reduced to the rows on which it does not fail.
     fn mask(&mut self, mut batch: Batch, out: &mut Output) -> Result<(Batch, BooleanArray)> {
         if self.parts.is_empty() {
-            let parts = comparisons(&self.predicate, &batch.rows().schema());
+            let schema = batch.rows().schema();
+            self.kept = self.filter.kept_of(&schema);
+            let parts = comparisons(&self.filter.predicate, &schema);
             self.parts = parts.into_iter().map(Evaluator::new).collect();
         }
         let mut all: Option<BooleanArray> = None;
@@ -149,6 +184,13 @@ impl Operator for FilterOperator {
         let (batch, mask) = self.mask(batch, out)?;
         let n_kept = mask.true_count();
         out.filtered(batch.n_rows() - n_kept);
+        let batch = match &self.kept {
+            Some(places) => {
+                let rows = batch.rows().project(places)?;
+                batch.with_columns(rows)
+            }
+            None => batch,
+        };
         if n_kept == batch.n_rows() {
             out.push(batch);
         } else if n_kept > 0 {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::error::Result;
 use crate::keys::{Keys, keys_of};
@@ -54,8 +55,8 @@ pub(super) struct Fired {
 pub(super) struct Entries {
     plan: Arc<WindowedPlan>,
     keys: Box<dyn Keys>,
-    /// The entries of each key.
-    of_key: Vec<Vec<u32>>,
+    /// The entries of each key, mostly one.
+    of_key: Vec<SmallVec<[u32; 4]>>,
     n_keys_used: usize,
     entries: Vec<Entry>,
     free: Vec<u32>,
@@ -84,7 +85,7 @@ impl Entries {
     pub(super) fn n_bytes(&self) -> usize {
         let fired = size_of::<(u32, Vec<Fired>)>() + size_of::<Fired>();
         self.keys.n_bytes()
-            + self.of_key.capacity() * size_of::<Vec<u32>>()
+            + self.of_key.capacity() * size_of::<SmallVec<[u32; 4]>>()
             + self.entries.capacity() * (size_of::<Entry>() + size_of::<u32>())
             + self.triggers.capacity() * size_of::<i64>()
             + self.fired.len() * fired
@@ -98,7 +99,7 @@ impl Entries {
         numbers: &mut Vec<usize>,
     ) -> Result<()> {
         self.keys.number(keys, n_rows, numbers)?;
-        self.of_key.resize_with(self.keys.len(), Vec::new);
+        self.of_key.resize_with(self.keys.len(), SmallVec::new);
         Ok(())
     }
 
@@ -209,7 +210,7 @@ impl Entries {
         if let Ok(at) = self.search(key, window) {
             self.of_key[key].remove(at);
             if self.of_key[key].is_empty() {
-                self.of_key[key] = Vec::new();
+                self.of_key[key] = SmallVec::new();
                 self.n_keys_used -= 1;
             }
         }
@@ -244,7 +245,7 @@ impl Entries {
         let mut keys = new_keys(&self.plan)?;
         let mut numbers = Vec::new();
         keys.number(&columns, used.len(), &mut numbers)?;
-        let mut of_key = vec![Vec::new(); keys.len()];
+        let mut of_key = vec![SmallVec::new(); keys.len()];
         for (old, new) in used.into_iter().zip(numbers) {
             of_key[new] = std::mem::take(&mut self.of_key[old]);
             for id in &of_key[new] {

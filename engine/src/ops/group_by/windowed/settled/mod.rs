@@ -57,7 +57,9 @@ pub(super) struct Settled {
     entries: Entries,
     chunks: Chunks,
     /// Entries to be looked at when the watermark has reached a time.
-    timers: BTreeMap<i64, Vec<u32>>,
+    timers: BinaryHeap<Reverse<(i64, u64, u32)>>,
+    /// How many timers there have been, so that each has a number.
+    n_timers: u64,
     /// And when the clock has.
     wakes: BinaryHeap<Reverse<(i64, u32)>>,
     /// What has fired and was not evaluated yet.
@@ -78,7 +80,8 @@ impl Settled {
             uses_clock: uses_clock(&plan.windowing.trigger),
             trigger,
             chunks: Chunks::new(states[plan.n_keys..].to_vec()),
-            timers: BTreeMap::new(),
+            timers: BinaryHeap::new(),
+            n_timers: 0,
             wakes: BinaryHeap::new(),
             firings: Vec::new(),
             slots: Vec::new(),
@@ -90,7 +93,7 @@ impl Settled {
 
     pub(super) fn n_bytes(&self) -> usize {
         // Asked after every call, so that nothing is looked through.
-        let per_entry = size_of::<u32>() * 2 + size_of::<(i64, u32)>();
+        let per_entry = size_of::<u32>() + size_of::<(i64, u64, u32)>() + size_of::<(i64, u32)>();
         self.entries.n_bytes() + self.chunks.n_bytes() + self.entries.len() * per_entry
     }
 
@@ -375,7 +378,9 @@ impl Settled {
                 self.entries.fired.insert(id, vec![fired]);
             }
         }
-        self.timers.entry(expiry).or_default().extend(timed);
+        for id in timed {
+            self.look_at_in_time(expiry, id);
+        }
         self.numbers = numbers;
         Ok(())
     }

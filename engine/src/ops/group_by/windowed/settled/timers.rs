@@ -23,11 +23,17 @@ impl Settled {
         };
         if next < entry.timer {
             entry.timer = next;
-            self.timers.entry(next).or_default().push(id);
+            self.look_at_in_time(next, id);
         } else if entry.timer == NEVER {
             // At the end of input all are looked at.
-            self.timers.entry(NEVER).or_default().push(id);
+            self.look_at_in_time(NEVER, id);
         }
+    }
+
+    /// Entries of one time are looked at in the order in which they were put here.
+    pub(super) fn look_at_in_time(&mut self, time: i64, id: u32) {
+        self.timers.push(Reverse((time, self.n_timers, id)));
+        self.n_timers += 1;
     }
 
     pub(super) fn schedule_wake(&mut self, id: u32, context: &TriggerContext) {
@@ -80,15 +86,15 @@ impl Settled {
 
     /// Lets everything happen that event time brings until `now.watermark`, in its order.
     pub(in crate::ops::group_by::windowed) fn advance(&mut self, now: Now) {
-        while let Some(timers) = self.timers.first_entry()
-            && *timers.key() <= now.watermark
+        // What is put here on the way for a time that has come is looked at before what is of later times.
+        while let Some(&Reverse((time, _, id))) = self.timers.peek()
+            && time <= now.watermark
         {
-            let (time, ids) = timers.remove_entry();
-            for id in ids {
-                if self.entries.get(id).is_alive && self.entries.get(id).timer == time {
-                    self.entries.get_mut(id).timer = NEVER;
-                    self.look_at(id, time, now);
-                }
+            self.timers.pop();
+            let entry = self.entries.get_mut(id);
+            if entry.is_alive && entry.timer == time {
+                entry.timer = NEVER;
+                self.look_at(id, time, now);
             }
         }
     }
