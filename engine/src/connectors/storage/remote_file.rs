@@ -6,6 +6,7 @@ use bytes::Bytes;
 use object_store::path::Path as Key;
 use object_store::{Error as StoreError, GetOptions, ObjectMeta};
 
+use super::address::Kind;
 use super::background::wait;
 use super::refusals::Doing;
 use super::store::Store;
@@ -68,7 +69,14 @@ impl RemoteFile {
     /// A weak tag never matches in a request.
     fn strong_tag(&self) -> Option<String> {
         let tag = self.listed.e_tag.as_ref()?;
-        (!tag.starts_with("W/")).then(|| tag.clone())
+        if tag.starts_with("W/") {
+            return None;
+        }
+        Some(match self.store.kind() {
+            // Lists tags without the quotes that belong to them.
+            Kind::Azure => format!("\"{}\"", bare(tag)),
+            _ => tag.clone(),
+        })
     }
 
     /// Some stores pass over the condition of a request, and some give no tags.
@@ -77,7 +85,7 @@ impl RemoteFile {
             return false;
         }
         match (&self.listed.e_tag, &now.e_tag) {
-            (Some(listed), Some(now)) => listed == now,
+            (Some(listed), Some(now)) => bare(listed) == bare(now),
             // Headers hold whole seconds.
             _ => self.listed.last_modified.timestamp() == now.last_modified.timestamp(),
         }
@@ -88,5 +96,22 @@ impl RemoteFile {
         Error::data(format!(
             "file {url:?} ends after {n_bytes} bytes, expected at least {wanted}"
         ))
+    }
+}
+
+/// A tag without the quotes that some answers of a store leave out.
+fn bare(tag: &str) -> &str {
+    let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    inner.unwrap_or(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_the_same_with_its_quotes_and_without() {
+        assert_eq!(["0x8D", "\"0x8D\""].map(bare), ["0x8D", "0x8D"]);
+        assert_eq!(["W/\"0x8D\"", "\"", ""].map(bare), ["W/\"0x8D\"", "\"", ""]);
     }
 }

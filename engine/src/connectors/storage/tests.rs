@@ -1,5 +1,8 @@
-//! Sources and sinks over object stores: in memory, and on a real S3 server that fails.
+//! Sources and sinks over object stores: in memory, on a real S3 server that fails, and on those of the environment.
 
+#[cfg(feature = "http")]
+mod http_server;
+mod other_stores;
 mod publication;
 mod reading;
 mod s3_server;

@@ -18,39 +18,39 @@ fn told(server: &S3Server, sink: &dyn Sink) -> String {
 #[test]
 fn the_laws_of_sinks_hold_in_memory_and_on_s3() {
     let server = S3Server::start();
-    let rows = table("x: 1, 2, null, 4, 5; y: a, null, c, d, e");
-    for (root, storage) in [
-        ("memory://sinks", Storage::new()),
-        ("s3://bucket", server.storage()),
-    ] {
-        let all = |place: &Path| everything(place, &storage);
-        for (n_rows, folder) in [(2, "parquet-2"), (1_000, "parquet-1000")] {
-            let make = |place: &Path| -> Box<dyn Sink> {
-                let sink = parquet_sink(place).rows_per_file(n_rows);
-                Box::new(sink.storage(storage.clone()))
-            };
-            let read_back = |place: &Path| parquet_back(place, &storage);
-            let root = Path::new(root).join(folder);
-            check_sink_at(&rows, &root, all, make, read_back).unwrap();
-        }
-        // One file, put together from shards.
-        let one = |place: &Path| place.join("all.csv");
-        let make = |place: &Path| -> Box<dyn Sink> {
-            Box::new(csv_sink(one(place)).storage(storage.clone()))
-        };
-        let read_back = |place: &Path| match everything(place, &storage)?.is_empty() {
-            true => Ok(Vec::new()),
-            false => {
-                let source = csv(one(place))
-                    .storage(storage.clone())
-                    .schema(rows.schema());
-                let source = source.has_header(true);
-                Ok(vec![read_source(&source, OnBadRow::Fail)?.0])
-            }
-        };
-        check_sink_at(&rows, &Path::new(root).join("one"), all, make, read_back).unwrap();
-    }
+    check_sinks("memory://sinks", &Storage::new());
+    check_sinks("s3://bucket", &server.storage());
     assert_eq!(server.n_uploads(), 0, "uploads that were left");
+}
+
+/// Fails unless sinks below `root` keep the laws of sinks.
+pub(super) fn check_sinks(root: &str, storage: &Storage) {
+    let rows = table("x: 1, 2, null, 4, 5; y: a, null, c, d, e");
+    let all = |place: &Path| everything(place, storage);
+    for (n_rows, folder) in [(2, "parquet-2"), (1_000, "parquet-1000")] {
+        let make = |place: &Path| -> Box<dyn Sink> {
+            let sink = parquet_sink(place).rows_per_file(n_rows);
+            Box::new(sink.storage(storage.clone()))
+        };
+        let read_back = |place: &Path| parquet_back(place, storage);
+        let root = Path::new(root).join(folder);
+        check_sink_at(&rows, &root, all, make, read_back).unwrap();
+    }
+    // One file, put together from shards.
+    let one = |place: &Path| place.join("all.csv");
+    let make =
+        |place: &Path| -> Box<dyn Sink> { Box::new(csv_sink(one(place)).storage(storage.clone())) };
+    let read_back = |place: &Path| match everything(place, storage)?.is_empty() {
+        true => Ok(Vec::new()),
+        false => {
+            let source = csv(one(place))
+                .storage(storage.clone())
+                .schema(rows.schema());
+            let source = source.has_header(true);
+            Ok(vec![read_source(&source, OnBadRow::Fail)?.0])
+        }
+    };
+    check_sink_at(&rows, &Path::new(root).join("one"), all, make, read_back).unwrap();
 }
 
 #[test]

@@ -1,0 +1,31 @@
+//! The laws of sources and sinks on stores that the environment names.
+//!
+//! `MAINSTEM_TEST_STORES` holds URLs, parted by spaces, of places that may be written to; how they are reached, the
+//! usual variables say. For Azure's emulator Azurite, with a container `container` in it:
+//!
+//! ```sh
+//! AZURE_STORAGE_USE_EMULATOR=true MAINSTEM_TEST_STORES=az://container \
+//!     cargo test -p mainstem-engine --features azure other_stores
+//! ```
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::publication::check_sinks;
+use super::reading::check_sources;
+use super::*;
+
+#[test]
+fn the_laws_of_sources_and_sinks_hold_on_the_stores_of_the_environment() {
+    let Ok(roots) = std::env::var("MAINSTEM_TEST_STORES") else {
+        println!("skipped: MAINSTEM_TEST_STORES names no store");
+        return;
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    for root in roots.split_whitespace() {
+        // What an earlier run has left is not in the way.
+        let root = format!("{root}/mainstem-{}", now.as_nanos());
+        check_sources(&format!("{root}/sources"), &Storage::new());
+        check_sinks(&format!("{root}/sinks"), &Storage::new());
+        println!("{root}: the laws hold");
+    }
+}
