@@ -1,5 +1,7 @@
 //! The page: well-formed, escaped, and without anything from outside.
 
+use std::collections::BTreeMap;
+
 use crate::error::Error;
 use crate::report::sample;
 
@@ -122,4 +124,81 @@ fn the_page_says_in_words_what_it_shows_in_colour() {
 #[test]
 fn anchors_hold_for_any_name() {
     assert_eq!(super::anchor(2, "a/b c-Ä"), "node-2-a_2f_b_20_c-_c4_");
+}
+
+/// The colours of a theme by name, as red, green and blue from 0 to 1.
+fn colours(theme: &str) -> BTreeMap<&str, [f64; 3]> {
+    let colour = |hex: &str| {
+        let part = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        [1, 3, 5].map(|at| f64::from(part(at)) / 255.0)
+    };
+    let named = theme
+        .split([';', '{', '}'])
+        .filter_map(|one| one.split_once(": #"));
+    let named = named.filter_map(|(name, hex)| Some((name.trim().strip_prefix("--")?, hex)));
+    named
+        .map(|(name, hex)| (name, colour(&format!("#{hex}"))))
+        .collect()
+}
+
+/// Contrast ratio and relative luminance as WCAG 2.2 defines them.
+fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
+    let linear = |c: f64| match c <= 0.04045 {
+        true => c / 12.92,
+        false => ((c + 0.055) / 1.055).powf(2.4),
+    };
+    let luminance = |c: [f64; 3]| {
+        let [red, green, blue] = c.map(linear);
+        0.2126 * red + 0.7152 * green + 0.0722 * blue
+    };
+    let (a, b) = (luminance(one), luminance(other));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
+/// WCAG 2.2 asks for 4.5 between text and what is behind it (1.4.3), and for 3 where a shape says something (1.4.11).
+#[test]
+fn text_and_shapes_stand_out_in_both_themes() {
+    let (light, dark) = include_str!("style.css")
+        .split_once("prefers-color-scheme: dark")
+        .unwrap();
+    let text = [
+        "text page",
+        "text card",
+        "text slow-card",
+        "text bad-card",
+        "muted page",
+        "muted card",
+        "muted slow-card",
+        "link page",
+        "link card",
+        "link slow-card",
+        "good good-card",
+        "bad bad-card",
+        "slow card",
+        "slow slow-card",
+        "card slow",
+        "band-text band",
+    ];
+    let shapes = [
+        "fill card",
+        "fill track",
+        "slow track",
+        "slow slow-card",
+        "edge card",
+        "edge page",
+        "bad page",
+        "link card",
+    ];
+    for theme in [light, dark] {
+        let colours = colours(theme);
+        assert_eq!(colours.len(), 17);
+        for (pairs, least) in [(text.as_slice(), 4.5), (shapes.as_slice(), 3.0)] {
+            for pair in pairs {
+                let (front, back) = pair.split_once(' ').unwrap();
+                let found = contrast(colours[front], colours[back]);
+                assert!(found >= least, "{pair}: {found:.2}, expected {least}");
+            }
+        }
+    }
+    assert!((contrast([0.0; 3], [1.0; 3]) - 21.0).abs() < 1e-9);
 }
