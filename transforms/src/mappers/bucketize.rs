@@ -68,6 +68,19 @@ struct Buckets {
     boundaries: Vec<f64>,
 }
 
+/// Of so few boundaries counting those that are reached is faster than a search, whose steps cannot be foretold.
+const FEW: usize = 32;
+
+impl Buckets {
+    /// How many boundaries a number reaches.
+    fn place(&self, x: f64) -> usize {
+        match self.boundaries.len() <= FEW {
+            true => self.boundaries.iter().map(|b| usize::from(x >= *b)).sum(),
+            false => self.boundaries.partition_point(|b| x >= *b),
+        }
+    }
+}
+
 impl Kernel for Buckets {
     fn kind(&self) -> Kind {
         Kind::Index {
@@ -81,7 +94,7 @@ impl Kernel for Buckets {
             if x.is_nan() {
                 MISSING
             } else {
-                self.boundaries.partition_point(|b| x >= b) as i64
+                self.place(*x) as i64
             }
         };
         Ok(Values::Indexes(
@@ -109,5 +122,34 @@ impl Kernel for Buckets {
         };
         let none = graph.int64(MISSING);
         Ok(graph.select(&missing, &none, &index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(boundaries: &[f64], numbers: &[f64]) -> Vec<i64> {
+        let boundaries = boundaries.to_vec();
+        let placed = Buckets { boundaries }.run(&[&Values::Numbers(numbers.to_vec())]);
+        placed.unwrap().indexes().unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_boundary_belongs_to_the_bucket_above_however_many_there_are() {
+        let numbers = [
+            f64::NEG_INFINITY,
+            0.5,
+            1.0,
+            1.5,
+            2.0,
+            f64::INFINITY,
+            f64::NAN,
+        ];
+        assert_eq!(places(&[1.0, 2.0], &numbers), [0, 0, 1, 1, 2, 2, MISSING]);
+        assert_eq!(places(&[], &numbers), [0, 0, 0, 0, 0, 0, MISSING]);
+        let many: Vec<f64> = (1..=40).map(f64::from).collect();
+        assert!(many.len() > FEW);
+        assert_eq!(places(&many, &numbers), [0, 0, 1, 1, 2, 40, MISSING]);
     }
 }
