@@ -29,6 +29,8 @@ pub(crate) struct Compiled {
 /// A step that fits those it reads.
 #[derive(Debug)]
 pub(crate) struct CompiledStep {
+    /// What messages call it.
+    pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     /// The columns of its rows, without dictionaries.
     pub(crate) schema: SchemaRef,
@@ -126,6 +128,7 @@ impl Compiled {
             })?;
             let in_loop = loops[n];
             steps.push(CompiledStep {
+                name: step.name(),
                 kind,
                 schema,
                 in_loop,

@@ -15,6 +15,14 @@
 //! it at the same instant; it leaves once the watermark has passed. What has no event time has been there
 //! always, and where no input has one, all changes take effect together when the input ends.
 //!
+//! A row on which an expression fails, such as a division by zero, is a bad row of the node, and is left out: of a join
+//! it is the pair for which the filter fails, or the row whose key does, which then counts as none that matches
+//! nothing; of `group_by` the row whose key or argument fails, or the group whose result does. It may be made of many
+//! rows, so in place of a position its dead letter says which step of the relation it is of, and the row has the event
+//! time from which on it is there. It is told when it comes to be there, once for each time that it is; since the
+//! same row fails when it is taken back, nothing else follows of that, and it is not told. Of a loop, those of all
+//! rounds are. A sum that does not fit its type ends the run.
+//!
 //! What is saved of a relation are its inputs as they are, and the changes that wait for the watermark: all else
 //! follows from them, and is computed once more when it goes on. So going on takes as long as a fresh computation
 //! over what the inputs hold. Where states are saved, an input that no join reads as it is has an index of its own.
@@ -34,7 +42,7 @@ use std::sync::Arc;
 
 use datafusion_expr::Expr;
 
-pub(crate) use compiled::{Compiled, CompiledStep, JoinPlan, Keying, Kind, Matches};
+pub(crate) use compiled::{Compiled, JoinPlan, Keying, Kind, Matches};
 pub(crate) use join::join_of_changes;
 pub(crate) use program::{Program, Step};
 pub use transform::Incremental;

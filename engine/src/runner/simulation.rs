@@ -486,8 +486,8 @@ impl<'a> Simulation<'a> {
         let left = call(relation)?;
         let at = relation.behind(worker);
         let node = self.phase().chains[chain].members[0];
-        for (stamp, batch) in left {
-            self.send((node, Port::Out(0)), worker, stamp, batch)?;
+        for (port, stamp, batch) in left {
+            self.send((node, port), worker, stamp, batch)?;
         }
         let behind = &mut self.behind[chain][worker];
         *behind = at.max(*behind);

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use differential_dataflow::lattice::Lattice;
 use timely::progress::Timestamp;
 
 use super::codec::{Picks, RowCodec};
 use super::row::RowBytes;
-use super::steps::{Context, Rows, by_batch, filter};
+use super::seen::Seen;
+use super::steps::{Context, Rows, filter, with_good_key};
 use crate::error::{Error, Result};
 use crate::incremental::{Compiled, JoinPlan, Keying, Matches};
 
@@ -102,12 +103,31 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
         plan: &JoinPlan,
         left: Rows<'s, T>,
         right: Rows<'s, T>,
+        context: &Context<'s, T>,
     ) -> Result<Self> {
+        // A row whose key fails is bad, and none that matches nothing.
+        let good = |rows, step, keying| {
+            Ok::<_, Error>(with_good_key(
+                Seen::new(rows, compiled, step, context)?,
+                keying,
+            ))
+        };
+        let (keeps_left, keeps_right) = match plan.kind {
+            Matches::Pairs | Matches::Matched => (false, false),
+            Matches::PairsAndUnmatched | Matches::Unmatched => (true, false),
+            Matches::All => (true, true),
+        };
         Ok(Self {
-            left,
-            right,
+            left: match keeps_left {
+                true => good(left, plan.left, &plan.left_keys)?,
+                false => left,
+            },
+            right: match keeps_right {
+                true => good(right, plan.right, &plan.right_keys)?,
+                false => right,
+            },
             kind: plan.kind,
-            pair: Pair::new(&both_sides(compiled, plan)?, &plan.places),
+            pair: Pair::new(&RowCodec::of(&both_sides(compiled, plan))?, &plan.places),
             made: Vec::new(),
         })
     }
@@ -143,13 +163,13 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
         self,
         compiled: &Compiled,
         plan: &JoinPlan,
-        schema: &SchemaRef,
-        context: &Context,
+        number: usize,
+        context: &Context<'s, T>,
     ) -> Result<Rows<'s, T>> {
-        let both = both_sides(compiled, plan)?;
+        let both = RowCodec::of(&both_sides(compiled, plan))?;
         let nulls = |step: usize| RowCodec::of(&compiled.steps[step].schema)?.nulls();
         let columns = |rows, pair: &Pair, places: &[usize]| match pair {
-            Pair::Both => pick(rows, &both, places, schema, context),
+            Pair::Both => pick(rows, compiled, plan, number, places, context),
             Pair::First | Pair::Picks(_) => Ok(rows),
         };
         let mut rows = match self.kind {
@@ -173,35 +193,41 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
         }
         match &plan.filter {
             None => Ok(rows),
-            Some(predicate) => filter(rows, predicate, schema, context),
+            Some(predicate) => filter(Seen::new(rows, compiled, number, context)?, predicate),
         }
     }
 }
 
-/// The bytes of a left row with a right row behind it.
-fn both_sides(compiled: &Compiled, plan: &JoinPlan) -> Result<RowCodec> {
+/// The columns of a left row with a right row behind it.
+fn both_sides(compiled: &Compiled, plan: &JoinPlan) -> SchemaRef {
     let sides = [plan.left, plan.right].map(|side| &compiled.steps[side].schema);
-    let fields = sides.iter().flat_map(|schema| schema.fields());
-    RowCodec::new(fields.map(|f| f.data_type().clone()))
+    let fields = sides.iter().flat_map(|schema| schema.fields().iter());
+    Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 
 /// The columns of the result of a join, where columns are not at fixed places.
 fn pick<'s, T: Timestamp + Lattice>(
     rows: Rows<'s, T>,
-    both: &RowCodec,
+    compiled: &Compiled,
+    plan: &JoinPlan,
+    number: usize,
     places: &[usize],
-    schema: &SchemaRef,
-    context: &Context,
+    context: &Context<'s, T>,
 ) -> Result<Rows<'s, T>> {
-    let both = both.again()?;
-    let (places, made) = (places.to_vec(), RowCodec::of(schema)?);
-    Ok(by_batch(rows, context, move |rows| {
-        let columns = both.decode(rows.iter().copied())?;
-        let columns: Vec<ArrayRef> = places.iter().map(|p| Arc::clone(&columns[*p])).collect();
-        Ok(made
-            .encode(&columns, rows.len())?
-            .into_iter()
-            .map(Some)
-            .collect())
-    }))
+    let both = both_sides(compiled, plan);
+    let seen = Seen::of_columns(rows, &both, compiled, number, context)?;
+    let made = RowCodec::of(&compiled.steps[number].schema)?;
+    let places = places.to_vec();
+    // What is only put together does not fail.
+    Ok(seen.through_with_bad(
+        move |both| {
+            let picked = places.iter().map(|place| Arc::clone(both.column(*place)));
+            Ok(picked.collect::<Vec<ArrayRef>>())
+        },
+        move |columns, rows| {
+            let bytes = made.encode(&columns, rows.len())?;
+            Ok(bytes.into_iter().map(Some).collect())
+        },
+        |_| None,
+    ))
 }

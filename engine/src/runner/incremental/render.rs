@@ -14,12 +14,14 @@ use timely::dataflow::Scope;
 use timely::order::Product;
 use timely::progress::Timestamp;
 
+use super::bad_rows::of_all_rounds;
 use super::join::{JoinParts, Operand, Pair, halves};
 use super::kept::{self, Indices};
 use super::row::RowBytes;
-use super::steps::{Context, Rows, by_key, distinct, plain_step, without_key};
+use super::seen::Seen;
+use super::steps::{Context, Keyed, Rows, by_key, distinct, plain_step, without_key};
 use crate::error::{Error, Result};
-use crate::incremental::{Compiled, Kind};
+use crate::incremental::{Compiled, Keying, Kind};
 use crate::runner::time::LogicalTime;
 
 pub(super) type Trace<T> = TraceAgent<ValSpine<RowBytes, RowBytes, T, isize>>;
@@ -36,7 +38,7 @@ pub(super) fn render<'s>(
     compiled: &Compiled,
     inputs: &[Rows<'s, LogicalTime>],
     is_saved: bool,
-    context: &Context,
+    context: &Context<'s, LogicalTime>,
 ) -> Result<(Rows<'s, LogicalTime>, Vec<Indices>)> {
     let mut layer = Layer::new(context);
     for (n, step) in compiled.steps.iter().enumerate() {
@@ -50,7 +52,7 @@ pub(super) fn render<'s>(
                 .ok_or_else(|| Error::bug("an input is not there"))?,
             Kind::Join(plan) => {
                 let (left, right) = (layer.rows(plan.left)?, layer.rows(plan.right)?);
-                let mut parts = JoinParts::new(compiled, plan, left, right)?;
+                let mut parts = JoinParts::new(compiled, plan, left, right, context)?;
                 for &half in parts.halves() {
                     let [first, second] = half.operands(plan);
                     let first = layer.index(compiled, first)?;
@@ -58,10 +60,10 @@ pub(super) fn render<'s>(
                     let pair = parts.pair(half);
                     parts.add(half, first.join_core(second, move |_, a, b| pair.of(a, b)));
                 }
-                parts.finish(compiled, plan, &step.schema, context)?
+                parts.finish(compiled, plan, n, context)?
             }
             Kind::Iterate { .. } => render_loop(scope, compiled, n, &mut layer)?,
-            kind => plain_step(compiled, kind, context, |from| layer.rows(from))?,
+            _ => plain_step(compiled, n, context, |from| layer.rows(from))?,
         };
         layer.rows.insert(n, rows);
     }
@@ -103,8 +105,8 @@ fn render_loop<'s>(
             }
         }
     }
-    let context = outer.context.clone();
     scope.iterative::<u64, _, _>(|inside| {
+        let context = outer.context.in_scope();
         let mut layer: Layer<'_, LoopTime> = Layer::new(&context);
         let begin = outer.rows(initial)?.enter(inside);
         let (feedback, round) = Variable::new_from(begin, Product::new((), 1));
@@ -120,7 +122,7 @@ fn render_loop<'s>(
                         false => Ok(outer.rows(step)?.enter(inside)),
                     };
                     let (left, right) = (rows_of(plan.left)?, rows_of(plan.right)?);
-                    let mut parts = JoinParts::new(compiled, plan, left, right)?;
+                    let mut parts = JoinParts::new(compiled, plan, left, right, &context)?;
                     for &half in parts.halves() {
                         let mut side = |operand: Operand<'_>| -> Result<Side<'_>> {
                             Ok(match is_inside(operand.step) {
@@ -134,9 +136,9 @@ fn render_loop<'s>(
                         let (first, second) = (side(first)?, side(second)?);
                         parts.add(half, first.join(second, parts.pair(half)));
                     }
-                    parts.finish(compiled, plan, &step.schema, &context)?
+                    parts.finish(compiled, plan, n, &context)?
                 }
-                kind => plain_step(compiled, kind, &context, |from| match is_inside(from) {
+                _ => plain_step(compiled, n, &context, |from| match is_inside(from) {
                     true => layer.rows(from),
                     false => Ok(outer.rows(from)?.enter(inside)),
                 })?,
@@ -153,6 +155,9 @@ fn render_loop<'s>(
             _ => made.consolidate(),
         };
         feedback.set(made.clone());
+        if let Some(bad) = context.bad_rows.take() {
+            outer.context.bad_rows.add(of_all_rounds(bad, scope));
+        }
         Ok(made.leave(scope))
     })
 }
@@ -176,17 +181,20 @@ impl<'s> Side<'s> {
 
 /// The steps that have been built in one scope.
 struct Layer<'s, T: Timestamp + Lattice> {
-    context: Context,
+    context: Context<'s, T>,
     rows: BTreeMap<usize, Rows<'s, T>>,
+    /// By step, and by what its keys are.
+    keyed: BTreeMap<(usize, String), Keyed<'s, T>>,
     /// By step, by what its keys are, and by whether only the keys are there.
     indices: BTreeMap<(usize, String, bool), Index<'s, T>>,
 }
 
 impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
-    fn new(context: &Context) -> Self {
+    fn new(context: &Context<'s, T>) -> Self {
         Self {
             context: context.clone(),
             rows: BTreeMap::new(),
+            keyed: BTreeMap::new(),
             indices: BTreeMap::new(),
         }
     }
@@ -194,6 +202,17 @@ impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
     fn rows(&self, step: usize) -> Result<Rows<'s, T>> {
         let rows = self.rows.get(&step).cloned();
         rows.ok_or_else(|| Error::bug("a step of a relation was read before it was built"))
+    }
+
+    fn keyed(&mut self, compiled: &Compiled, step: usize, keying: &Keying) -> Result<Keyed<'s, T>> {
+        let name = (step, keying.text.clone());
+        if let Some(keyed) = self.keyed.get(&name) {
+            return Ok(keyed.clone());
+        }
+        let rows = Seen::new(self.rows(step)?, compiled, step, &self.context)?;
+        let keyed = by_key(rows, keying)?;
+        self.keyed.insert(name, keyed.clone());
+        Ok(keyed)
     }
 
     /// The rows of a step by their keys, or the keys alone, each once; rows with a null key are left out.
@@ -207,12 +226,7 @@ impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
         if let Some(index) = self.indices.get(&name) {
             return Ok(index.clone());
         }
-        let rows = by_key(
-            self.rows(step)?,
-            keying,
-            &compiled.steps[step],
-            &self.context,
-        )?;
+        let rows = self.keyed(compiled, step, keying)?;
         let index = match keys_only {
             false => rows.arrange_by_key(),
             true => {
@@ -259,9 +273,8 @@ impl<'s> Layer<'s, LogicalTime> {
                 continue;
             }
             if let Some(index) = self.indices.get(&name) {
-                let left_out =
-                    without_key(rows.clone(), keying, &compiled.steps[step], &self.context)?;
-                let own = by_row(left_out);
+                let rows = Seen::new(rows.clone(), compiled, step, &self.context)?;
+                let own = by_row(without_key(rows, keying)?);
                 return Ok((vec![kept(index, false), kept(&own, true)], own));
             }
         }

@@ -19,11 +19,11 @@ use crate::{Collection, Pipeline, col, lit};
 
 /// How a run goes: how many rows come at once, where it is stopped, by how much a watermark is ahead of the rows.
 #[derive(Clone, Debug)]
-struct Course {
+pub(super) struct Course {
     cuts: Vec<usize>,
     /// After each step, with how many workers it goes on.
     restarts: Vec<Option<usize>>,
-    ahead: i64,
+    pub(super) ahead: i64,
     n_workers: usize,
     seed: u64,
 }
@@ -37,7 +37,7 @@ impl Course {
     }
 }
 
-fn courses() -> impl Strategy<Value = Course> {
+pub(super) fn courses() -> impl Strategy<Value = Course> {
     (
         prop::collection::vec(1usize..6, 1..6),
         prop::collection::vec(prop::option::weighted(0.3, 1usize..4), 1..12),
@@ -95,7 +95,8 @@ fn script(tables: &[RecordBatch], course: &Course) -> Script {
     (0..tables.len()).fold(script, |script, n| script.end(&format!("rows-{n}")))
 }
 
-fn run(
+/// What reaches the sink `out` behind `make`, on simulated workers.
+pub(super) fn simulated(
     tables: &[RecordBatch],
     course: &Course,
     make: &dyn Fn(&[Collection]) -> Collection,
@@ -124,8 +125,8 @@ fn with_and_without(
 ) -> (Vec<RecordBatch>, Vec<RecordBatch>) {
     let sink = |made: &Simulated| made.rows("out");
     (
-        sink(&run(tables, course, make)),
-        sink(&run(tables, &course.uninterrupted(), make)),
+        sink(&simulated(tables, course, make)),
+        sink(&simulated(tables, &course.uninterrupted(), make)),
     )
 }
 
