@@ -31,6 +31,7 @@
 //! the inputs.
 
 mod compiled;
+mod iterate;
 mod join;
 mod program;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use datafusion_expr::Expr;
 
 pub(crate) use compiled::{Compiled, JoinPlan, Keying, Kind, Matches};
+pub use iterate::Iterate;
 pub(crate) use join::join_of_changes;
 pub(crate) use program::{Program, Step};
 pub use transform::Incremental;
@@ -101,6 +103,7 @@ enum What {
         initial: Relation,
         variable: Relation,
         body: Relation,
+        options: Iterate,
     },
 }
 
@@ -192,11 +195,23 @@ impl Relation {
 
     /// What `body` makes of these rows, of the outcome, and so on until nothing changes any more.
     ///
-    /// The columns must stay the same. Relations from outside can be used inside. Where `body` never comes to
-    /// an end, as one that counts upwards, neither does the run. It need not either over rows that are taken back
-    /// before they are added, as where the addition comes late and the other does not.
+    /// The columns must stay the same. Relations from outside can be used inside. Where `body` never comes to an end,
+    /// as one that counts upwards, the run ends with an error after so many rounds as [`Iterate`] says.
+    ///
+    /// A row that is taken back before it is added, as where the addition comes late and the other change does not, is
+    /// not there meanwhile for a loop that reads it from outside.
     #[must_use]
     pub fn iterate(&self, body: impl FnOnce(&Relation) -> Relation) -> Relation {
+        self.iterate_with(Iterate::new(), body)
+    }
+
+    /// As [`Relation::iterate`], as `options` say.
+    #[must_use]
+    pub fn iterate_with(
+        &self,
+        options: Iterate,
+        body: impl FnOnce(&Relation) -> Relation,
+    ) -> Relation {
         let variable = Self::new(What::Variable(self.clone()));
         let body = body(&variable);
         let initial = self.clone();
@@ -204,6 +219,7 @@ impl Relation {
             initial,
             variable,
             body,
+            options,
         })
     }
 
@@ -276,6 +292,7 @@ impl Flat {
                 initial,
                 variable,
                 body,
+                options,
             } => {
                 let initial = self.add(initial);
                 let place = self.push(Step::Variable {
@@ -286,6 +303,7 @@ impl Flat {
                     initial,
                     variable: place,
                     body: self.add(body),
+                    options: *options,
                 }
             }
         };

@@ -3,6 +3,7 @@
 use datafusion_expr::Expr;
 use serde_json::{Value, json};
 
+use super::iterate::Iterate;
 use crate::ops::Join;
 use crate::transform::Transform;
 
@@ -51,6 +52,7 @@ pub(crate) enum Step {
         initial: usize,
         variable: usize,
         body: usize,
+        options: Iterate,
     },
 }
 
@@ -70,6 +72,7 @@ impl Step {
                 initial,
                 variable,
                 body,
+                ..
             } => vec![*initial, *variable, *body],
         }
     }
@@ -99,6 +102,7 @@ impl Step {
             Self::Aggregate {
                 keys, aggregates, ..
             } => json!({ "keys": text(keys), "aggregates": text(aggregates) }),
+            Self::Iterate { options, .. } => json!({ "max_rounds": options.n_rounds() }),
             _ => json!({}),
         };
         json["step"] = self.name().into();

@@ -106,6 +106,11 @@ impl Script {
         Self::default()
     }
 
+    /// What happens, in order.
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     fn step(mut self, step: Step) -> Self {
         self.steps.push(step);
         self
@@ -220,7 +225,7 @@ pub fn simulate(
     seed: u64,
 ) -> Result<Simulated> {
     let plan = pipeline.plan()?;
-    let (arrived, saved) = runner::simulate(&plan, &script.steps, n_workers.max(1), seed)?;
+    let (arrived, saved) = runner::simulate(&plan, script.steps(), n_workers.max(1), seed)?;
     Ok(Simulated { arrived, saved })
 }
 

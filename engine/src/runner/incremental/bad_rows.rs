@@ -25,7 +25,6 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::{Scope, Stream};
-use timely::order::Product;
 use timely::progress::Timestamp;
 
 use super::codec::RowCodec;
@@ -98,30 +97,36 @@ impl<'s, T: Timestamp + Lattice> Gathered<'s, T> {
     }
 }
 
-/// The rows that are bad in a round of a loop, whichever: each as often as in the round where there are most of it.
+/// Bad rows with the round of a loop in which they change.
+pub(super) fn by_round<'s, T: Timestamp + Lattice>(
+    bad: BadRows<'s, T>,
+    round_of: impl Fn(&T) -> u64 + 'static,
+) -> VecCollection<'s, T, (BadRow, u64), isize> {
+    let by_round = bad.inner.map(move |(row, time, diff)| {
+        let round = round_of(&time);
+        ((row, round), time, diff)
+    });
+    by_round.as_collection()
+}
+
+/// The rows that are bad in a round, whichever: each as often as in the round where there are most of it. Seen from
+/// outside of the loop, where all rounds are at one time.
 ///
 /// What a loop comes to has gone through all its rounds, so a row that was left out of one was left out, also where
 /// the last round has no such row.
-pub(super) fn of_all_rounds<'s, T: Timestamp + Lattice>(
-    bad: BadRows<'_, Product<T, u64>>,
-    outside: Scope<'s, T>,
+pub(super) fn in_most<'s, T: Timestamp + Lattice>(
+    bad: VecCollection<'s, T, (BadRow, u64), isize>,
 ) -> BadRows<'s, T> {
-    let by_round = bad
-        .inner
-        .map(|(row, time, diff)| ((row, time.inner), time, diff));
-    let most = by_round
-        .as_collection()
-        .leave(outside)
-        .reduce(|_, rounds, most| {
-            let (mut there, mut peak) = (0, 0);
-            for (_, diff) in rounds {
-                there += *diff;
-                peak = peak.max(there);
-            }
-            if peak > 0 {
-                most.push(((), peak));
-            }
-        });
+    let most = bad.reduce(|_, rounds, most| {
+        let (mut there, mut peak) = (0, 0);
+        for (_, diff) in rounds {
+            there += *diff;
+            peak = peak.max(there);
+        }
+        if peak > 0 {
+            most.push(((), peak));
+        }
+    });
     most.map(|(row, ())| row)
 }
 

@@ -34,6 +34,15 @@ pub(super) fn halves(kind: Matches) -> &'static [Half] {
     }
 }
 
+/// Whether rows of the left side that match none are given, and of the right one.
+pub(super) fn keeps_alone(kind: Matches) -> [bool; 2] {
+    match kind {
+        Matches::Pairs | Matches::Matched => [false, false],
+        Matches::PairsAndUnmatched | Matches::Unmatched => [true, false],
+        Matches::All => [true, true],
+    }
+}
+
 /// An index that a join reads.
 #[derive(Clone, Copy)]
 pub(super) struct Operand<'p> {
@@ -90,8 +99,9 @@ impl Pair {
 
 /// A join that is being built.
 pub(super) struct JoinParts<'s, T: Timestamp + Lattice> {
-    left: Rows<'s, T>,
-    right: Rows<'s, T>,
+    /// The rows of which some match none, where these are given.
+    left: Option<Rows<'s, T>>,
+    right: Option<Rows<'s, T>>,
     kind: Matches,
     pair: Pair,
     made: Vec<(Half, Rows<'s, T>)>,
@@ -101,31 +111,19 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
     pub(super) fn new(
         compiled: &Compiled,
         plan: &JoinPlan,
-        left: Rows<'s, T>,
-        right: Rows<'s, T>,
+        rows: impl Fn(usize) -> Result<Rows<'s, T>>,
         context: &Context<'s, T>,
     ) -> Result<Self> {
         // A row whose key fails is bad, and none that matches nothing.
-        let good = |rows, step, keying| {
-            Ok::<_, Error>(with_good_key(
-                Seen::new(rows, compiled, step, context)?,
-                keying,
-            ))
+        let good = |step: usize, keying: &Keying| {
+            let rows = Seen::new(rows(step)?, compiled, step, context)?;
+            Ok::<_, Error>(with_good_key(rows, keying))
         };
-        let (keeps_left, keeps_right) = match plan.kind {
-            Matches::Pairs | Matches::Matched => (false, false),
-            Matches::PairsAndUnmatched | Matches::Unmatched => (true, false),
-            Matches::All => (true, true),
-        };
+        let [keeps_left, keeps_right] = keeps_alone(plan.kind);
+        let of = |is_kept: bool, step, keying| is_kept.then(|| good(step, keying)).transpose();
         Ok(Self {
-            left: match keeps_left {
-                true => good(left, plan.left, &plan.left_keys)?,
-                false => left,
-            },
-            right: match keeps_right {
-                true => good(right, plan.right, &plan.right_keys)?,
-                false => right,
-            },
+            left: of(keeps_left, plan.left, &plan.left_keys)?,
+            right: of(keeps_right, plan.right, &plan.right_keys)?,
             kind: plan.kind,
             pair: Pair::new(&RowCodec::of(&both_sides(compiled, plan))?, &plan.places),
             made: Vec::new(),
@@ -153,10 +151,15 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
             .ok_or_else(|| Error::bug("a join was finished before it was built"))
     }
 
-    /// Left rows that match none.
-    fn left_alone(&self) -> Result<Rows<'s, T>> {
-        let matched = self.made(Half::MatchedLeft)?;
-        Ok(self.left.clone().concat(matched.negate()))
+    /// Rows of a side that match none.
+    fn alone(&self, matched: Half) -> Result<Rows<'s, T>> {
+        let all = match matched {
+            Half::MatchedRight => &self.right,
+            Half::MatchedLeft | Half::Pairs => &self.left,
+        };
+        let all = all.clone();
+        let all = all.ok_or_else(|| Error::bug("a join lacks the rows of a side"))?;
+        Ok(all.concat(self.made(matched)?.negate()))
     }
 
     pub(super) fn finish(
@@ -174,18 +177,17 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
         };
         let mut rows = match self.kind {
             Matches::Matched => return self.made(Half::MatchedLeft),
-            Matches::Unmatched => return self.left_alone(),
+            Matches::Unmatched => return self.alone(Half::MatchedLeft),
             Matches::Pairs | Matches::PairsAndUnmatched | Matches::All => self.made(Half::Pairs)?,
         };
         if self.kind != Matches::Pairs {
             let (nulls, pair) = (nulls(plan.right)?, self.pair.clone());
-            let alone = self.left_alone()?;
+            let alone = self.alone(Half::MatchedLeft)?;
             rows = rows.concat(alone.flat_map(move |left| pair.of(&left, &nulls)));
         }
         rows = columns(rows, &self.pair, &plan.places)?;
         if self.kind == Matches::All {
-            let matched = self.made(Half::MatchedRight)?;
-            let alone = self.right.clone().concat(matched.negate());
+            let alone = self.alone(Half::MatchedRight)?;
             let (nulls, pair) = (nulls(plan.left)?, Pair::new(&both, &plan.right_places));
             let made = pair.clone();
             let alone = alone.flat_map(move |right| made.of(&nulls, &right));

@@ -20,6 +20,8 @@ mod ends;
 mod gate;
 mod join;
 mod kept;
+mod loops;
+mod missing;
 mod reduce;
 mod render;
 #[cfg(test)]

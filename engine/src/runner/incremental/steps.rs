@@ -75,7 +75,7 @@ pub(super) fn plain_step<'s, T: Timestamp + Lattice>(
             let first = all.remove(0);
             Ok(first.concatenate(all))
         }
-        Kind::Input(_) | Kind::Variable | Kind::Join(_) | Kind::Iterate { .. } => {
+        Kind::Input(_) | Kind::Variable { .. } | Kind::Join(_) | Kind::Iterate { .. } => {
             Err(Error::bug("a step of a relation stands where it cannot"))
         }
     }
