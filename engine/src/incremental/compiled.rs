@@ -205,33 +205,14 @@ impl Compiled {
     }
 }
 
-/// Refuses loops inside of loops, and steps of a loop that are read outside of it.
+/// Refuses steps of a loop that are read outside of it.
 fn check_place(program: &Program, loops: &[Option<usize>], n: usize) -> Result<()> {
-    let step = &program.steps[n];
-    if matches!(step, Step::Variable { initial: None }) {
-        return Err(left_its_loop());
+    let is_after = loops[n].is_some_and(|inside| n > inside);
+    match &program.steps[n] {
+        Step::Variable { initial: None } => Err(left_its_loop()),
+        _ if is_after => Err(left_its_loop()),
+        _ => Ok(()),
     }
-    if let Step::Iterate { initial, body, .. } = step {
-        let nested = loops[*initial].is_some() || loops[*body].is_some_and(|inside| inside != n);
-        return match nested {
-            true => Err(Error::pipeline("an iteration stands inside of another")
-                .with_hint("Bring both to one `iterate`, or let one follow the other.")),
-            false => Ok(()),
-        };
-    }
-    let Some(inside) = loops[n] else {
-        return Ok(());
-    };
-    if n > inside {
-        return Err(left_its_loop());
-    }
-    let is_var = matches!(step, Step::Variable { .. });
-    let other = |read: &usize| loops[*read].is_some_and(|l| l != inside);
-    if !is_var && step.reads().iter().any(other) {
-        return Err(Error::pipeline("an iteration stands inside of another")
-            .with_hint("Bring both to one `iterate`, or let one follow the other."));
-    }
-    Ok(())
 }
 
 fn left_its_loop() -> Error {

@@ -195,7 +195,8 @@ impl Relation {
 
     /// What `body` makes of these rows, of the outcome, and so on until nothing changes any more.
     ///
-    /// The columns must stay the same. Relations from outside can be used inside. Where `body` never comes to an end,
+    /// The columns must stay the same. Relations from outside can be used inside, and so can other loops, which come
+    /// to their end in each round anew: only what changes from one round to the next is computed. Where `body` never comes to an end,
     /// as one that counts upwards, the run ends with an error after so many rounds as [`Iterate`] says.
     ///
     /// A row that is taken back before it is added, as where the addition comes late and the other change does not, is

@@ -22,6 +22,8 @@ mod join;
 mod kept;
 mod loops;
 mod missing;
+#[cfg(test)]
+mod nested_tests;
 mod reduce;
 mod render;
 #[cfg(test)]
