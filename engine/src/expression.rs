@@ -342,7 +342,7 @@ pub(crate) fn of_pairs(
 }
 
 /// On which rows this does not fail; the others are rejected, each with the reason.
-fn find_good<T>(
+pub(crate) fn find_good<T>(
     rows: &RecordBatch,
     evaluate: &impl Fn(&RecordBatch) -> Result<T>,
     reject: &mut impl FnMut(usize, String) -> Result<()>,

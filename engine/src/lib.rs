@@ -50,7 +50,7 @@ pub use analyzer::{Analysis, Analyzer};
 pub use artifact::{Artifact, ArtifactId, ArtifactRef, Artifacts};
 pub use batch::{BATCH_ROWS, Batch, RowPosition, RowUnit, SplitKey};
 pub use error::{Error, Result};
-pub use incremental::{GroupedRelation, Relation};
+pub use incremental::{GroupedRelation, Iterate, Relation};
 pub use output::{DeadLetter, OnBadRow, Output, dead_letter_schema};
 pub use pipeline::{Collection, Pipeline};
 pub use plan::{Learned, Lowered, Place, Plan, Size};

@@ -145,6 +145,20 @@ impl Output {
         self.refuse_row(&shown, place, pairs, pair, reason.into())
     }
 
+    /// Refuses a row that was made of others and stands nowhere: `name` says what it is in place of a position.
+    ///
+    /// # Errors
+    /// As [`Output::reject`].
+    pub(crate) fn reject_made(
+        &mut self,
+        name: &str,
+        rows: &RecordBatch,
+        row: usize,
+        reason: impl Into<String>,
+    ) -> Result<()> {
+        self.refuse_row(name, (name.to_owned(), 0), rows, row, reason.into())
+    }
+
     fn refuse_row(
         &mut self,
         shown: &str,

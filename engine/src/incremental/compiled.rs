@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
 use super::program::{Program, Step};
-use crate::changelog::{diff_field, has_time, own_columns};
+use crate::changelog::{diff_field, has_time, is_changelog, own_columns};
 use crate::error::{Error, Result};
 use crate::event_time::{EVENT_TIME, time_field};
 use crate::expression::{Expression, col};
@@ -24,15 +24,19 @@ pub(crate) struct Compiled {
     pub(crate) output: SchemaRef,
     /// True if what leaves has an event time, since an input has one.
     pub(crate) has_time: bool,
+    /// Of each input, whether its rows are changes.
+    are_changes: Vec<bool>,
 }
 
 /// A step that fits those it reads.
 #[derive(Debug)]
 pub(crate) struct CompiledStep {
+    /// What messages call it.
+    pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     /// The columns of its rows, without dictionaries.
     pub(crate) schema: SchemaRef,
-    /// The step that iterates, where it stands inside of a loop.
+    /// The step that iterates, where it stands inside of a loop: the innermost.
     pub(crate) in_loop: Option<usize>,
 }
 
@@ -40,7 +44,9 @@ pub(crate) struct CompiledStep {
 #[derive(Debug)]
 pub(crate) enum Kind {
     Input(usize),
-    Variable,
+    Variable {
+        initial: usize,
+    },
     Select {
         from: usize,
         columns: Vec<Expression>,
@@ -63,9 +69,10 @@ pub(crate) enum Kind {
         from: Vec<usize>,
     },
     Iterate {
-        initial: usize,
         variable: usize,
         body: usize,
+        /// How many rounds it may take.
+        max_rounds: u64,
     },
 }
 
@@ -126,6 +133,7 @@ impl Compiled {
             })?;
             let in_loop = loops[n];
             steps.push(CompiledStep {
+                name: step.name(),
                 kind,
                 schema,
                 in_loop,
@@ -155,11 +163,37 @@ impl Compiled {
             last: program.output,
             steps,
             has_time,
+            are_changes: inputs.iter().map(|input| is_changelog(input)).collect(),
         })
     }
 }
 
 impl Compiled {
+    /// The loops that a step stands in, from the innermost to the outermost.
+    pub(crate) fn loops_of(&self, step: usize) -> Vec<usize> {
+        let mut loops = Vec::new();
+        let mut at = step;
+        while let Some(inside) = self.steps.get(at).and_then(|step| step.in_loop) {
+            loops.push(inside);
+            at = inside;
+        }
+        loops
+    }
+
+    /// True if rows that a step gives may be there less often than not at all: rows of a changelog that are taken back
+    /// before their additions, which come late, and what is made of them row by row.
+    pub(crate) fn may_miss_rows(&self, step: usize) -> bool {
+        match &self.steps[step].kind {
+            Kind::Input(input) => self.are_changes.get(*input) == Some(&true),
+            Kind::Select { from, .. } | Kind::Filter { from, .. } => self.may_miss_rows(*from),
+            Kind::Join(plan) => self.may_miss_rows(plan.left) || self.may_miss_rows(plan.right),
+            Kind::Union { from } => from.iter().any(|from| self.may_miss_rows(*from)),
+            // Loops read no such rows.
+            Kind::Variable { .. } | Kind::Iterate { .. } => false,
+            Kind::Aggregate { .. } | Kind::Distinct { .. } => false,
+        }
+    }
+
     /// The columns of an input that are read; those of no input, where it is not.
     pub(crate) fn input_schema(&self, input: usize) -> SchemaRef {
         let of_input = |step: &&CompiledStep| matches!(step.kind, Kind::Input(n) if n == input);
@@ -171,33 +205,14 @@ impl Compiled {
     }
 }
 
-/// Refuses loops inside of loops, and steps of a loop that are read outside of it.
+/// Refuses steps of a loop that are read outside of it.
 fn check_place(program: &Program, loops: &[Option<usize>], n: usize) -> Result<()> {
-    let step = &program.steps[n];
-    if matches!(step, Step::Variable { initial: None }) {
-        return Err(left_its_loop());
+    let is_after = loops[n].is_some_and(|inside| n > inside);
+    match &program.steps[n] {
+        Step::Variable { initial: None } => Err(left_its_loop()),
+        _ if is_after => Err(left_its_loop()),
+        _ => Ok(()),
     }
-    if let Step::Iterate { initial, body, .. } = step {
-        let nested = loops[*initial].is_some() || loops[*body].is_some_and(|inside| inside != n);
-        return match nested {
-            true => Err(Error::pipeline("an iteration stands inside of another")
-                .with_hint("Bring both to one `iterate`, or let one follow the other.")),
-            false => Ok(()),
-        };
-    }
-    let Some(inside) = loops[n] else {
-        return Ok(());
-    };
-    if n > inside {
-        return Err(left_its_loop());
-    }
-    let is_var = matches!(step, Step::Variable { .. });
-    let other = |read: &usize| loops[*read].is_some_and(|l| l != inside);
-    if !is_var && step.reads().iter().any(other) {
-        return Err(Error::pipeline("an iteration stands inside of another")
-            .with_hint("Bring both to one `iterate`, or let one follow the other."));
-    }
-    Ok(())
 }
 
 fn left_its_loop() -> Error {
@@ -220,7 +235,8 @@ fn compile(step: &Step, steps: &[CompiledStep], inputs: &[SchemaRef]) -> Result<
         }
         Step::Variable { initial } => {
             let initial = initial.ok_or_else(left_its_loop)?;
-            (Kind::Variable, nullable(schema_of(initial)))
+            let schema = nullable(schema_of(initial));
+            (Kind::Variable { initial }, schema)
         }
         Step::Select { from, columns } => select(*from, columns, schema_of(*from))?,
         Step::Filter { from, predicate } => {
@@ -262,13 +278,14 @@ fn compile(step: &Step, steps: &[CompiledStep], inputs: &[SchemaRef]) -> Result<
             initial,
             variable,
             body,
+            options,
         } => {
             let begin = schema_of(*initial);
             check_same(begin, schema_of(*body), "what an iteration makes")?;
             let kind = Kind::Iterate {
-                initial: *initial,
                 variable: *variable,
                 body: *body,
+                max_rounds: options.n_rounds(),
             };
             (kind, nullable(begin))
         }

@@ -15,6 +15,14 @@
 //! it at the same instant; it leaves once the watermark has passed. What has no event time has been there
 //! always, and where no input has one, all changes take effect together when the input ends.
 //!
+//! A row on which an expression fails, such as a division by zero, is a bad row of the node, and is left out: of a join
+//! it is the pair for which the filter fails, or the row whose key does, which then counts as none that matches
+//! nothing; of `group_by` the row whose key or argument fails, or the group whose result does. It may be made of many
+//! rows, so in place of a position its dead letter says which step of the relation it is of, and the row has the event
+//! time from which on it is there. It is told when it comes to be there, once for each time that it is; since the
+//! same row fails when it is taken back, nothing else follows of that, and it is not told. Of a loop, those of all
+//! rounds are. A sum that does not fit its type ends the run.
+//!
 //! What is saved of a relation are its inputs as they are, and the changes that wait for the watermark: all else
 //! follows from them, and is computed once more when it goes on. So going on takes as long as a fresh computation
 //! over what the inputs hold. Where states are saved, an input that no join reads as it is has an index of its own.
@@ -23,6 +31,7 @@
 //! the inputs.
 
 mod compiled;
+mod iterate;
 mod join;
 mod program;
 #[cfg(test)]
@@ -34,7 +43,8 @@ use std::sync::Arc;
 
 use datafusion_expr::Expr;
 
-pub(crate) use compiled::{Compiled, CompiledStep, JoinPlan, Keying, Kind, Matches};
+pub(crate) use compiled::{Compiled, JoinPlan, Keying, Kind, Matches};
+pub use iterate::Iterate;
 pub(crate) use join::join_of_changes;
 pub(crate) use program::{Program, Step};
 pub use transform::Incremental;
@@ -93,6 +103,7 @@ enum What {
         initial: Relation,
         variable: Relation,
         body: Relation,
+        options: Iterate,
     },
 }
 
@@ -184,11 +195,24 @@ impl Relation {
 
     /// What `body` makes of these rows, of the outcome, and so on until nothing changes any more.
     ///
-    /// The columns must stay the same. Relations from outside can be used inside. Where `body` never comes to
-    /// an end, as one that counts upwards, neither does the run. It need not either over rows that are taken back
-    /// before they are added, as where the addition comes late and the other does not.
+    /// The columns must stay the same. Relations from outside can be used inside, and so can other loops, which come
+    /// to their end in each round anew: only what changes from one round to the next is computed. Where `body` never comes to an end,
+    /// as one that counts upwards, the run ends with an error after so many rounds as [`Iterate`] says.
+    ///
+    /// A row that is taken back before it is added, as where the addition comes late and the other change does not, is
+    /// not there meanwhile for a loop that reads it from outside.
     #[must_use]
     pub fn iterate(&self, body: impl FnOnce(&Relation) -> Relation) -> Relation {
+        self.iterate_with(Iterate::new(), body)
+    }
+
+    /// As [`Relation::iterate`], as `options` say.
+    #[must_use]
+    pub fn iterate_with(
+        &self,
+        options: Iterate,
+        body: impl FnOnce(&Relation) -> Relation,
+    ) -> Relation {
         let variable = Self::new(What::Variable(self.clone()));
         let body = body(&variable);
         let initial = self.clone();
@@ -196,6 +220,7 @@ impl Relation {
             initial,
             variable,
             body,
+            options,
         })
     }
 
@@ -268,6 +293,7 @@ impl Flat {
                 initial,
                 variable,
                 body,
+                options,
             } => {
                 let initial = self.add(initial);
                 let place = self.push(Step::Variable {
@@ -278,6 +304,7 @@ impl Flat {
                     initial,
                     variable: place,
                     body: self.add(body),
+                    options: *options,
                 }
             }
         };

@@ -1,8 +1,11 @@
 //! A relation as data: steps, each after those that it reads.
 
+use std::collections::BTreeSet;
+
 use datafusion_expr::Expr;
 use serde_json::{Value, json};
 
+use super::iterate::Iterate;
 use crate::ops::Join;
 use crate::transform::Transform;
 
@@ -51,6 +54,7 @@ pub(crate) enum Step {
         initial: usize,
         variable: usize,
         body: usize,
+        options: Iterate,
     },
 }
 
@@ -70,6 +74,7 @@ impl Step {
                 initial,
                 variable,
                 body,
+                ..
             } => vec![*initial, *variable, *body],
         }
     }
@@ -99,6 +104,7 @@ impl Step {
             Self::Aggregate {
                 keys, aggregates, ..
             } => json!({ "keys": text(keys), "aggregates": text(aggregates) }),
+            Self::Iterate { options, .. } => json!({ "max_rounds": options.n_rounds() }),
             _ => json!({}),
         };
         json["step"] = self.name().into();
@@ -114,8 +120,8 @@ impl Program {
         json!({ "steps": steps, "output": self.output })
     }
 
-    /// For each step the loop that it stands in: the step that iterates. Only what depends on a loop's variable
-    /// stands in the loop; all else is computed once, outside.
+    /// For each step the innermost loop that it stands in: the step that iterates. Only what depends on what goes round
+    /// in a loop stands in it; all else is computed once, outside, also where that is another loop.
     pub(crate) fn loops(&self) -> Vec<Option<usize>> {
         let mut of_variable = vec![None; self.steps.len()];
         for (n, step) in self.steps.iter().enumerate() {
@@ -123,16 +129,17 @@ impl Program {
                 of_variable[*variable] = Some(n);
             }
         }
-        let mut loops: Vec<Option<usize>> = Vec::with_capacity(self.steps.len());
+        // The loops on whose rounds each step depends.
+        let mut all: Vec<BTreeSet<usize>> = Vec::with_capacity(self.steps.len());
         for (n, step) in self.steps.iter().enumerate() {
-            let inside = match step {
-                Step::Variable { .. } => of_variable[n],
-                // What leaves a loop stands where its beginning stands.
-                Step::Iterate { initial, .. } => loops[*initial],
-                _ => step.reads().iter().find_map(|read| loops[*read]),
-            };
-            loops.push(inside);
+            let reads = step.reads().into_iter();
+            let mut on: BTreeSet<usize> = reads.flat_map(|read| all[read].clone()).collect();
+            on.extend(of_variable[n]);
+            // What leaves a loop is no longer in its rounds.
+            on.remove(&n);
+            all.push(on);
         }
-        loops
+        // An inner loop comes to its end before the one around it does.
+        all.iter().map(|on| on.first().copied()).collect()
     }
 }

@@ -80,11 +80,15 @@ fn loops_keep_their_columns_and_what_is_in_them() {
         made.union(&leaked)
     }));
     expect![[r#"
-        an iteration stands inside of another
+        what goes round in an iteration is used outside of it
           in transform "made"
-          Hint: Bring both to one `iterate`, or let one follow the other."#]]
+          Hint: Use what `iterate` returns."#]]
     .assert_eq(&refused(|rows| {
-        rows.iterate(|round| round.iterate(Relation::distinct))
+        rows.iterate(|outer| {
+            let mut leaked = None;
+            let made = outer.iterate(|inner| leaked.insert(inner.distinct()).clone());
+            made.union(&leaked)
+        })
     }));
 }
 

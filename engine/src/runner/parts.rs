@@ -284,6 +284,7 @@ impl Workshop<'_> {
             id: Arc::clone(&node.id),
             inputs: edges.iter().map(|e| (e.from, e.port)).collect(),
             exit: (index, Port::Out(0)),
+            policy: self.policy(index),
             compiled: Arc::new(compiled),
             accounts: [(); 2].map(|()| self.memory.account(index).telling(&metrics)),
             lots,

@@ -102,8 +102,10 @@ struct Simulation<'a> {
     running: Vec<Vec<RunningChain>>,
     relations: BTreeMap<usize, SimulatedRelation>,
     queues: BTreeMap<QueueKey, VecDeque<Sent>>,
-    /// The watermark that each chain has heard of on each worker, and the one behind it.
+    /// The watermark that each chain has heard of on each worker, of all inputs and of each by itself, and the one
+    /// behind it.
     seen: Vec<Vec<i64>>,
+    seen_of: Vec<Vec<Vec<i64>>>,
     behind: Vec<Vec<i64>>,
     sources: BTreeMap<NodeIndex, ScriptedSource>,
     arrived: BTreeMap<NodeIndex, Vec<(usize, RecordBatch)>>,
@@ -128,6 +130,10 @@ impl<'a> Simulation<'a> {
         });
         let n_chains = workshop.phase.chains.len();
         let start = vec![vec![i64::MIN; workshop.n_workers]; n_chains];
+        let seen_of = workshop.phase.chains.iter().map(|chain| {
+            let inputs = workshop.phase.inputs(workshop.graph, chain.members[0]);
+            vec![vec![i64::MIN; inputs.len()]; workshop.n_workers]
+        });
         let mut simulation = Self {
             sources: sources.collect(),
             kit: workshop.kit(BTreeMap::new())?,
@@ -135,6 +141,7 @@ impl<'a> Simulation<'a> {
             relations: BTreeMap::new(),
             queues: BTreeMap::new(),
             seen: start.clone(),
+            seen_of: seen_of.collect(),
             behind: start,
             arrived: BTreeMap::new(),
             saved: Saved::new(),
@@ -207,6 +214,13 @@ impl<'a> Simulation<'a> {
         };
         let (seen, behind) = (least(&self.seen), least(&self.behind));
         let n_workers = workshop.n_workers;
+        let seen_of = self.seen_of.iter().map(|workers| {
+            let of_input = |port: usize| workers.iter().map(|inputs| inputs[port]).min();
+            let n_inputs = workers.first().map_or(0, Vec::len);
+            let inputs = (0..n_inputs).filter_map(of_input).collect();
+            vec![inputs; n_workers]
+        });
+        self.seen_of = seen_of.collect();
         self.workshop = workshop;
         self.seen = seen.into_iter().map(|at| vec![at; n_workers]).collect();
         self.behind = behind.into_iter().map(|at| vec![at; n_workers]).collect();
@@ -396,68 +410,12 @@ impl<'a> Simulation<'a> {
         Ok(())
     }
 
-    /// What a chain may hear as the watermark: the least of what is before it and of what is on its way.
-    fn input_watermark(&self, chain: usize) -> i64 {
-        let phase = self.phase();
-        let first = phase.chains[chain].members[0];
-        let mut least = i64::MAX;
-        for edge in phase.inputs(self.workshop.graph, first) {
-            let before = phase
-                .chains
-                .iter()
-                .position(|of| of.members.contains(&edge.from));
-            let at = match before {
-                Some(before) => self.behind[before].iter().copied().min(),
-                None => self.sources.get(&edge.from).map(|source| source.watermark),
-            };
-            least = least.min(at.unwrap_or(i64::MIN));
-        }
-        let on_their_way = self.queues.iter().filter(|(key, _)| key.0 == chain);
-        let stamps = on_their_way.flat_map(|(_, queue)| queue.iter().map(|(stamp, _)| *stamp));
-        stamps.fold(least, i64::min)
-    }
-
-    /// Moves whatever can move, in an order of chance, until nothing can.
-    fn settle(&mut self) -> Result<()> {
-        loop {
-            let mut moves: Vec<Move> = self.queues.keys().map(|key| Move::Take(*key)).collect();
-            for chain in 0..self.running.len() {
-                let at = self.input_watermark(chain);
-                let now = self.workshop.clock.now_ms();
-                for worker in 0..self.workshop.n_workers {
-                    if at > self.seen[chain][worker] {
-                        moves.push(Move::Pass(chain, worker, at));
-                    }
-                    let running = self.running[chain].get(worker);
-                    let wakes_at = running.and_then(RunningChain::wakes_at);
-                    if self.seen[chain][worker] != i64::MAX && wakes_at.is_some_and(|t| t <= now) {
-                        moves.push(Move::Wake(chain, worker));
-                    }
-                }
-            }
-            for (chain, relation) in &self.relations {
-                if relation.is_at_work() {
-                    let workers = 0..self.workshop.n_workers;
-                    moves.extend(workers.map(|worker| Move::Step(*chain, worker)));
-                }
-            }
-            if moves.is_empty() {
-                return Ok(());
-            }
-            let chosen = self.chance.index(moves.len());
-            match moves.swap_remove(chosen) {
-                Move::Take(key) => self.take_in(key)?,
-                Move::Pass(chain, worker, at) => self.pass(chain, worker, at)?,
-                Move::Step(chain, worker) => {
-                    self.of_relation(chain, worker, |relation| relation.step(worker))?;
-                }
-                Move::Wake(chain, worker) => {
-                    let now = self.workshop.clock.now_ms();
-                    self.running[chain][worker].wake(now);
-                    self.work(chain, worker, self.behind[chain][worker])?;
-                }
-            }
-        }
+    /// Tells a chain on a worker of the watermark of one of its inputs.
+    fn pass_of_input(&mut self, chain: usize, worker: usize, port: usize, at: i64) -> Result<()> {
+        let stamp = self.behind[chain][worker];
+        self.seen_of[chain][worker][port] = at;
+        self.running[chain][worker].pass_of_input(port, Watermark(at));
+        self.work(chain, worker, stamp)
     }
 
     /// Tells a chain on a worker of its watermark.
@@ -486,8 +444,8 @@ impl<'a> Simulation<'a> {
         let left = call(relation)?;
         let at = relation.behind(worker);
         let node = self.phase().chains[chain].members[0];
-        for (stamp, batch) in left {
-            self.send((node, Port::Out(0)), worker, stamp, batch)?;
+        for (port, stamp, batch) in left {
+            self.send((node, port), worker, stamp, batch)?;
         }
         let behind = &mut self.behind[chain][worker];
         *behind = at.max(*behind);
@@ -566,17 +524,10 @@ impl<'a> Simulation<'a> {
     }
 }
 
-enum Move {
-    Take(QueueKey),
-    Pass(usize, usize, i64),
-    /// A relation does what there is to do on a worker, once.
-    Step(usize, usize),
-    Wake(usize, usize),
-}
-
 fn number(node: NodeIndex) -> Result<u32> {
     u32::try_from(node).map_err(|_| Error::bug("a graph has too many nodes"))
 }
 
+mod moves;
 #[cfg(test)]
 mod tests;

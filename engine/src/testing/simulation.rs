@@ -106,6 +106,11 @@ impl Script {
         Self::default()
     }
 
+    /// What happens, in order.
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     fn step(mut self, step: Step) -> Self {
         self.steps.push(step);
         self
@@ -191,7 +196,8 @@ impl Simulated {
 
 /// Runs a pipeline over a script on `n_workers` simulated workers.
 ///
-/// Operators, exchange and watermarks are those of a run; there are no threads and no clock but the script's.
+/// Operators, exchange and watermarks are those of a run, which tells an operator of several inputs of the watermark of
+/// each before it tells of all; there are no threads and no clock but the script's.
 /// After each step all moves that are possible are made, in an order that follows from `seed`: any of them is
 /// one that a run may take. The operators of a [`Relation`](crate::Relation) exchange rows among themselves: they
 /// are on a thread for each worker, which take turns as the seed says. Sources are [`scripted`], by their names; nothing is written to the sinks, which
@@ -220,7 +226,7 @@ pub fn simulate(
     seed: u64,
 ) -> Result<Simulated> {
     let plan = pipeline.plan()?;
-    let (arrived, saved) = runner::simulate(&plan, &script.steps, n_workers.max(1), seed)?;
+    let (arrived, saved) = runner::simulate(&plan, script.steps(), n_workers.max(1), seed)?;
     Ok(Simulated { arrived, saved })
 }
 

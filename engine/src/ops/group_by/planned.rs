@@ -218,8 +218,7 @@ impl Planned {
         on_good_rows(batch, out, |rows| self.evaluate_rows(rows))
     }
 
-    /// What these rows give to a group table, for those who have rows without their batch: a cell, or an edge of
-    /// an incremental graph.
+    /// What these rows give to a group table, for those who have rows without their batch, such as a cell.
     ///
     /// Where an expression fails on a row, the error says which of them it is.
     pub(super) fn evaluate(&self, batch: &Batch) -> Result<Inputs> {

@@ -152,8 +152,8 @@ impl Side {
 /// `NAME/left_key_0` or `NAME/right_key_0`, for which [`on_bad_row`](Collection::on_bad_row) and
 /// [`dead_letters`](Collection::dead_letters) of the result speak. So is a pair for which the filter has no value,
 /// of the join itself: its position is that of the row which is read past the table. The pair is left out, and
-/// neither of its rows counts as one that matches none. Between changelogs such a pair ends the run: its rows may
-/// be made of many, and stand nowhere.
+/// neither of its rows counts as one that matches none. Between changelogs such a pair is told at the instant at
+/// which it comes to be there, and stands nowhere: its rows may be made of many.
 #[derive(Clone, Debug)]
 pub struct Join {
     kind: JoinKind,

@@ -33,11 +33,6 @@ impl RowCodec {
         Self::new(schema.fields().iter().map(|f| f.data_type().clone()))
     }
 
-    /// Another of the same types.
-    pub(super) fn again(&self) -> Result<Self> {
-        Self::new(self.types.iter().cloned())
-    }
-
     /// The bytes of `n_rows` rows; 0.0 for -0.0, and one NaN for all.
     pub(super) fn encode(&self, columns: &[ArrayRef], n_rows: usize) -> Result<Vec<RowBytes>> {
         if self.types.is_empty() {

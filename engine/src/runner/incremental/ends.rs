@@ -46,7 +46,7 @@ pub(super) struct End {
 pub(super) fn to_rows<'s>(
     made: VecCollection<'s, LogicalTime, RowBytes, isize>,
     compiled: &Arc<Compiled>,
-    context: &Context,
+    context: &Context<'s, LogicalTime>,
     mut end: End,
 ) -> Stream<'s, LogicalTime, Rows> {
     let compiled = Arc::clone(compiled);

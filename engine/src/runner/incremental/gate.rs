@@ -139,7 +139,7 @@ pub(super) fn build_gate<'s>(
     scope: Scope<'s, LogicalTime>,
     streams: Vec<Stream<'s, LogicalTime, Rows>>,
     gate: &Rc<RefCell<Gate>>,
-    context: &Context,
+    context: &Context<'s, LogicalTime>,
     mut account: Account,
 ) -> Vec<VecCollection<'s, LogicalTime, RowBytes, isize>> {
     let mut builder = OperatorBuilder::new(format!("{} in", context.id), scope);

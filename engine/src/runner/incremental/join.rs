@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use differential_dataflow::lattice::Lattice;
 use timely::progress::Timestamp;
 
 use super::codec::{Picks, RowCodec};
 use super::row::RowBytes;
-use super::steps::{Context, Rows, by_batch, filter};
+use super::seen::Seen;
+use super::steps::{Context, Rows, filter, with_good_key};
 use crate::error::{Error, Result};
 use crate::incremental::{Compiled, JoinPlan, Keying, Matches};
 
@@ -30,6 +31,15 @@ pub(super) fn halves(kind: Matches) -> &'static [Half] {
         Matches::PairsAndUnmatched => &[Half::Pairs, Half::MatchedLeft],
         Matches::All => &[Half::Pairs, Half::MatchedLeft, Half::MatchedRight],
         Matches::Matched | Matches::Unmatched => &[Half::MatchedLeft],
+    }
+}
+
+/// Whether rows of the left side that match none are given, and of the right one.
+pub(super) fn keeps_alone(kind: Matches) -> [bool; 2] {
+    match kind {
+        Matches::Pairs | Matches::Matched => [false, false],
+        Matches::PairsAndUnmatched | Matches::Unmatched => [true, false],
+        Matches::All => [true, true],
     }
 }
 
@@ -89,8 +99,9 @@ impl Pair {
 
 /// A join that is being built.
 pub(super) struct JoinParts<'s, T: Timestamp + Lattice> {
-    left: Rows<'s, T>,
-    right: Rows<'s, T>,
+    /// The rows of which some match none, where these are given.
+    left: Option<Rows<'s, T>>,
+    right: Option<Rows<'s, T>>,
     kind: Matches,
     pair: Pair,
     made: Vec<(Half, Rows<'s, T>)>,
@@ -100,14 +111,21 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
     pub(super) fn new(
         compiled: &Compiled,
         plan: &JoinPlan,
-        left: Rows<'s, T>,
-        right: Rows<'s, T>,
+        rows: impl Fn(usize) -> Result<Rows<'s, T>>,
+        context: &Context<'s, T>,
     ) -> Result<Self> {
+        // A row whose key fails is bad, and none that matches nothing.
+        let good = |step: usize, keying: &Keying| {
+            let rows = Seen::new(rows(step)?, compiled, step, context)?;
+            Ok::<_, Error>(with_good_key(rows, keying))
+        };
+        let [keeps_left, keeps_right] = keeps_alone(plan.kind);
+        let of = |is_kept: bool, step, keying| is_kept.then(|| good(step, keying)).transpose();
         Ok(Self {
-            left,
-            right,
+            left: of(keeps_left, plan.left, &plan.left_keys)?,
+            right: of(keeps_right, plan.right, &plan.right_keys)?,
             kind: plan.kind,
-            pair: Pair::new(&both_sides(compiled, plan)?, &plan.places),
+            pair: Pair::new(&RowCodec::of(&both_sides(compiled, plan))?, &plan.places),
             made: Vec::new(),
         })
     }
@@ -133,39 +151,43 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
             .ok_or_else(|| Error::bug("a join was finished before it was built"))
     }
 
-    /// Left rows that match none.
-    fn left_alone(&self) -> Result<Rows<'s, T>> {
-        let matched = self.made(Half::MatchedLeft)?;
-        Ok(self.left.clone().concat(matched.negate()))
+    /// Rows of a side that match none.
+    fn alone(&self, matched: Half) -> Result<Rows<'s, T>> {
+        let all = match matched {
+            Half::MatchedRight => &self.right,
+            Half::MatchedLeft | Half::Pairs => &self.left,
+        };
+        let all = all.clone();
+        let all = all.ok_or_else(|| Error::bug("a join lacks the rows of a side"))?;
+        Ok(all.concat(self.made(matched)?.negate()))
     }
 
     pub(super) fn finish(
         self,
         compiled: &Compiled,
         plan: &JoinPlan,
-        schema: &SchemaRef,
-        context: &Context,
+        number: usize,
+        context: &Context<'s, T>,
     ) -> Result<Rows<'s, T>> {
-        let both = both_sides(compiled, plan)?;
+        let both = RowCodec::of(&both_sides(compiled, plan))?;
         let nulls = |step: usize| RowCodec::of(&compiled.steps[step].schema)?.nulls();
         let columns = |rows, pair: &Pair, places: &[usize]| match pair {
-            Pair::Both => pick(rows, &both, places, schema, context),
+            Pair::Both => pick(rows, compiled, plan, number, places, context),
             Pair::First | Pair::Picks(_) => Ok(rows),
         };
         let mut rows = match self.kind {
             Matches::Matched => return self.made(Half::MatchedLeft),
-            Matches::Unmatched => return self.left_alone(),
+            Matches::Unmatched => return self.alone(Half::MatchedLeft),
             Matches::Pairs | Matches::PairsAndUnmatched | Matches::All => self.made(Half::Pairs)?,
         };
         if self.kind != Matches::Pairs {
             let (nulls, pair) = (nulls(plan.right)?, self.pair.clone());
-            let alone = self.left_alone()?;
+            let alone = self.alone(Half::MatchedLeft)?;
             rows = rows.concat(alone.flat_map(move |left| pair.of(&left, &nulls)));
         }
         rows = columns(rows, &self.pair, &plan.places)?;
         if self.kind == Matches::All {
-            let matched = self.made(Half::MatchedRight)?;
-            let alone = self.right.clone().concat(matched.negate());
+            let alone = self.alone(Half::MatchedRight)?;
             let (nulls, pair) = (nulls(plan.left)?, Pair::new(&both, &plan.right_places));
             let made = pair.clone();
             let alone = alone.flat_map(move |right| made.of(&nulls, &right));
@@ -173,35 +195,41 @@ impl<'s, T: Timestamp + Lattice> JoinParts<'s, T> {
         }
         match &plan.filter {
             None => Ok(rows),
-            Some(predicate) => filter(rows, predicate, schema, context),
+            Some(predicate) => filter(Seen::new(rows, compiled, number, context)?, predicate),
         }
     }
 }
 
-/// The bytes of a left row with a right row behind it.
-fn both_sides(compiled: &Compiled, plan: &JoinPlan) -> Result<RowCodec> {
+/// The columns of a left row with a right row behind it.
+fn both_sides(compiled: &Compiled, plan: &JoinPlan) -> SchemaRef {
     let sides = [plan.left, plan.right].map(|side| &compiled.steps[side].schema);
-    let fields = sides.iter().flat_map(|schema| schema.fields());
-    RowCodec::new(fields.map(|f| f.data_type().clone()))
+    let fields = sides.iter().flat_map(|schema| schema.fields().iter());
+    Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 
 /// The columns of the result of a join, where columns are not at fixed places.
 fn pick<'s, T: Timestamp + Lattice>(
     rows: Rows<'s, T>,
-    both: &RowCodec,
+    compiled: &Compiled,
+    plan: &JoinPlan,
+    number: usize,
     places: &[usize],
-    schema: &SchemaRef,
-    context: &Context,
+    context: &Context<'s, T>,
 ) -> Result<Rows<'s, T>> {
-    let both = both.again()?;
-    let (places, made) = (places.to_vec(), RowCodec::of(schema)?);
-    Ok(by_batch(rows, context, move |rows| {
-        let columns = both.decode(rows.iter().copied())?;
-        let columns: Vec<ArrayRef> = places.iter().map(|p| Arc::clone(&columns[*p])).collect();
-        Ok(made
-            .encode(&columns, rows.len())?
-            .into_iter()
-            .map(Some)
-            .collect())
-    }))
+    let both = both_sides(compiled, plan);
+    let seen = Seen::of_columns(rows, &both, compiled, number, context)?;
+    let made = RowCodec::of(&compiled.steps[number].schema)?;
+    let places = places.to_vec();
+    // What is only put together does not fail.
+    Ok(seen.through_with_bad(
+        move |both| {
+            let picked = places.iter().map(|place| Arc::clone(both.column(*place)));
+            Ok(picked.collect::<Vec<ArrayRef>>())
+        },
+        move |columns, rows| {
+            let bytes = made.encode(&columns, rows.len())?;
+            Ok(bytes.into_iter().map(Some).collect())
+        },
+        |_| None,
+    ))
 }

@@ -10,18 +10,26 @@
 //! operators when an instant is complete: over all sources, workers and loops. Changes wait before them until the
 //! watermark of all inputs has passed: what differential operators hold are whole instants.
 //!
-//! State is that of the inputs (see [`kept`]).
+//! State is that of the inputs (see [`kept`]). Rows on which an expression fails go their own way (see [`bad_rows`]).
 
+#[cfg(test)]
+mod bad_row_tests;
+mod bad_rows;
 mod codec;
 mod ends;
 mod gate;
 mod join;
 mod kept;
+mod loops;
+mod missing;
+#[cfg(test)]
+mod nested_tests;
 mod reduce;
 mod render;
 #[cfg(test)]
 mod restart_tests;
 mod row;
+mod seen;
 mod simulated;
 mod sizes;
 mod steps;
@@ -37,6 +45,7 @@ use std::sync::Arc;
 use differential_dataflow::lattice::Lattice;
 use timely::dataflow::{Scope, Stream};
 
+use self::bad_rows::{Gathered, RowKinds, Telling, tell};
 use self::ends::End;
 use self::gate::Gate;
 use self::kept::{Kept, RelationState};
@@ -50,7 +59,9 @@ use super::memory::Account;
 use super::metrics::NodeMetrics;
 use super::time::LogicalTime;
 use crate::error::{Error, Result};
+use crate::graph::Port;
 use crate::incremental::Compiled;
+use crate::output::OnBadRow;
 use crate::state::StatePart;
 
 /// What an update in an index takes besides the bytes of a row, about: its key, when, by how much, and where each
@@ -63,6 +74,8 @@ pub(crate) struct RelationPart {
     pub(crate) inputs: Vec<Exit>,
     /// Where its changes leave.
     pub(crate) exit: Exit,
+    /// What becomes of rows on which an expression fails.
+    pub(crate) policy: OnBadRow,
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) metrics: Arc<NodeMetrics>,
     /// What waits for the watermark, and what its indices hold.
@@ -118,6 +131,8 @@ fn build<'s>(
         id: Arc::clone(&part.id),
         failure: Arc::clone(failure),
         metrics: Arc::clone(&part.metrics),
+        kinds: RowKinds::default(),
+        bad_rows: Gathered::default(),
     };
     let rows = part.inputs.iter().map(|exit| streams.get(exit).cloned());
     let rows: Option<Vec<_>> = rows.collect();
@@ -129,15 +144,28 @@ fn build<'s>(
     let of_row = gate.row_bytes.mean();
     let gate = Rc::new(RefCell::new(gate));
     let [of_waiting, mut of_indices] = part.accounts;
-    let told = context.clone();
+    let (id, failed) = (Arc::clone(&part.id), Arc::clone(failure));
     let sizes = Sizes::tell(scope, move |n_updates| {
         let held = of_indices.holds(n_updates * (of_row.get() + UPDATE_BYTES));
         if let Err(error) = held {
-            told.failure.set(error.at_node(&told.id));
+            failed.set(error.at_node(&id));
         }
     });
     let inputs = gate::build_gate(scope, rows, &gate, &context, of_waiting);
     let (made, indices) = render::render(scope, &part.compiled, &inputs, part.is_saved, &context)?;
+    let telling = Telling {
+        policy: part.policy,
+        first_checkpoint,
+        has_time: part.compiled.has_time,
+        lots: Arc::clone(&part.lots),
+    };
+    let told = tell(scope, context.bad_rows.take(), telling, &context)?;
+    streams.insert((part.exit.0, Port::DeadLetters), told.letters);
+    // What has left tells how far bad rows have been told of, too.
+    let made = match told.so_far {
+        Some(so_far) => made.concat(so_far),
+        None => made,
+    };
     let kept = Kept::new(indices);
     let end = End {
         first_checkpoint,

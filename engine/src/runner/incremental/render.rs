@@ -7,28 +7,24 @@ use std::collections::BTreeMap;
 
 use differential_dataflow::lattice::Lattice;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
-use differential_dataflow::operators::iterate::Variable;
 use differential_dataflow::trace::implementations::ValSpine;
-use differential_dataflow::trace::wrappers::enter::TraceEnter;
 use timely::dataflow::Scope;
-use timely::order::Product;
 use timely::progress::Timestamp;
 
-use super::join::{JoinParts, Operand, Pair, halves};
+use super::join::{JoinParts, Operand, halves};
 use super::kept::{self, Indices};
+use super::loops::render_loop;
+use super::missing::missing;
 use super::row::RowBytes;
-use super::steps::{Context, Rows, by_key, distinct, plain_step, without_key};
+use super::seen::Seen;
+use super::steps::{Context, Keyed, Rows, by_key, distinct, plain_step, without_key};
 use crate::error::{Error, Result};
-use crate::incremental::{Compiled, Kind};
+use crate::incremental::{Compiled, Keying, Kind};
 use crate::runner::time::LogicalTime;
 
 pub(super) type Trace<T> = TraceAgent<ValSpine<RowBytes, RowBytes, T, isize>>;
 /// Rows, found by their key.
-type Index<'s, T> = Arranged<'s, Trace<T>>;
-/// The time inside of a loop: how often it has gone round, besides.
-type LoopTime = Product<LogicalTime, u64>;
-/// An index from outside of a loop.
-type OuterIndex<'s> = Arranged<'s, TraceEnter<Trace<LogicalTime>, LoopTime>>;
+pub(super) type Index<'s, T> = Arranged<'s, Trace<T>>;
 
 /// Builds all steps; the rows of the last, and where the inputs are kept, if they are to be saved.
 pub(super) fn render<'s>(
@@ -36,7 +32,7 @@ pub(super) fn render<'s>(
     compiled: &Compiled,
     inputs: &[Rows<'s, LogicalTime>],
     is_saved: bool,
-    context: &Context,
+    context: &Context<'s, LogicalTime>,
 ) -> Result<(Rows<'s, LogicalTime>, Vec<Indices>)> {
     let mut layer = Layer::new(context);
     for (n, step) in compiled.steps.iter().enumerate() {
@@ -49,8 +45,8 @@ pub(super) fn render<'s>(
                 .cloned()
                 .ok_or_else(|| Error::bug("an input is not there"))?,
             Kind::Join(plan) => {
-                let (left, right) = (layer.rows(plan.left)?, layer.rows(plan.right)?);
-                let mut parts = JoinParts::new(compiled, plan, left, right)?;
+                let rows = |step| layer.rows(step);
+                let mut parts = JoinParts::new(compiled, plan, rows, context)?;
                 for &half in parts.halves() {
                     let [first, second] = half.operands(plan);
                     let first = layer.index(compiled, first)?;
@@ -58,12 +54,12 @@ pub(super) fn render<'s>(
                     let pair = parts.pair(half);
                     parts.add(half, first.join_core(second, move |_, a, b| pair.of(a, b)));
                 }
-                parts.finish(compiled, plan, &step.schema, context)?
+                parts.finish(compiled, plan, n, context)?
             }
             Kind::Iterate { .. } => render_loop(scope, compiled, n, &mut layer)?,
-            kind => plain_step(compiled, kind, context, |from| layer.rows(from))?,
+            _ => plain_step(compiled, n, context, |from| layer.rows(from))?,
         };
-        layer.rows.insert(n, rows);
+        layer.set_rows(n, rows);
     }
     let mut made = layer.rows(compiled.last)?;
     let mut kept = Vec::new();
@@ -76,128 +72,73 @@ pub(super) fn render<'s>(
     Ok((made, kept))
 }
 
-/// Builds the steps of one loop; what it comes to.
-fn render_loop<'s>(
-    scope: Scope<'s, LogicalTime>,
-    compiled: &Compiled,
-    number: usize,
-    outer: &mut Layer<'s, LogicalTime>,
-) -> Result<Rows<'s, LogicalTime>> {
-    let Kind::Iterate {
-        initial,
-        variable,
-        body,
-    } = compiled.steps[number].kind
-    else {
-        return Err(Error::bug("a loop has no beginning"));
-    };
-    let is_inside = |n: usize| compiled.steps[n].in_loop == Some(number);
-    // What is indexed outside is built before the loop is opened.
-    for step in compiled.steps.iter().filter(|s| s.in_loop == Some(number)) {
-        if let Kind::Join(plan) = &step.kind {
-            let operands = halves(plan.kind)
-                .iter()
-                .flat_map(|half| half.operands(plan));
-            for operand in operands.filter(|operand| !is_inside(operand.step)) {
-                outer.index(compiled, operand)?;
-            }
-        }
-    }
-    let context = outer.context.clone();
-    scope.iterative::<u64, _, _>(|inside| {
-        let mut layer: Layer<'_, LoopTime> = Layer::new(&context);
-        let begin = outer.rows(initial)?.enter(inside);
-        let (feedback, round) = Variable::new_from(begin, Product::new((), 1));
-        layer.rows.insert(variable, round);
-        for (n, step) in compiled.steps.iter().enumerate() {
-            if !is_inside(n) || n == variable {
-                continue;
-            }
-            let rows = match &step.kind {
-                Kind::Join(plan) => {
-                    let rows_of = |step: usize| match is_inside(step) {
-                        true => layer.rows(step),
-                        false => Ok(outer.rows(step)?.enter(inside)),
-                    };
-                    let (left, right) = (rows_of(plan.left)?, rows_of(plan.right)?);
-                    let mut parts = JoinParts::new(compiled, plan, left, right)?;
-                    for &half in parts.halves() {
-                        let mut side = |operand: Operand<'_>| -> Result<Side<'_>> {
-                            Ok(match is_inside(operand.step) {
-                                true => Side::Inside(layer.index(compiled, operand)?),
-                                false => {
-                                    Side::Outside(outer.index(compiled, operand)?.enter(inside))
-                                }
-                            })
-                        };
-                        let [first, second] = half.operands(plan);
-                        let (first, second) = (side(first)?, side(second)?);
-                        parts.add(half, first.join(second, parts.pair(half)));
-                    }
-                    parts.finish(compiled, plan, &step.schema, &context)?
-                }
-                kind => plain_step(compiled, kind, &context, |from| match is_inside(from) {
-                    true => layer.rows(from),
-                    false => Ok(outer.rows(from)?.enter(inside)),
-                })?,
-            };
-            layer.rows.insert(n, rows);
-        }
-        let made = match is_inside(body) {
-            true => layer.rows(body)?,
-            false => outer.rows(body)?.enter(inside),
-        };
-        // What a reduction gives is consolidated already; other changes could go round for ever.
-        let made = match compiled.steps[body].kind {
-            Kind::Aggregate { .. } | Kind::Distinct { .. } => made,
-            _ => made.consolidate(),
-        };
-        feedback.set(made.clone());
-        Ok(made.leave(scope))
-    })
-}
-
-/// A side of a join inside of a loop.
-enum Side<'s> {
-    Inside(Index<'s, LoopTime>),
-    Outside(OuterIndex<'s>),
-}
-
-impl<'s> Side<'s> {
-    fn join(self, right: Side<'s>, pair: Pair) -> Rows<'s, LoopTime> {
-        match (self, right) {
-            (Side::Inside(l), Side::Inside(r)) => l.join_core(r, move |_, l, r| pair.of(l, r)),
-            (Side::Inside(l), Side::Outside(r)) => l.join_core(r, move |_, l, r| pair.of(l, r)),
-            (Side::Outside(l), Side::Inside(r)) => l.join_core(r, move |_, l, r| pair.of(l, r)),
-            (Side::Outside(l), Side::Outside(r)) => l.join_core(r, move |_, l, r| pair.of(l, r)),
-        }
-    }
-}
-
 /// The steps that have been built in one scope.
-struct Layer<'s, T: Timestamp + Lattice> {
-    context: Context,
+pub(super) struct Layer<'s, T: Timestamp + Lattice> {
+    base: Context<'s, T>,
+    /// By the innermost loop that steps stand in.
+    contexts: BTreeMap<usize, Context<'s, T>>,
     rows: BTreeMap<usize, Rows<'s, T>>,
+    /// By step, and by what its keys are.
+    keyed: BTreeMap<(usize, String), Keyed<'s, T>>,
     /// By step, by what its keys are, and by whether only the keys are there.
     indices: BTreeMap<(usize, String, bool), Index<'s, T>>,
+    /// The same for loops, where rows may be missing.
+    indices_for_loops: BTreeMap<(usize, String, bool), Vec<Index<'s, T>>>,
+    for_loops: BTreeMap<usize, Rows<'s, T>>,
 }
 
 impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
-    fn new(context: &Context) -> Self {
+    pub(super) fn new(context: &Context<'s, T>) -> Self {
         Self {
-            context: context.clone(),
+            base: context.clone(),
+            contexts: BTreeMap::new(),
             rows: BTreeMap::new(),
+            keyed: BTreeMap::new(),
             indices: BTreeMap::new(),
+            indices_for_loops: BTreeMap::new(),
+            for_loops: BTreeMap::new(),
         }
     }
 
-    fn rows(&self, step: usize) -> Result<Rows<'s, T>> {
+    /// What steps share that stand in this loop, and in none inside of it.
+    pub(super) fn context(&mut self, in_loop: Option<usize>) -> Context<'s, T> {
+        match in_loop {
+            None => self.base.clone(),
+            Some(number) => {
+                let context = self.contexts.entry(number);
+                let base = &self.base;
+                context.or_insert_with(|| base.in_scope()).clone()
+            }
+        }
+    }
+
+    pub(super) fn set_rows(&mut self, step: usize, rows: Rows<'s, T>) {
+        self.rows.insert(step, rows);
+    }
+
+    pub(super) fn rows(&self, step: usize) -> Result<Rows<'s, T>> {
         let rows = self.rows.get(&step).cloned();
         rows.ok_or_else(|| Error::bug("a step of a relation was read before it was built"))
     }
 
+    fn keyed(&mut self, compiled: &Compiled, step: usize, keying: &Keying) -> Result<Keyed<'s, T>> {
+        let name = (step, keying.text.clone());
+        if let Some(keyed) = self.keyed.get(&name) {
+            return Ok(keyed.clone());
+        }
+        let context = self.context(compiled.steps[step].in_loop);
+        let rows = Seen::new(self.rows(step)?, compiled, step, &context)?;
+        let keyed = by_key(rows, keying)?;
+        self.keyed.insert(name, keyed.clone());
+        Ok(keyed)
+    }
+
     /// The rows of a step by their keys, or the keys alone, each once; rows with a null key are left out.
-    fn index(&mut self, compiled: &Compiled, operand: Operand<'_>) -> Result<Index<'s, T>> {
+    pub(super) fn index(
+        &mut self,
+        compiled: &Compiled,
+        operand: Operand<'_>,
+    ) -> Result<Index<'s, T>> {
         let Operand {
             step,
             keying,
@@ -207,25 +148,77 @@ impl<'s, T: Timestamp + Lattice> Layer<'s, T> {
         if let Some(index) = self.indices.get(&name) {
             return Ok(index.clone());
         }
-        let rows = by_key(
-            self.rows(step)?,
-            keying,
-            &compiled.steps[step],
-            &self.context,
-        )?;
+        let rows = self.keyed(compiled, step, keying)?;
         let index = match keys_only {
             false => rows.arrange_by_key(),
-            true => {
-                let keys = distinct(rows.map(|(key, _)| key));
-                keys.map(|key| (key, RowBytes::new(&[]))).arrange_by_key()
-            }
+            true => index_of_keys(rows),
         };
         self.indices.insert(name, index.clone());
         Ok(index)
     }
 }
 
+fn index_of_keys<'s, T: Timestamp + Lattice>(rows: Keyed<'s, T>) -> Index<'s, T> {
+    let keys = distinct(rows.map(|(key, _)| key));
+    keys.map(|key| (key, RowBytes::new(&[]))).arrange_by_key()
+}
+
 impl<'s> Layer<'s, LogicalTime> {
+    /// The rows of a step as loops read them: none is there less often than not at all.
+    pub(super) fn rows_for_loops(
+        &mut self,
+        compiled: &Compiled,
+        step: usize,
+    ) -> Result<Rows<'s, LogicalTime>> {
+        let rows = self.rows(step)?;
+        if !compiled.may_miss_rows(step) {
+            return Ok(rows);
+        }
+        if let Some(rows) = self.for_loops.get(&step) {
+            return Ok(rows.clone());
+        }
+        let by_row = rows.clone().map(|row| (row, RowBytes::new(&[])));
+        let missing = missing(&by_row.arrange_by_key());
+        let rows = rows.concat(missing.map(|(row, _)| row));
+        self.for_loops.insert(step, rows.clone());
+        Ok(rows)
+    }
+
+    /// The indices that together hold the rows of a step as loops read them.
+    pub(super) fn indices_for_loops(
+        &mut self,
+        compiled: &Compiled,
+        operand: Operand<'_>,
+    ) -> Result<Vec<Index<'s, LogicalTime>>> {
+        let Operand {
+            step,
+            keying,
+            keys_only,
+        } = operand;
+        if !compiled.may_miss_rows(step) {
+            return Ok(vec![self.index(compiled, operand)?]);
+        }
+        let name = (step, keying.text.clone(), keys_only);
+        if let Some(indices) = self.indices_for_loops.get(&name) {
+            return Ok(indices.clone());
+        }
+        let all = Operand {
+            keys_only: false,
+            ..operand
+        };
+        let index = self.index(compiled, all)?;
+        let missing = missing(&index);
+        let indices = match keys_only {
+            false => vec![index, missing.arrange_by_key()],
+            true => {
+                let there = self.keyed(compiled, step, keying)?;
+                vec![index_of_keys(there.concat(missing))]
+            }
+        };
+        self.indices_for_loops.insert(name, indices.clone());
+        Ok(indices)
+    }
+
     /// Indices that hold all rows of an input: one that a join reads besides, with one for rows that it leaves out
     /// since a key is null, or else one by the whole row. The one that nothing else reads comes once more.
     fn indices_of_input(
@@ -259,9 +252,8 @@ impl<'s> Layer<'s, LogicalTime> {
                 continue;
             }
             if let Some(index) = self.indices.get(&name) {
-                let left_out =
-                    without_key(rows.clone(), keying, &compiled.steps[step], &self.context)?;
-                let own = by_row(left_out);
+                let rows = Seen::new(rows.clone(), compiled, step, &self.base)?;
+                let own = by_row(without_key(rows, keying)?);
                 return Ok((vec![kept(index, false), kept(&own, true)], own));
             }
         }

@@ -38,8 +38,8 @@ enum Order {
     Save,
 }
 
-/// Rows that left, each batch with the watermark under which it was sent.
-pub(crate) type Left = Vec<(i64, Batch)>;
+/// Rows that left, each batch with where, and with the watermark under which it was sent.
+pub(crate) type Left = Vec<(Port, i64, Batch)>;
 
 /// What a worker has done.
 struct Done {
@@ -163,7 +163,8 @@ impl SimulatedRelation {
 /// The end of the dataflow of a worker.
 struct End {
     left: Left,
-    behind: i64,
+    /// The watermarks behind it, by way out.
+    behind: BTreeMap<Port, i64>,
 }
 
 type InputOf = (
@@ -187,20 +188,23 @@ fn build(
             part.inputs[n] = (n, Port::Out(0));
             streams.insert(part.inputs[n], rows);
         }
-        part.exit = (part.inputs.len(), Port::Out(0));
-        let exit = part.exit;
+        let number = part.inputs.len();
+        part.exit = (number, Port::Out(0));
         let state = build_relation(scope, part, failure, &mut streams);
-        if let Some(made) = streams.remove(&exit) {
+        for ((_, port), made) in streams.into_iter().filter(|((of, _), _)| *of == number) {
             let end = Rc::clone(end);
+            end.borrow_mut().behind.insert(port, i64::MIN);
             made.sink(Pipeline, "end", move |(input, frontier)| {
                 let end = &mut *end.borrow_mut();
                 input.for_each(|capability, rows: &mut Rows| {
                     let sent = LogicalTime::of_stamp(capability.stamp().elements());
+                    let left = rows.0.take();
                     end.left
-                        .extend(rows.0.take().map(|batch| (sent.watermark, batch)));
+                        .extend(left.map(|rows| (port, sent.watermark, rows)));
                 });
                 let now = LogicalTime::of_frontiers(std::slice::from_ref(frontier));
-                end.behind = now.map_or(i64::MAX, |now| now.watermark);
+                let now = now.map_or(i64::MAX, |now| now.watermark);
+                end.behind.insert(port, now);
             });
         }
         (inputs, state)
@@ -217,7 +221,7 @@ fn work(
 ) {
     let end = Rc::new(RefCell::new(End {
         left: Vec::new(),
-        behind: i64::MIN,
+        behind: BTreeMap::new(),
     }));
     let (mut inputs, state) = build(worker, part, failure, &end);
     let mut n_batches = 0;
@@ -259,7 +263,8 @@ fn work(
             }
         }
         let mut end = end.borrow_mut();
-        let (left, behind) = (std::mem::take(&mut end.left), end.behind);
+        let behind = end.behind.values().min().copied().unwrap_or(i64::MIN);
+        let left = std::mem::take(&mut end.left);
         let done = saved.map(|saved| Done {
             left,
             behind,

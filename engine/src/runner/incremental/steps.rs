@@ -2,32 +2,45 @@
 
 use std::sync::Arc;
 
-use arrow::array::Array;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef};
+use differential_dataflow::VecCollection;
 use differential_dataflow::lattice::Lattice;
-use differential_dataflow::{AsCollection, Data, VecCollection};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 use timely::progress::Timestamp;
 
+use super::bad_rows::{Gathered, RowKinds};
 use super::codec::{Picks, RowCodec, any_null};
 use super::reduce::{join_values, reduce};
 use super::row::RowBytes;
+use super::seen::Seen;
 use crate::error::{Error, Result};
 use crate::expression::Expression;
-use crate::incremental::{Compiled, CompiledStep, Keying, Kind};
+use crate::incremental::{Compiled, Keying, Kind};
 use crate::keys::plain_type;
 use crate::ops::Aggregation;
-use crate::runner::failure::{Failure, guard};
+use crate::runner::failure::Failure;
 use crate::runner::metrics::NodeMetrics;
 
-/// What the operators of a relation share.
+/// What the operators of a relation share in one scope.
 #[derive(Clone)]
-pub(super) struct Context {
+pub(super) struct Context<'s, T: Timestamp> {
     pub(super) id: Arc<str>,
     pub(super) failure: Arc<Failure>,
     pub(super) metrics: Arc<NodeMetrics>,
+    pub(super) kinds: RowKinds,
+    pub(super) bad_rows: Gathered<'s, T>,
+}
+
+impl<T: Timestamp> Context<'_, T> {
+    /// The same in another scope.
+    pub(super) fn in_scope<'s, U: Timestamp>(&self) -> Context<'s, U> {
+        Context {
+            id: Arc::clone(&self.id),
+            failure: Arc::clone(&self.failure),
+            metrics: Arc::clone(&self.metrics),
+            kinds: self.kinds.clone(),
+            bad_rows: Gathered::default(),
+        }
+    }
 }
 
 /// Rows that change.
@@ -38,28 +51,20 @@ pub(super) type Keyed<'s, T> = VecCollection<'s, T, (RowBytes, RowBytes), isize>
 /// A step that reads rows alone, and no index.
 pub(super) fn plain_step<'s, T: Timestamp + Lattice>(
     compiled: &Compiled,
-    kind: &Kind,
-    context: &Context,
+    number: usize,
+    context: &Context<'s, T>,
     rows: impl Fn(usize) -> Result<Rows<'s, T>>,
 ) -> Result<Rows<'s, T>> {
-    let schema_of = |n: usize| &compiled.steps[n].schema;
-    match kind {
+    let seen = |from: usize| Seen::new(rows(from)?, compiled, from, context);
+    match &compiled.steps[number].kind {
         Kind::Select {
             from,
             columns,
             places,
-        } => select(
-            rows(*from)?,
-            columns,
-            places.as_deref(),
-            schema_of(*from),
-            context,
-        ),
-        Kind::Filter { from, predicate } => {
-            filter(rows(*from)?, predicate, schema_of(*from), context)
-        }
+        } => select(seen(*from)?, columns, places.as_deref()),
+        Kind::Filter { from, predicate } => filter(seen(*from)?, predicate),
         Kind::Aggregate { from, aggregation } => {
-            aggregate(rows(*from)?, aggregation, schema_of(*from), context)
+            aggregate(seen(*from)?, compiled, number, aggregation)
         }
         Kind::Distinct { from } => Ok(distinct(rows(*from)?)),
         Kind::Union { from } => {
@@ -70,7 +75,7 @@ pub(super) fn plain_step<'s, T: Timestamp + Lattice>(
             let first = all.remove(0);
             Ok(first.concatenate(all))
         }
-        Kind::Input(_) | Kind::Variable | Kind::Join(_) | Kind::Iterate { .. } => {
+        Kind::Input(_) | Kind::Variable { .. } | Kind::Join(_) | Kind::Iterate { .. } => {
             Err(Error::bug("a step of a relation stands where it cannot"))
         }
     }
@@ -82,111 +87,117 @@ pub(super) fn distinct<T: Timestamp + Lattice>(rows: Rows<'_, T>) -> Rows<'_, T>
 }
 
 fn select<'s, T: Timestamp + Lattice>(
-    rows: Rows<'s, T>,
+    seen: Seen<'s, T>,
     columns: &[Expression],
     places: Option<&[usize]>,
-    schema: &SchemaRef,
-    context: &Context,
 ) -> Result<Rows<'s, T>> {
-    let read = RowCodec::of(schema)?;
-    if let Some(picks) = places.and_then(|places| Picks::new(&read, places)) {
-        return Ok(rows.map(move |row| picks.of(&row)));
+    if let Some(picks) = places.and_then(|places| Picks::new(seen.codec(), places)) {
+        return Ok(seen.rows().map(move |row| picks.of(&row)));
     }
     let types = columns.iter().map(|c| plain_type(c.data_type()));
     let made = RowCodec::new(types)?;
-    let (columns, schema) = (columns.to_vec(), Arc::clone(schema));
-    Ok(by_batch(rows, context, move |rows| {
-        let batch = read.batch(&schema, rows)?;
-        let values = columns.iter().map(|c| c.evaluate(&batch));
-        let bytes = made.encode(&values.collect::<Result<Vec<_>>>()?, rows.len())?;
-        Ok(bytes.into_iter().map(Some).collect())
-    }))
+    let columns = columns.to_vec();
+    Ok(seen.through(
+        move |batch| columns.iter().map(|c| c.evaluate(batch)).collect(),
+        move |values: Vec<ArrayRef>, rows| {
+            let bytes = made.encode(&values, rows.len())?;
+            Ok(bytes.into_iter().map(Some).collect())
+        },
+    ))
 }
 
 pub(super) fn filter<'s, T: Timestamp + Lattice>(
-    rows: Rows<'s, T>,
+    seen: Seen<'s, T>,
     predicate: &Expression,
-    schema: &SchemaRef,
-    context: &Context,
 ) -> Result<Rows<'s, T>> {
-    let read = RowCodec::of(schema)?;
-    let (predicate, schema) = (predicate.clone(), Arc::clone(schema));
-    Ok(by_batch(rows, context, move |rows| {
-        let mask = predicate.evaluate_mask(&read.batch(&schema, rows)?)?;
-        let kept = rows
-            .iter()
-            .enumerate()
-            .map(|(n, row)| (mask.is_valid(n) && mask.value(n)).then(|| (*row).clone()));
-        Ok(kept.collect())
-    }))
+    let predicate = predicate.clone();
+    Ok(seen.through(
+        move |batch| predicate.evaluate_mask(batch),
+        |mask, rows| {
+            let kept = rows.iter().enumerate();
+            let kept =
+                kept.map(|(n, row)| (mask.is_valid(n) && mask.value(n)).then(|| (*row).clone()));
+            Ok(kept.collect())
+        },
+    ))
 }
 
 /// Rows with their keys; those with a null key match nothing, and are left out.
 pub(super) fn by_key<'s, T: Timestamp + Lattice>(
-    rows: Rows<'s, T>,
+    seen: Seen<'s, T>,
     keying: &Keying,
-    step: &CompiledStep,
-    context: &Context,
 ) -> Result<Keyed<'s, T>> {
-    let read = RowCodec::of(&step.schema)?;
     let places = keying.places.as_deref();
-    if let Some(picks) = places.and_then(|places| Picks::new(&read, places)) {
+    if let Some(picks) = places.and_then(|places| Picks::new(seen.codec(), places)) {
+        let rows = seen.rows();
         return Ok(rows.flat_map(move |row| (!picks.has_null(&row)).then(|| (picks.of(&row), row))));
     }
     let made = RowCodec::new(keying.types.iter().cloned())?;
-    let (keys, schema) = (keying.keys.clone(), Arc::clone(&step.schema));
-    Ok(by_batch(rows, context, move |rows| {
-        let batch = read.batch(&schema, rows)?;
-        let values = keys.iter().map(|key| key.evaluate(&batch));
-        let values = values.collect::<Result<Vec<_>>>()?;
-        let is_null = any_null(&values, rows.len());
-        let keys = made
-            .encode(&values, rows.len())?
-            .into_iter()
-            .zip(is_null)
-            .zip(rows);
-        let keyed = keys.map(|((key, is_null), row)| (!is_null).then(|| (key, (*row).clone())));
-        Ok(keyed.collect())
-    }))
+    let keys = keying.keys.clone();
+    Ok(seen.through(
+        move |batch| keys.iter().map(|key| key.evaluate(batch)).collect(),
+        move |values: Vec<ArrayRef>, rows| {
+            let is_null = any_null(&values, rows.len());
+            let keys = made.encode(&values, rows.len())?.into_iter();
+            let keyed = keys.zip(is_null).zip(rows);
+            let keyed =
+                keyed.map(|((key, is_null), row)| (!is_null).then(|| (key, (*row).clone())));
+            Ok(keyed.collect())
+        },
+    ))
 }
 
-/// Rows that have no key: those that [`by_key`] leaves out.
+/// Rows that have no key, as it is null or fails: those that [`by_key`] leaves out.
 pub(super) fn without_key<'s, T: Timestamp + Lattice>(
-    rows: Rows<'s, T>,
+    seen: Seen<'s, T>,
     keying: &Keying,
-    step: &CompiledStep,
-    context: &Context,
 ) -> Result<Rows<'s, T>> {
-    let read = RowCodec::of(&step.schema)?;
     let places = keying.places.as_deref();
-    if let Some(picks) = places.and_then(|places| Picks::new(&read, places)) {
-        return Ok(rows.filter(move |row| picks.has_null(row)));
+    if let Some(picks) = places.and_then(|places| Picks::new(seen.codec(), places)) {
+        return Ok(seen.rows().filter(move |row| picks.has_null(row)));
     }
-    let (keys, schema) = (keying.keys.clone(), Arc::clone(&step.schema));
-    Ok(by_batch(rows, context, move |rows| {
-        let batch = read.batch(&schema, rows)?;
-        let values = keys.iter().map(|key| key.evaluate(&batch));
-        let is_null = any_null(&values.collect::<Result<Vec<_>>>()?, rows.len());
-        let left_out = is_null.into_iter().zip(rows);
-        Ok(left_out
-            .map(|(is_null, row)| is_null.then(|| (*row).clone()))
-            .collect())
-    }))
+    let keys = keying.keys.clone();
+    Ok(seen.through_with_bad(
+        move |batch| keys.iter().map(|key| key.evaluate(batch)).collect(),
+        |values: Vec<ArrayRef>, rows| {
+            let left_out = any_null(&values, rows.len()).into_iter().zip(rows);
+            let left_out = left_out.map(|(is_null, row)| is_null.then(|| (*row).clone()));
+            Ok(left_out.collect())
+        },
+        |bad| Some(bad.clone()),
+    ))
+}
+
+/// Rows but those whose key fails, of which [`by_key`] tells.
+pub(super) fn with_good_key<'s, T: Timestamp + Lattice>(
+    seen: Seen<'s, T>,
+    keying: &Keying,
+) -> Rows<'s, T> {
+    if keying.places.is_some() {
+        return seen.rows();
+    }
+    let keys = keying.keys.clone();
+    seen.through_with_bad(
+        move |batch| keys.iter().map(|key| key.evaluate(batch)).collect(),
+        |_: Vec<ArrayRef>, rows| Ok(rows.iter().map(|row| Some((*row).clone())).collect()),
+        |_| None,
+    )
 }
 
 fn aggregate<'s, T: Timestamp + Lattice>(
-    rows: Rows<'s, T>,
+    seen: Seen<'s, T>,
+    compiled: &Compiled,
+    number: usize,
     aggregation: &Arc<Aggregation>,
-    schema: &SchemaRef,
-    context: &Context,
 ) -> Result<Rows<'s, T>> {
-    let keyed = by_group(rows, aggregation, schema, context)?;
+    let context = seen.context().clone();
+    let keyed = by_group(seen, aggregation)?;
     let results = aggregation.results();
     let of_values = results.fields().iter().skip(aggregation.types().0.len());
     let nulls = of_values.map(|f| RowCodec::new([f.data_type().clone()])?.nulls());
     let nulls = nulls.collect::<Result<Vec<_>>>()?;
     let retractions = aggregation.retractions().to_vec();
-    let failed = context.clone();
+    let failed = context.in_scope::<T>();
     let reduced = keyed.reduce(
         move |_, input, output| match reduce(&retractions, &nulls, input) {
             Ok(result) => output.push((result, 1)),
@@ -199,29 +210,30 @@ fn aggregate<'s, T: Timestamp + Lattice>(
     if aggregation.gives_results() {
         return Ok(groups);
     }
-    let (read, made) = (RowCodec::of(results)?, RowCodec::of(aggregation.output())?);
+    let groups = Seen::of_columns(groups, results, compiled, number, &context)?;
+    let made = RowCodec::of(aggregation.output())?;
     let aggregation = Arc::clone(aggregation);
-    Ok(by_batch(groups, context, move |rows| {
-        let projected = aggregation.project(read.decode(rows.iter().copied())?)?;
-        let bytes = made.encode(projected.columns(), rows.len())?;
-        Ok(bytes.into_iter().map(Some).collect())
-    }))
+    Ok(groups.through(
+        move |batch| aggregation.project(batch.columns().to_vec()),
+        move |projected, rows| {
+            let bytes = made.encode(projected.columns(), rows.len())?;
+            Ok(bytes.into_iter().map(Some).collect())
+        },
+    ))
 }
 
 /// The key of each row's group, and the values that aggregates read.
 fn by_group<'s, T: Timestamp + Lattice>(
-    rows: Rows<'s, T>,
+    seen: Seen<'s, T>,
     aggregation: &Arc<Aggregation>,
-    schema: &SchemaRef,
-    context: &Context,
 ) -> Result<Keyed<'s, T>> {
     if let Some((keys, values)) = aggregation.plain_places() {
-        let read = RowCodec::of(schema)?;
-        let keys = Picks::new(&read, &keys);
-        let values = values.iter().map(|place| Picks::new(&read, &[*place]));
+        let read = seen.codec();
+        let keys = Picks::new(read, &keys);
+        let values = values.iter().map(|place| Picks::new(read, &[*place]));
         let values: Option<Vec<Picks>> = values.collect();
         if let (Some(keys), Some(values)) = (keys, values) {
-            return Ok(rows.map(move |row| {
+            return Ok(seen.rows().map(move |row| {
                 let values = match values.as_slice() {
                     [one] => one.of(&row),
                     several => {
@@ -234,62 +246,23 @@ fn by_group<'s, T: Timestamp + Lattice>(
         }
     }
     let (key_types, value_types) = aggregation.types();
-    let (read, keys) = (RowCodec::of(schema)?, RowCodec::new(key_types)?);
+    let keys = RowCodec::new(key_types)?;
     let values = value_types.iter().map(|t| RowCodec::new([t.clone()]));
     let values = values.collect::<Result<Vec<_>>>()?;
-    let (prepared, schema) = (Arc::clone(aggregation), Arc::clone(schema));
-    Ok(by_batch(rows, context, move |rows| {
-        let batch = read.batch(&schema, rows)?;
-        let (key_columns, value_columns) = prepared.prepare(&batch)?;
-        let keys = keys.encode(&key_columns, rows.len())?;
-        let mut encoded = Vec::with_capacity(values.len());
-        for (codec, column) in values.iter().zip(value_columns) {
-            encoded.push(codec.encode(&[column], rows.len())?);
-        }
-        let joined = (0..rows.len()).map(|row| {
-            join_values(
-                &encoded
-                    .iter()
-                    .map(|values| &values[row])
-                    .collect::<Vec<_>>(),
-            )
-        });
-        Ok(keys.into_iter().zip(joined).map(Some).collect())
-    }))
-}
-
-/// Rows through a function of many at once, which gives something or nothing for each.
-pub(super) fn by_batch<'s, T: Timestamp + Lattice, D: Data>(
-    rows: Rows<'s, T>,
-    context: &Context,
-    mut function: impl FnMut(&[&RowBytes]) -> Result<Vec<Option<D>>> + 'static,
-) -> VecCollection<'s, T, D, isize> {
-    let context = context.clone();
-    let stream = rows
-        .inner
-        .unary::<CapacityContainerBuilder<Vec<(D, T, isize)>>, _, _, _>(
-            Pipeline,
-            &context.id.clone(),
-            move |_, _| {
-                move |input, output| {
-                    input.for_each(|capability, updates: &mut Vec<(RowBytes, T, isize)>| {
-                        if context.failure.has_failed() {
-                            return;
-                        }
-                        let rows: Vec<&RowBytes> = updates.iter().map(|(row, ..)| row).collect();
-                        match guard(&context.id, || function(&rows)) {
-                            Ok(made) => {
-                                let made = updates.drain(..).zip(made).filter_map(
-                                    |((_, time, diff), made)| Some((made?, time, diff)),
-                                );
-                                let mut made: Vec<(D, T, isize)> = made.collect();
-                                output.session(&capability).give_container(&mut made);
-                            }
-                            Err(error) => context.failure.set(error),
-                        }
-                    });
-                }
-            },
-        );
-    stream.as_collection()
+    let prepared = Arc::clone(aggregation);
+    Ok(seen.through(
+        move |batch| prepared.prepare(batch),
+        move |(key_columns, value_columns): (Vec<ArrayRef>, Vec<ArrayRef>), rows| {
+            let keys = keys.encode(&key_columns, rows.len())?;
+            let mut encoded = Vec::with_capacity(values.len());
+            for (codec, column) in values.iter().zip(value_columns) {
+                encoded.push(codec.encode(&[column], rows.len())?);
+            }
+            let joined = (0..rows.len()).map(|row| {
+                let values = encoded.iter().map(|values| &values[row]);
+                join_values(&values.collect::<Vec<_>>())
+            });
+            Ok(keys.into_iter().zip(joined).map(Some).collect())
+        },
+    ))
 }

@@ -16,12 +16,12 @@ use crate::error::{Error, Result};
 use crate::ops::{JoinKind, Watermarks};
 use crate::testing::{changelog, contents_at, show_rows, table};
 use crate::{
-    Collection, Description, Output, Pipeline, Position, Relation, RunOptions, Source, Split,
-    SplitReader, col, lit,
+    Collection, Description, Iterate, Output, Pipeline, Position, Relation, RunOptions, Source,
+    Split, SplitReader, col, lit,
 };
 
 /// What reaches a sink behind `make`, which gets a collection for each of the tables.
-fn run(
+pub(super) fn run(
     tables: &[arrow::record_batch::RecordBatch],
     n_workers: usize,
     make: impl FnOnce(&[Collection]) -> Collection,
@@ -108,6 +108,95 @@ fn a_failure_inside_is_an_error_of_the_node() {
           in transform "sums"
           Hint: Cast the values to Float64 before they are summed."#]]
     .assert_eq(&error.to_string());
+}
+
+/// What the nodes of a path from 0 to 5 come to, where each is to be told of the least in so many rounds.
+fn along_a_path(max_rounds: u64, n_workers: usize) -> Result<String> {
+    let pipeline = Pipeline::new("test");
+    let edges = table("from: 0, 1, 2, 3, 4; to: 1, 2, 3, 4, 5");
+    let edges = pipeline.read("edges", from_record_batches(vec![edges]));
+    let edges = edges.incremental();
+    let start = edges
+        .filter(col("from").eq(lit(0)))
+        .select([col("from").alias("node")]);
+    let reached = start.iterate_with(Iterate::new().max_rounds(max_rounds), |reached| {
+        let next = reached.join(&edges, JoinKind::Inner, [(col("node"), col("from"))]);
+        let next = next.select([col("to").alias("node")]);
+        next.union([&start]).distinct()
+    });
+    let (sink, made) = collect();
+    reached.into_collection("reached").write(sink);
+    pipeline.run(&RunOptions::new().workers(n_workers))?;
+    Ok(show_rows(&made.take()))
+}
+
+#[test]
+fn a_loop_may_take_as_many_rounds_as_it_is_given() {
+    let expected = expect![[r#"
+        an iteration has not come to an end after 4 rounds
+          in transform "reached"
+          It is in step 8 of the relation, iterate.
+          Rows still change from one round to the next.
+          Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `iterate_with(Iterate::new().max_rounds(..), ..)`."#]];
+    for n_workers in 1..=2 {
+        let all = (0..6).map(|node| format!("node={node} diff=1"));
+        assert_eq!(
+            along_a_path(5, n_workers).unwrap(),
+            all.collect::<Vec<_>>().join("\n")
+        );
+        let error = along_a_path(4, n_workers).unwrap_err();
+        expected.assert_eq(&error.to_string());
+    }
+}
+
+/// A ring of which each edge comes at an instant of its own and goes at another, all of which are worked on at once.
+#[test]
+fn a_loop_comes_to_an_end_at_each_of_many_instants() {
+    let n_nodes = 60_i64;
+    let lives: Vec<Life> = (0..n_nodes)
+        .map(|n| {
+            (
+                n + 10,
+                (n + 1) % n_nodes + 10,
+                7 * n,
+                Some(7 * n_nodes + 3 * n),
+            )
+        })
+        .collect();
+    let made = run(&[changes_of(&lives, "n")], 2, |inputs| {
+        let edges = inputs[0].incremental();
+        let edges = edges.select([col("k").alias("from"), col("n").alias("to")]);
+        components(&edges).into_collection("components")
+    });
+    for time in (0..17 * n_nodes).step_by(97) {
+        let edges = there(&lives, time).into_iter();
+        let edges: Vec<_> = edges.map(|(k, n)| (k, n - 2)).collect();
+        assert_eq!(
+            contents_at(&made, Some(time)),
+            naive_components(&edges),
+            "at {time}"
+        );
+    }
+}
+
+#[test]
+fn a_loop_that_counts_upwards_is_an_error_of_the_node() {
+    let pipeline = Pipeline::new("test");
+    let rows = pipeline.read("rows", from_record_batches(vec![table("n: 1")]));
+    let upwards = rows
+        .incremental()
+        .iterate_with(Iterate::new().max_rounds(50), |n| {
+            n.select([(col("n") + lit(1_i64)).alias("n")])
+        });
+    upwards.into_collection("upwards").write(collect().0);
+    let error = pipeline.run(&RunOptions::new().workers(2)).unwrap_err();
+    assert!(error.is_pipeline());
+    expect![[r#"
+        an iteration has not come to an end after 50 rounds
+          in transform "upwards"
+          It is in step 3 of the relation, iterate.
+          Rows still change from one round to the next.
+          Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `iterate_with(Iterate::new().max_rounds(..), ..)`."#]].assert_eq(&error.report());
 }
 
 #[test]
@@ -356,15 +445,20 @@ proptest! {
     #[test]
     fn components_of_a_graph_are_those_of_a_fresh_search_at_each_instant(
         edges in lives(14),
+        apart in prop::sample::select(vec![1_i64, 1_000_000_000_000]),
         n_workers in 1usize..4,
     ) {
+        let edges: Vec<Life> = edges
+            .into_iter()
+            .map(|(k, n, from, stays)| (k, n, from * apart, stays.map(|stays| stays * apart)))
+            .collect();
         let made = run(&[changes_of(&edges, "n")], n_workers, |inputs| {
             let key = crate::expression::when(col("k").is_null(), lit(3_i64)).otherwise(col("k")).unwrap();
             let edges = inputs[0].incremental();
             let edges = edges.select([key.alias("from"), (col("n") + lit(2_i64)).alias("to")]);
             components(&edges).into_collection("components")
         });
-        for time in 0..14 {
+        for time in (0..14).map(|time| time * apart) {
             let expected = naive_components(&there(&edges, time));
             prop_assert_eq!(contents_at(&made, Some(time)), expected, "at {}", time);
         }

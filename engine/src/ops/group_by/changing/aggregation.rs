@@ -10,7 +10,6 @@ use datafusion_expr::Expr;
 
 use super::aggregate::Retraction;
 use super::plan::{ChangingPlan, as_type};
-use crate::batch::Batch;
 use crate::changelog::diff_field;
 use crate::error::{Error, Result};
 use crate::expression::null_as_false;
@@ -81,9 +80,10 @@ impl Aggregation {
 
     /// The keys of rows, and the values of each aggregate, null where it leaves a row out.
     ///
-    /// A row on which one fails ends the run: rows of relations may be made of many, and stand nowhere.
+    /// # Errors
+    /// A data error where one fails on a row.
     pub(crate) fn prepare(&self, rows: &RecordBatch) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>)> {
-        let inputs = self.plan.planned.evaluate(&Batch::new(rows.clone()))?;
+        let inputs = self.plan.planned.evaluate_rows(rows)?;
         let fields = &self.plan.planned.key_fields;
         let keys = inputs
             .keys
