@@ -584,7 +584,6 @@ fn windows_that_would_be_ignored_are_refused() {
     divided
         .top_k(1, [col("age").sort(true, false)])
         .write(Nowhere);
-    divided.distinct().write(Nowhere);
     divided.describe().write(Nowhere);
     divided
         .join(
@@ -604,28 +603,24 @@ fn windows_that_would_be_ignored_are_refused() {
         .write(Nowhere);
     divided.union(std::slice::from_ref(&divided)).write(Nowhere);
     expect![[r#"
-        6 errors
+        5 errors
         1. top_k takes all rows together, but windows divide them
              in transform "top_k"
              The rows are divided into one global window, fires again and again after 10 rows.
              Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        2. distinct takes all rows together, but windows divide them
-             in transform "distinct"
-             The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        3. describe takes all rows together, but windows divide them
+        2. describe takes all rows together, but windows divide them
              in transform "describe"
              The rows are divided into one global window, fires again and again after 10 rows.
              Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        4. join takes all rows together, but windows divide them
+        3. join takes all rows together, but windows divide them
              in transform "join"
              The rows are divided into one global window, fires again and again after 10 rows.
              Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        5. learn learns from all rows together, but windows divide them
+        4. learn learns from all rows together, but windows divide them
              in analysis "learn"
              The rows are divided into one global window, fires again and again after 10 rows.
              Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        6. union brings rows together that are divided by event time in different ways
+        5. union brings rows together that are divided by event time in different ways
              in transform "union"
              The rows of "people" are divided into one global window, fires again and again after 10 rows.
              The rows of "people" are divided into one global window.

@@ -33,7 +33,7 @@ pub use windowed::{WindowedFinalAggregate, WindowedPartialAggregate};
 
 use self::changing::ChangingPlan;
 use self::planned::Planned;
-use self::windowed::WindowedGrouping;
+use self::windowed::{Asked, WindowedGrouping};
 use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
 use crate::pipeline::Collection;
@@ -150,17 +150,8 @@ impl GroupedRows {
 
     /// The results, and the rows that were too late.
     fn agg_in_windows(&self, name: &str, outputs: Vec<Expr>) -> (Collection, Collection) {
-        let windowing = self.rows.windowing();
-        let grouping = WindowedGrouping::new(self.keys.clone(), outputs, windowing);
-        let grouping = Arc::new(grouping);
-        let partial = self.rows.named(format!("{name}/partial"));
-        let partial = partial.apply(WindowedPartialAggregate::new(&grouping));
-        let results = partial
-            .named(name)
-            .apply(WindowedFinalAggregate::new(&grouping))
-            .window(windowing.continuation())
-            .rejecting_at(&partial);
-        (results, partial.port("late"))
+        let keys = self.keys.clone();
+        in_windows(&self.rows, name, Asked::Aggregates { keys, outputs })
     }
 
     pub(crate) fn rows(&self) -> &Collection {
@@ -170,6 +161,28 @@ impl GroupedRows {
     pub(crate) fn keys(&self) -> &[Expr] {
         &self.keys
     }
+}
+
+/// What is asked of rows in their windows, and the rows that were too late.
+fn in_windows(rows: &Collection, name: &str, asked: Asked) -> (Collection, Collection) {
+    let windowing = rows.windowing();
+    let grouping = Arc::new(WindowedGrouping::new(asked, windowing));
+    let partial = rows.named(format!("{name}/partial"));
+    let partial = partial.apply(WindowedPartialAggregate::new(&grouping));
+    let results = partial
+        .named(name)
+        .apply(WindowedFinalAggregate::new(&grouping))
+        .window(windowing.continuation())
+        .rejecting_at(&partial);
+    (results, partial.port("late"))
+}
+
+/// The rows that are distinct within their window, and those that were too late.
+pub(in crate::ops) fn distinct_in_windows(
+    rows: &Collection,
+    name: &str,
+) -> (Collection, Collection) {
+    in_windows(rows, name, Asked::Distinct)
 }
 
 /// Both halves of an aggregation of changes that tells which groups there are, and no more.

@@ -60,30 +60,21 @@ impl WindowedFinalAggregate {
 
 impl Transform for WindowedFinalAggregate {
     fn describe(&self) -> Description {
-        let text = |all: &[datafusion_expr::Expr]| -> Vec<String> {
-            all.iter().map(ToString::to_string).collect()
-        };
         let WindowedGrouping {
-            keys,
-            outputs,
-            windowing,
-            ..
+            asked, windowing, ..
         } = &*self.grouping;
-        let kind = if keys.is_empty() { "agg" } else { "group_by" };
         let window = windowing.window_fn.describe();
-        Description::new(
-            kind,
-            json!({
-                "keys": text(keys),
-                "aggregates": text(outputs),
-                "window": window.kind,
-                "window_config": window.config,
-                "trigger": windowing.trigger.to_string(),
-                "accumulation": windowing.accumulation,
-                "timestamp_combiner": windowing.timestamp_combiner,
-                "allowed_lateness_ms": windowing.allowed_lateness_ms,
-            }),
-        )
+        let mut config = asked.config();
+        let of_windows = [
+            ("window", json!(window.kind)),
+            ("window_config", window.config),
+            ("trigger", json!(windowing.trigger.to_string())),
+            ("accumulation", json!(windowing.accumulation)),
+            ("timestamp_combiner", json!(windowing.timestamp_combiner)),
+            ("allowed_lateness_ms", json!(windowing.allowed_lateness_ms)),
+        ];
+        config.extend(of_windows.map(|(name, value)| (name.to_owned(), value)));
+        Description::new(asked.kind(), config.into())
     }
 
     fn output_schema(&self, _inputs: &[SchemaRef]) -> Result<SchemaRef> {

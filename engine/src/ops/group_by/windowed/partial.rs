@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use datafusion_expr::{Expr, GroupsAccumulator};
+use datafusion_expr::GroupsAccumulator;
 use serde_json::json;
 
 use super::changing::PrepareWindows;
@@ -23,8 +23,6 @@ use super::{earliest_watermark, watermark_part};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::event_time::EVENT_TIME;
-use crate::expression::with_columns_of;
 use crate::ops::group_by::planned::Inputs;
 use crate::ops::group_by::table::{GroupTable, converters};
 use crate::output::Output;
@@ -65,12 +63,16 @@ impl WindowedPartialAggregate {
 
 impl Transform for WindowedPartialAggregate {
     fn describe(&self) -> Description {
-        let keys: Vec<String> = self.grouping.keys.iter().map(ToString::to_string).collect();
-        let window = self.grouping.windowing.window_fn.describe();
-        Description::new(
-            "partial_aggregate",
-            json!({ "keys": keys, "window": window.kind, "window_config": window.config }),
-        )
+        let WindowedGrouping {
+            asked, windowing, ..
+        } = &*self.grouping;
+        let window = windowing.window_fn.describe();
+        let mut config = asked.config();
+        // Of the second half, which says what becomes of states.
+        config.remove("aggregates");
+        config.insert("window".into(), json!(window.kind));
+        config.insert("window_config".into(), window.config);
+        Description::new(asked.partial_kind(), config.into())
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
@@ -103,9 +105,7 @@ impl Transform for WindowedPartialAggregate {
     }
 
     fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
-        let WindowedGrouping { keys, outputs, .. } = &*self.grouping;
-        let time = [EVENT_TIME.to_owned()];
-        let columns = with_columns_of(Some(&time), keys.iter().chain(outputs))?;
+        let columns = self.grouping.asked.reads()?;
         let planned = self.grouping.plans().ok();
         Some(match planned {
             // Of the outputs only what stands inside of aggregates is a column of the input.
@@ -118,17 +118,8 @@ impl Transform for WindowedPartialAggregate {
     }
 
     fn takes_encoded(&self) -> Vec<String> {
-        match self.grouping.keys.as_slice() {
-            [Expr::Column(key)] => {
-                let mut outputs = self.grouping.outputs.iter();
-                let is_read = outputs.any(|e| e.column_refs().iter().any(|c| c.name == key.name));
-                match is_read {
-                    true => Vec::new(),
-                    false => vec![key.name.clone()],
-                }
-            }
-            _ => Vec::new(),
-        }
+        let key = self.grouping.asked.plain_key();
+        key.map(ToOwned::to_owned).into_iter().collect()
     }
 }
 

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondT
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 
+use super::asked::{Asked, Grouped};
 use super::changing::ChangingWindowsPlan;
 use super::pane::pane_field;
 use super::slices::{Lateness, has_panes};
@@ -19,7 +20,7 @@ use crate::event_time::{
     time_type,
 };
 use crate::expression::{col, lit, on_good_rows};
-use crate::ops::group_by::planned::{Inputs, Planned, name_of};
+use crate::ops::group_by::planned::{Inputs, Planned};
 use crate::output::Output;
 use crate::windowing::{Accumulation, Closing, TimestampCombiner, Trigger, Windowing};
 
@@ -31,28 +32,25 @@ const HELD: &str = " held";
 /// An aggregation in windows, as the user asks for it.
 #[derive(Debug)]
 pub(in crate::ops::group_by) struct WindowedGrouping {
-    pub(super) keys: Vec<Expr>,
-    pub(super) outputs: Vec<Expr>,
+    pub(super) asked: Asked,
     pub(super) windowing: Windowing,
     planned: Mutex<Option<WindowedPlans>>,
 }
 
 impl WindowedGrouping {
-    pub(in crate::ops::group_by) fn new(
-        keys: Vec<Expr>,
-        outputs: Vec<Expr>,
-        windowing: &Windowing,
-    ) -> Self {
+    pub(in crate::ops::group_by) fn new(asked: Asked, windowing: &Windowing) -> Self {
         Self {
-            keys,
-            outputs,
+            asked,
             windowing: windowing.clone(),
             planned: Mutex::new(None),
         }
     }
 
+    /// The columns by whose values rows are dealt, once the first half has been checked.
     pub(super) fn key_names(&self) -> Vec<String> {
-        self.keys.iter().map(name_of).collect()
+        let plans = self.plans().ok();
+        let keys = plans.iter().flat_map(WindowedPlans::keys);
+        keys.map(|field| field.name().clone()).collect()
     }
 
     /// Checks everything against the schema of the rows, and keeps what it makes for the second half.
@@ -102,6 +100,13 @@ pub(super) enum WindowedPlans {
 }
 
 impl WindowedPlans {
+    fn keys(&self) -> &[Arc<Field>] {
+        match self {
+            Self::Rows(plan) => &plan.planned.key_fields,
+            Self::Changes(plan) => &plan.of_groups.planned.key_fields,
+        }
+    }
+
     /// The columns that are aggregated.
     pub(super) fn input(&self) -> &SchemaRef {
         match self {
@@ -151,6 +156,8 @@ pub(super) struct WindowedPlan {
     /// Of the columns of states the one with the event time of the result, where it is not that of the window.
     time: Option<usize>,
     pub(super) has_panes: bool,
+    /// A group leaves once and is not corrected, since nothing about it can change.
+    pub(super) says_all_at_once: bool,
     pub(super) lateness: Lateness,
 }
 
@@ -159,8 +166,10 @@ impl WindowedPlan {
         let windowing = &grouping.windowing;
         windowing.check()?;
         check_event_time(schema)?;
+        let Grouped { keys, mut outputs } = grouping.asked.grouped(schema)?;
+        let n_keys = keys.len();
+        let n_leaving = n_keys + outputs.len();
         let mut input = schema.fields().to_vec();
-        let mut outputs = grouping.outputs.clone();
         let combined = match windowing.timestamp_combiner {
             TimestampCombiner::EndOfWindow => None,
             TimestampCombiner::Earliest => Some(min(col(HELD))),
@@ -173,9 +182,7 @@ impl WindowedPlan {
         let counted = (!fires_once(windowing)).then(|| count(lit(1)));
         outputs.extend(counted.clone().map(|count| count.alias(" count")));
         let input = Arc::new(Schema::new(input));
-        let planned = Planned::of_groups(&grouping.keys, &outputs, &input)?;
-        let n_keys = grouping.keys.len();
-        let n_leaving = n_keys + grouping.outputs.len();
+        let planned = Planned::of_groups(&keys, &outputs, &input)?;
         let state_of = |expr: Option<&Expr>| expr.and_then(|e| place_of_state(&planned, e));
         let slice = Field::new(" slice", DataType::UInt32, false);
         let by_slice = planned.divided_by(slice);
@@ -199,6 +206,7 @@ impl WindowedPlan {
             n_keys,
             n_leaving,
             has_panes: has_panes(&*windowing.window_fn),
+            says_all_at_once: grouping.asked.says_all_at_once(),
             lateness: Lateness::of(windowing),
         })
     }

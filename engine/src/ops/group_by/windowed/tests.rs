@@ -1,5 +1,6 @@
 //! Tests of aggregation in windows.
 
+mod distinct;
 pub(super) mod driver;
 mod random;
 mod reference;

@@ -168,7 +168,7 @@ impl OpenWindow {
         let how = How {
             timing: Timing::OnTime,
             is_last: plan.closes_at_end(),
-            again: true,
+            again: !plan.says_all_at_once,
         };
         self.leave_all(plan, &waiting, how)
     }
@@ -197,7 +197,7 @@ impl OpenWindow {
                 false => Timing::Late,
             },
             is_last: true,
-            again: true,
+            again: !plan.says_all_at_once,
         };
         let open: Vec<usize> = open.collect();
         self.leave_all(plan, &open, how)

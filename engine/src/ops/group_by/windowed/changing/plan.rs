@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::event_time::{WINDOW_END, WINDOW_START, check_event_time, time_field};
 use crate::ops::group_by::Grouping;
 use crate::ops::group_by::changing::ChangingPlan;
+use crate::ops::group_by::windowed::asked::Grouped;
 use crate::ops::group_by::windowed::plan::{WindowedGrouping, added_fields, check_added};
 use crate::ops::group_by::windowed::results::{Mark, marked};
 use crate::ops::group_by::windowed::slices::Lateness;
@@ -32,6 +33,8 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
     /// The columns that leave: keys, outputs, and what their window gives them.
     pub(in crate::ops::group_by::windowed) output: SchemaRef,
     pub(super) firing: Firing,
+    /// As [`WindowedPlan::says_all_at_once`](crate::ops::group_by::windowed::plan::WindowedPlan).
+    pub(super) says_all_at_once: bool,
     pub(super) lateness: Lateness,
 }
 
@@ -54,9 +57,10 @@ impl ChangingWindowsPlan {
         windowing.check()?;
         check_event_time(schema)?;
         let firing = check_windowing(windowing)?;
+        let Grouped { keys, outputs } = grouping.asked.grouped(schema)?;
         let of_groups = Grouping {
-            keys: grouping.keys.clone(),
-            outputs: grouping.outputs.clone(),
+            keys,
+            outputs,
             // As of rows that stay, the keys of a window may be all that is asked for.
             groups_alone: true,
             planned: Mutex::new(None),
@@ -78,6 +82,7 @@ impl ChangingWindowsPlan {
             output: Arc::new(Schema::new(output)),
             of_groups,
             firing,
+            says_all_at_once: grouping.asked.says_all_at_once(),
             lateness: Lateness::of(windowing),
         })
     }

@@ -9,9 +9,11 @@ use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 
 use super::driver::Driver;
-use super::reference::{Reference, Row};
+use super::reference::{Reference, Row, Shown};
 use super::{aggregates, fixed, ms, sessions};
 use crate::event_time::{EVENT_TIME, time_field};
+use crate::expression::col;
+use crate::ops::group_by::windowed::Asked;
 use crate::windowing::{
     Accumulation, Closing, GlobalWindow, SlidingWindows, TimestampCombiner, Trigger, Windowing,
 };
@@ -145,15 +147,33 @@ fn many_rows() -> impl Strategy<Value = Event> {
 }
 
 /// Both give the same after each event; whatever is taken back had left.
-fn compare(windowing: &Windowing, n_workers: usize, events: &[Event]) -> Result<(), TestCaseError> {
-    let mut driver = Driver::new(windowing, n_workers, &["k"], aggregates()).unwrap();
-    let mut reference = Reference::new(windowing);
+fn compare(
+    shown: Shown,
+    windowing: &Windowing,
+    n_workers: usize,
+    events: &[Event],
+) -> Result<(), TestCaseError> {
+    let schema = rows_of(&[]).schema();
+    let (asked, columns) = match shown {
+        Shown::Sums => {
+            let keys = vec![col("k")];
+            let outputs = aggregates();
+            (Asked::Aggregates { keys, outputs }, vec![0, 1, 2])
+        }
+        Shown::Once => (Asked::Distinct, vec![0, 1]),
+    };
+    let given = Arc::new(schema.project(&columns).unwrap());
+    let mut driver = Driver::asking(&given, windowing, n_workers, asked).unwrap();
+    let mut reference = Reference::new(windowing, shown);
     let mut there: BTreeMap<String, i64> = BTreeMap::new();
     let (mut watermark, mut clock) = (0, 0);
     let end = Event::Watermark(i64::MAX);
     for (n, event) in events.iter().chain([&end]).enumerate() {
         let (made, expected) = match event {
-            Event::Rows(rows) => (driver.rows(n, &rows_of(rows)), reference.rows(rows)),
+            Event::Rows(rows) => {
+                let given = rows_of(rows).project(&columns).unwrap();
+                (driver.rows(n, &given), reference.rows(rows))
+            }
             Event::Watermark(i64::MAX) => (driver.end(), reference.watermark(i64::MAX)),
             Event::Watermark(by) => {
                 watermark += by;
@@ -194,7 +214,17 @@ proptest! {
         events in prop::collection::vec(event(), 1..30),
     ) {
         prop_assume!(windowing.check().is_ok());
-        compare(&windowing, n_workers, &events)?;
+        compare(Shown::Sums, &windowing, n_workers, &events)?;
+    }
+
+    #[test]
+    fn distinct_rows_are_those_of_the_plain_implementation(
+        windowing in windowing(),
+        n_workers in 1usize..4,
+        events in prop::collection::vec(event(), 1..30),
+    ) {
+        prop_assume!(windowing.check().is_ok());
+        compare(Shown::Once, &windowing, n_workers, &events)?;
     }
 
     #[test]
@@ -203,6 +233,6 @@ proptest! {
         n_workers in 1usize..3,
         events in prop::collection::vec(many_rows(), 1..20),
     ) {
-        compare(&windowing, n_workers, &events)?;
+        compare(Shown::Sums, &windowing, n_workers, &events)?;
     }
 }
