@@ -180,7 +180,6 @@ impl Transform for Distinct {
     fn properties(&self) -> Properties {
         Properties {
             stateful: true,
-            ignores_windows: self.stage == Stage::Final,
             on_changelog: OnChangelog::Understand,
             distribution: match self.stage {
                 Stage::Partial => Distribution::Keep,

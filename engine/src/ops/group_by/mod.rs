@@ -13,6 +13,7 @@ mod cell;
 mod changing;
 mod exact_sum;
 mod finish;
+mod first_rows;
 mod partial;
 mod planned;
 mod table;
@@ -23,7 +24,7 @@ mod windowed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use datafusion_expr::Expr;
+use datafusion_expr::{Expr, SortExpr};
 
 pub(in crate::ops) use cell::{AggregateCell, CellPlan};
 pub(crate) use changing::{Aggregation, End, Retraction};
@@ -183,6 +184,25 @@ pub(in crate::ops) fn distinct_in_windows(
     name: &str,
 ) -> (Collection, Collection) {
     in_windows(rows, name, Asked::Distinct)
+}
+
+/// The rows that come first of each group in its window, and those that were too late for theirs.
+///
+/// `kind` is what the nodes are called, and what errors speak of.
+pub(in crate::ops) fn first_in_windows(
+    rows: &Collection,
+    kind: &'static str,
+    n_rows: usize,
+    keys: Vec<Expr>,
+    order: Vec<SortExpr>,
+) -> (Collection, Collection) {
+    let asked = Asked::First {
+        kind,
+        n_rows,
+        keys,
+        order,
+    };
+    in_windows(rows, &rows.next_name(kind), asked)
 }
 
 /// Both halves of an aggregation of changes that tells which groups there are, and no more.

@@ -226,7 +226,7 @@ impl FinalOperator {
                 rows: arrivals,
             };
             out.late(settled.add(arrivals, now, &mut taken)?);
-            push_together(settled.take_results()?, out)?;
+            push_together(self.plan.leave(settled.take_results()?)?, out)?;
         }
         if taken.iter().any(|taken| !taken) {
             let counts = plan.counts(&columns[plan.n_keys..]);
@@ -258,7 +258,7 @@ impl FinalOperator {
             settled.advance(now);
             results.extend(settled.take_results()?);
         }
-        push_together(results, out)
+        push_together(self.plan.leave(results)?, out)
     }
 
     /// Fires what operators before a restart would have fired, had they heard of the watermark in time.
@@ -278,7 +278,7 @@ impl FinalOperator {
                 }
             }
         }
-        push_together(results, out)
+        push_together(self.plan.leave(results)?, out)
     }
 }
 
@@ -401,7 +401,7 @@ impl Operator for FinalOperator {
         match &mut self.settled {
             Some(settled) => {
                 settled.wake(now);
-                push_together(settled.take_results()?, out)
+                push_together(self.plan.leave(settled.take_results()?)?, out)
             }
             None => Ok(()),
         }

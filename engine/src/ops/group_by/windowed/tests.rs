@@ -2,6 +2,8 @@
 
 mod distinct;
 pub(super) mod driver;
+mod first_rows;
+mod first_rows_random;
 mod random;
 mod reference;
 pub(super) mod script;

@@ -57,7 +57,15 @@ impl ChangingWindowsPlan {
         windowing.check()?;
         check_event_time(schema)?;
         let firing = check_windowing(windowing)?;
-        let Grouped { keys, outputs } = grouping.asked.grouped(schema)?;
+        let Grouped {
+            keys,
+            outputs,
+            ranking,
+            ..
+        } = grouping.asked.grouped(schema)?;
+        if ranking.is_some() {
+            return Err(takes_no_changes(grouping.asked.kind()));
+        }
         let of_groups = Grouping {
             keys,
             outputs,
@@ -106,6 +114,12 @@ impl ChangingWindowsPlan {
     pub(super) fn closes_at_end(&self) -> bool {
         self.windowing.allowed_lateness_ms == 0
     }
+}
+
+fn takes_no_changes(kind: &str) -> Error {
+    Error::pipeline(format!("{kind} in windows does not take a changelog"))
+        .with_detail("Of each window only those rows are kept that may be among the first, and one that is taken back would need others.")
+        .with_hint("Take first rows before the rows become changes, or of all changes behind `.window(Windowing::global())`, which says at each instant what holds.")
 }
 
 /// Refuses windows that do not fit changes, all that is wrong at once.

@@ -161,6 +161,15 @@ fn compare(
             (Asked::Aggregates { keys, outputs }, vec![0, 1, 2])
         }
         Shown::Once => (Asked::Distinct, vec![0, 1]),
+        Shown::Least(n_rows) => {
+            let asked = Asked::First {
+                kind: "top_k",
+                n_rows,
+                keys: vec![col("k")],
+                order: vec![col("x").sort(true, false)],
+            };
+            (asked, vec![0, 1, 2])
+        }
     };
     let given = Arc::new(schema.project(&columns).unwrap());
     let mut driver = Driver::asking(&given, windowing, n_workers, asked).unwrap();
@@ -199,7 +208,16 @@ fn compare(
     }
     prop_assert_eq!(driver.take_late(), reference.late);
     if windowing.accumulation == Accumulation::AccumulatingAndRetracting {
-        prop_assert!(there.values().all(|n| (0..=1).contains(n)), "{:?}", there);
+        // Rows of the same values may be among the first together.
+        let most = match shown {
+            Shown::Least(n_rows) => i64::try_from(n_rows).unwrap(),
+            Shown::Sums | Shown::Once => 1,
+        };
+        prop_assert!(
+            there.values().all(|n| (0..=most).contains(n)),
+            "{:?}",
+            there
+        );
     }
     Ok(())
 }
@@ -225,6 +243,27 @@ proptest! {
     ) {
         prop_assume!(windowing.check().is_ok());
         compare(Shown::Once, &windowing, n_workers, &events)?;
+    }
+
+    #[test]
+    fn first_rows_are_those_of_the_plain_implementation(
+        n_rows in 1usize..5,
+        windowing in windowing(),
+        n_workers in 1usize..4,
+        events in prop::collection::vec(event(), 1..30),
+    ) {
+        prop_assume!(windowing.check().is_ok());
+        compare(Shown::Least(n_rows), &windowing, n_workers, &events)?;
+    }
+
+    #[test]
+    fn first_rows_of_slices_are_those_of_the_plain_implementation(
+        n_rows in 1usize..5,
+        windowing in overlapping(),
+        n_workers in 1usize..3,
+        events in prop::collection::vec(many_rows(), 1..20),
+    ) {
+        compare(Shown::Least(n_rows), &windowing, n_workers, &events)?;
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) enum Shown {
     Sums,
     /// The key, unless it has left.
     Once,
+    /// So many of the least values, null last.
+    Least(usize),
 }
 
 pub(super) struct Reference {
@@ -355,5 +357,11 @@ fn lines_of(shown: Shown, rows: &[Option<i64>]) -> Vec<String> {
             vec![format!(" {} {sum}", there.len())]
         }
         Shown::Once => vec![String::new()],
+        Shown::Least(n_rows) => {
+            let mut rows = rows.to_vec();
+            rows.sort_by_key(|x| (x.is_none(), *x));
+            let text = |x: Option<i64>| x.map_or(" null".to_owned(), |x| format!(" {x}"));
+            rows.into_iter().take(n_rows).map(text).collect()
+        }
     }
 }
