@@ -91,13 +91,17 @@ impl GroupedRows {
     /// too late for their windows are left out and counted; see [`GroupedRows::agg_with_late`].
     ///
     /// Of a [changelog](crate::changelog) it makes another, with `diff`. Without windows a group changes at the
-    /// instants at which its rows do. In windows, those that do not merge, a change counts in the windows of its
+    /// instants at which its rows do. In windows a change counts in the windows of its
     /// own event time, so one that takes a row back must have the event time of that row; all changes of a window
     /// take effect together when the watermark passes its end, as one row a group, and a late one takes back what
     /// has left and gives the right row, if there is one. That needs
     /// [`AccumulatingAndRetracting`](crate::windowing::Accumulation::AccumulatingAndRetracting); a trigger may
     /// besides ask for results with every change, before the end as well. A row that is taken back in a window to
     /// which it was never added, which is known when the window closes, ends the run.
+    ///
+    /// Where windows merge, as [`Sessions`](crate::windowing::Sessions) do, they are those of the rows that are there: a
+    /// late change takes back at once what has left of the sessions that it brings together or parts. What has come to
+    /// be over by a change closes with the next watermark, and leaves with that as well where no lateness is allowed.
     ///
     /// An output may be computed from aggregates and keys, as `sum(col("a")) / sum(col("b"))`. The order
     /// of the rows is not promised. A row on which a key or an argument of an aggregate fails, such as a cast

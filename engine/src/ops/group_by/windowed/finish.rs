@@ -19,7 +19,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
-use super::changing::ChangingWindows;
+use super::changing::{ChangingWindows, MergingChanges};
 use super::live::LiveSlices;
 use super::pane::Pane;
 use super::partial::{SLICES, by_span};
@@ -86,7 +86,10 @@ impl Transform for WindowedFinalAggregate {
             WindowedPlans::Rows(plan) => plan,
             WindowedPlans::Changes(plan) => {
                 let keys = self.grouping.key_names();
-                return Ok(Box::new(ChangingWindows::new(&plan, keys)));
+                return Ok(match plan.windowing.window_fn.is_merging() {
+                    true => Box::new(MergingChanges::new(&plan, keys)?),
+                    false => Box::new(ChangingWindows::new(&plan, keys)),
+                });
             }
         };
         Ok(Box::new(FinalOperator {

@@ -23,7 +23,7 @@ pub(super) const N_SLICE: usize = 2;
 /// An aggregation in windows that fits the schema of a changelog.
 #[derive(Debug)]
 pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
-    pub(super) windowing: Windowing,
+    pub(in crate::ops::group_by::windowed) windowing: Windowing,
     /// The columns that come in.
     pub(super) given: SchemaRef,
     /// Keys and aggregates, without windows.
@@ -125,14 +125,6 @@ fn takes_no_changes(kind: &str) -> Error {
 /// Refuses windows that do not fit changes, all that is wrong at once.
 fn check_windowing(windowing: &Windowing) -> Result<Firing> {
     let mut errors = Vec::new();
-    if windowing.window_fn.is_merging() {
-        let kind = windowing.window_fn.describe().kind;
-        errors.push(
-            Error::pipeline(format!("{kind} windows merge, and the rows are a changelog"))
-                .with_detail("A row that is taken back may have been the one that brought two windows together.")
-                .with_hint("Use windows that do not merge, such as fixed ones, or make them of the rows before they become changes."),
-        );
-    }
     if windowing.timestamp_combiner != TimestampCombiner::EndOfWindow {
         errors.push(
             Error::pipeline("results of a changelog have the event time of the end of their window")
