@@ -193,7 +193,7 @@ impl FinalOperator {
                 let windows = self.slicer.windows(span).iter();
                 let ahead = windows.filter(|window| window.end > watermark).copied();
                 if let Some(live) = &mut self.live {
-                    live.merge(slice, ahead, &run.columns()[2..], watermark)?;
+                    live.merge(slice, ahead, &run.columns()[2..])?;
                 }
                 taken[of_run.clone()].fill(true);
             }

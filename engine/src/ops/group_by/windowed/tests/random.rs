@@ -146,6 +146,37 @@ fn many_rows() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Rows that are near to each other, so that a batch is mostly of one slice.
+fn near_rows() -> impl Strategy<Value = Event> {
+    let key = prop_oneof![Just(Some("a".to_owned())), Just(Some("b".to_owned()))];
+    let row = (key, 0i64..3, prop::option::of(0i64..9));
+    let rows = (0i64..100, prop::collection::vec(row, 1..4)).prop_map(|(from, rows)| {
+        let rows = rows.into_iter();
+        Event::Rows(rows.map(|(k, time, x)| (k, from + time, x)).collect())
+    });
+    prop_oneof![
+        8 => rows,
+        4 => (1i64..12).prop_map(Event::Watermark),
+        1 => (1usize..4).prop_map(Event::Restore),
+    ]
+}
+
+/// Windows that fire once, with results that have the time of a row.
+fn at_the_time_of_a_row() -> impl Strategy<Value = Windowing> {
+    let windows = prop_oneof![
+        2 => (1u64..30).prop_map(fixed),
+        3 => (1u64..40, 1u64..20).prop_map(|(size, period)| {
+            Windowing::of(SlidingWindows::of(ms(size)).every(ms(period)))
+        }),
+        1 => (5u64..30).prop_map(sessions),
+    ];
+    let combiner = prop_oneof![
+        Just(TimestampCombiner::Earliest),
+        Just(TimestampCombiner::Latest)
+    ];
+    (windows, combiner).prop_map(|(windows, combiner)| windows.timestamp_combiner(combiner))
+}
+
 /// Both give the same after each event; whatever is taken back had left.
 fn compare(
     shown: Shown,
@@ -177,7 +208,11 @@ fn compare(
     let mut there: BTreeMap<String, i64> = BTreeMap::new();
     let (mut watermark, mut clock) = (0, 0);
     let end = Event::Watermark(i64::MAX);
+    let fires_once = windowing.trigger == Trigger::Default
+        && windowing.allowed_lateness_ms == 0
+        && !windowing.window_fn.is_merging();
     for (n, event) in events.iter().chain([&end]).enumerate() {
+        let behind = driver.behind;
         let (made, expected) = match event {
             Event::Rows(rows) => {
                 let given = rows_of(rows).project(&columns).unwrap();
@@ -198,6 +233,15 @@ fn compare(
             }
         };
         prop_assert_eq!(&made, &expected, "event {}: {:?}", n, event);
+        // What leaves once is never late for those who read it.
+        let time = |line: &String| line.split_once(" at ")?.1.split(' ').next()?.parse().ok();
+        let mut times = made.iter().filter(|_| fires_once).filter_map(time);
+        prop_assert!(
+            times.all(|time: i64| time >= behind),
+            "{:?} behind {}",
+            made,
+            behind
+        );
         let changes = made.iter().filter_map(|line| {
             let (result, diff) = line.rsplit_once(' ')?;
             Some((result.to_owned(), diff.parse::<i64>().ok()?))
@@ -232,6 +276,15 @@ proptest! {
         events in prop::collection::vec(event(), 1..30),
     ) {
         prop_assume!(windowing.check().is_ok());
+        compare(Shown::Sums, &windowing, n_workers, &events)?;
+    }
+
+    #[test]
+    fn results_at_the_time_of_a_row_are_those_of_the_plain_implementation(
+        windowing in at_the_time_of_a_row(),
+        n_workers in 1usize..4,
+        events in prop::collection::vec(near_rows(), 1..40),
+    ) {
         compare(Shown::Sums, &windowing, n_workers, &events)?;
     }
 
