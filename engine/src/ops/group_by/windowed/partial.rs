@@ -2,6 +2,9 @@
 //!
 //! Rows of slices that no window has been fired of are kept in a table a slice, until the watermark passes
 //! the end of the first window over it. All others go on at once, aggregated within their batch.
+//!
+//! Where results have the event time of a row, what is kept holds the watermark back. A slice then goes on when the
+//! watermark has passed its own end, so that it never holds back the end of a window: none lies within a slice.
 
 mod in_batch;
 
@@ -23,6 +26,7 @@ use super::{earliest_watermark, watermark_part};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::event_time::event_times;
 use crate::ops::group_by::planned::Inputs;
 use crate::ops::group_by::table::{GroupTable, converters};
 use crate::output::Output;
@@ -155,6 +159,15 @@ struct Open {
 struct LiveTable {
     table: GroupTable,
     slice: Slice,
+    /// The earliest event time that a result may have for the sake of these rows; `i64::MAX` where the window says it.
+    hold: i64,
+}
+
+impl LiveTable {
+    /// Takes note of event times that results may have.
+    fn hold(&mut self, times: impl Iterator<Item = i64>) {
+        self.hold = times.fold(self.hold, i64::min);
+    }
 }
 
 impl Open {
@@ -171,8 +184,7 @@ impl Open {
             n_passing: 0,
             converters: converters(&plan.planned)?,
             may_pass: plan.n_keys > 0 && aggregates.iter().all(|a| a.kind.converts_rows()),
-            // Times of rows that are kept would have to hold the watermark back, also for other windows.
-            keeps: plan.waits_for_watermark() && plan.stands_at_end(),
+            keeps: plan.waits_for_watermark() && (plan.stands_at_end() || plan.may_hold_back()),
             plan,
         })
     }
@@ -232,7 +244,13 @@ impl Open {
         if sliced.rows.is_none() && sliced.of.is_empty() {
             let slice = sliced.slices[0];
             if slice.first_end > watermark {
-                return self.take_in_slice(slice, inputs, batch.n_rows());
+                let rows = 0..batch.n_rows();
+                return self.take_in_slice(
+                    slice,
+                    inputs,
+                    rows.len(),
+                    held(batch, rows, watermark)?,
+                );
             }
         }
         let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); sliced.slices.len()];
@@ -243,8 +261,10 @@ impl Open {
         for (slice, rows) in sliced.slices.iter().zip(rows_of) {
             if slice.first_end > watermark && !rows.is_empty() {
                 let n_rows = rows.len();
+                let of_rows = rows.iter().map(|row| *row as usize);
+                let held = held(batch, of_rows, watermark)?.min();
                 let part = inputs.part(rows)?;
-                self.take_in_slice(*slice, &part, n_rows)?;
+                self.take_in_slice(*slice, &part, n_rows, held.into_iter())?;
             }
         }
         if sliced.slices.iter().any(|s| s.first_end <= watermark) {
@@ -259,9 +279,20 @@ impl Open {
         Ok(())
     }
 
-    fn take_in_slice(&mut self, slice: Slice, inputs: &Inputs, n_rows: usize) -> Result<()> {
+    fn take_in_slice(
+        &mut self,
+        slice: Slice,
+        inputs: &Inputs,
+        n_rows: usize,
+        held: impl Iterator<Item = i64>,
+    ) -> Result<()> {
         self.n_rows += n_rows;
-        self.table(slice)?.table.update(inputs, n_rows)
+        let stands_at_end = self.plan.stands_at_end();
+        let live = self.table(slice)?;
+        if !stands_at_end {
+            live.hold(held);
+        }
+        live.table.update(inputs, n_rows)
     }
 
     fn table(&mut self, slice: Slice) -> Result<&mut LiveTable> {
@@ -271,7 +302,11 @@ impl Open {
             Entry::Vacant(entry) => {
                 let mut table = GroupTable::new(&self.plan.planned)?;
                 table.expect(self.n_in_last);
-                entry.insert(LiveTable { table, slice })
+                entry.insert(LiveTable {
+                    table,
+                    slice,
+                    hold: i64::MAX,
+                })
             }
         })
     }
@@ -301,12 +336,14 @@ impl Open {
         push_derived(batch, rows, out)
     }
 
-    /// The states of all slices of which a window ends at this time or before.
+    /// The states of all slices that have to go on at this time.
     fn take_until(&mut self, time: i64) -> Result<Vec<RecordBatch>> {
-        let due = self
-            .live
-            .iter()
-            .filter(|(_, live)| live.slice.first_end <= time);
+        let stands_at_end = self.plan.stands_at_end();
+        let is_due = |slice: &Slice| match stands_at_end {
+            true => slice.first_end <= time,
+            false => slice.span.end <= time,
+        };
+        let due = self.live.iter().filter(|(_, live)| is_due(&live.slice));
         let due: Vec<Window> = due.map(|(span, _)| *span).collect();
         let mut made = Vec::new();
         for span in due {
@@ -336,6 +373,17 @@ impl Open {
     fn n_bytes(&self) -> usize {
         self.live.values().map(|live| live.table.n_bytes()).sum()
     }
+}
+
+/// The event times of these rows that count for that of a result: those that are not behind the watermark.
+fn held(
+    batch: &Batch,
+    mut rows: impl Iterator<Item = usize>,
+    watermark: i64,
+) -> Result<impl Iterator<Item = i64>> {
+    let times = event_times(batch.rows())?;
+    let times = std::iter::from_fn(move || rows.next().map(|row| times[row]));
+    Ok(times.filter(move |time| *time >= watermark))
 }
 
 fn push_derived(batch: &Batch, rows: Vec<RecordBatch>, out: &mut Output) -> Result<()> {
@@ -385,6 +433,12 @@ impl Operator for PartialOperator {
         }
     }
 
+    fn output_watermark(&self, input: Watermark) -> Watermark {
+        let live = self.open.iter().flat_map(|open| open.live.values());
+        let hold = live.map(|live| live.hold).min().unwrap_or(i64::MAX);
+        Watermark(hold.min(input.0))
+    }
+
     fn state_bytes(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.n_bytes() as u64)
     }
@@ -423,7 +477,11 @@ impl Operator for PartialOperator {
             for (span, rows) in by_span(&part.rows)? {
                 let slice = self.slicer.slice_at(span);
                 open.n_rows += rows.num_rows();
+                let plan = Arc::clone(&open.plan);
                 let live = open.table(slice)?;
+                if let Some(times) = plan.times(&rows.columns()[2 + plan.n_keys..]) {
+                    live.hold(times.iter().flatten());
+                }
                 live.table
                     .merge_columns(&rows.columns()[2..], rows.num_rows())?;
             }

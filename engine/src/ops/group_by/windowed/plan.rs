@@ -333,6 +333,12 @@ impl WindowedPlan {
         self.time.is_none()
     }
 
+    /// True if rows that are kept may hold the watermark back, up to the end of their slice: no window ends within
+    /// a slice, and none waits for more than its end.
+    pub(super) fn may_hold_back(&self) -> bool {
+        self.has_panes && self.fires_once()
+    }
+
     /// When a window takes no more rows and is forgotten.
     pub(super) fn expiry(&self, end: i64) -> i64 {
         self.lateness.expiry(end)
