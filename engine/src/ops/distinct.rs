@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 use serde_json::Value;
 
-use super::group_by::{FinalAggregate, PartialAggregate, groups_alone};
+use super::group_by::{FinalAggregate, PartialAggregate, distinct_in_windows, groups_alone};
 use super::row_key::{RowKey, with_bytes};
 use super::top_k::{Stage, TopK};
 use crate::artifact::Artifacts;
@@ -46,9 +46,44 @@ pub struct Distinct {
 
 impl Collection {
     /// The distinct rows; of a changelog, their changes. Their order is not promised.
+    ///
+    /// Where the rows have [windows](Collection::window), those of each window, as Beam's `Distinct`: rows of a
+    /// window that are equal in all columns but `event_time` are one. It leaves when its trigger first fires (say
+    /// `Trigger::always()` for rows that leave as soon as they are seen), with the columns that
+    /// [aggregates](crate::ops::GroupedRows::agg) have: `window_start`, `window_end`, the `event_time` of the
+    /// result, `pane` and `diff`. Later firings say nothing of it, whatever the accumulation, since nothing about it
+    /// has changed; where windows that merge have become another, it leaves for that one too, and what has left is
+    /// taken back by [`AccumulatingAndRetracting`](crate::windowing::Accumulation::AccumulatingAndRetracting).
+    /// Rows are remembered until the watermark has passed the end of their window by the allowed lateness; those that
+    /// are too late are left out and counted, see [`Collection::distinct_with_late`].
+    ///
+    /// Of a changelog in windows, a row is there while it is in its window, and changes as aggregates do.
+    ///
+    /// ```
+    /// # use mainstem_engine::connectors::{collect, from_record_batches};
+    /// # use mainstem_engine::testing::{show_rows, table};
+    /// # use mainstem_engine::windowing::{FixedWindows, Windowing};
+    /// # use mainstem_engine::{Pipeline, RunOptions};
+    /// # use std::time::Duration;
+    /// let pipeline = Pipeline::new("visitors");
+    /// let rows = table("user: ann, bob, ann, ann; event_time: 1, 2, 9, 11");
+    /// let rows = pipeline.read("rows", from_record_batches(vec![rows]));
+    /// let (sink, visitors) = collect();
+    /// let windows = Windowing::of(FixedWindows::of(Duration::from_millis(10)));
+    /// rows.window(windows).distinct().write(sink);
+    /// pipeline.run(&RunOptions::default())?;
+    /// assert_eq!(show_rows(&visitors.take()), "\
+    /// user='ann' window_start=0 window_end=10 event_time=9
+    /// user='ann' window_start=10 window_end=20 event_time=19
+    /// user='bob' window_start=0 window_end=10 event_time=9");
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
     #[must_use]
     pub fn distinct(&self) -> Collection {
         let name = self.next_name("distinct");
+        if !self.windowing().is_default() {
+            return distinct_in_windows(self, &name).0;
+        }
         let of_changes = Arc::default();
         let half = |stage| Distinct {
             stage,
@@ -58,6 +93,14 @@ impl Collection {
             .apply(half(Stage::Partial))
             .named(name)
             .apply(half(Stage::Final))
+    }
+
+    /// As [`Collection::distinct`] in windows, and the rows that came too late for all of theirs, as they came in.
+    ///
+    /// In the global window with the default trigger there are none, and distinct rows leave when the input ends.
+    #[must_use]
+    pub fn distinct_with_late(&self) -> (Collection, Collection) {
+        distinct_in_windows(self, &self.next_name("distinct"))
     }
 
     /// Of the rows with equal `keys` the one that stands first in the source; null is equal to null.
@@ -137,7 +180,6 @@ impl Transform for Distinct {
     fn properties(&self) -> Properties {
         Properties {
             stateful: true,
-            ignores_windows: self.stage == Stage::Final,
             on_changelog: OnChangelog::Understand,
             distribution: match self.stage {
                 Stage::Partial => Distribution::Keep,

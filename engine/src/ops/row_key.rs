@@ -14,6 +14,7 @@ use crate::expression::Expression;
 use crate::keys::{normal, plain_type};
 
 /// Expressions whose values become one byte string a row, as arrow-row writes them.
+#[derive(Debug)]
 pub(super) struct RowKey {
     expressions: Vec<Expression>,
     types: Vec<DataType>,

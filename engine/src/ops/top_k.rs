@@ -9,28 +9,33 @@ mod best_rows;
 mod changing;
 #[cfg(test)]
 mod changing_tests;
+mod first_of_groups;
+mod ranking;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, BinaryBuilder};
-use arrow::compute::SortOptions;
+use arrow::array::{ArrayRef, AsArray, BinaryArray};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::{Expr, SortExpr};
 use serde_json::json;
 
+pub(super) use self::first_of_groups::FirstOfGroups;
+pub(super) use self::ranking::{Ranking, check_first};
+
 use self::best_rows::BestRows;
 use self::changing::{Changes, ChangingTopK, Plan};
-use super::group_by::GroupedRows;
+use self::ranking::order_key;
+use super::group_by::{GroupedRows, first_in_windows};
 use super::row_key::{RowKey, with_bytes};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::changelog::is_changelog;
-use crate::error::{Error, Result};
-use crate::expression::{col, on_good_rows, with_columns_of};
+use crate::error::Result;
+use crate::expression::{on_good_rows, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::plan::{Lowered, Place};
@@ -73,6 +78,15 @@ impl Collection {
     /// Nulls come where `sort` says, NaN is the greatest float, -0.0 equals 0.0. A row on which `order` fails is
     /// a bad row of the node `NAME/partial`, for which `on_bad_row` and `dead_letters` of the result speak.
     ///
+    /// Where the rows have [windows](Collection::window), the first of each window, as Beam's `Top`: they leave when
+    /// its trigger fires, with all their columns but `event_time`, then those that
+    /// [aggregates](crate::ops::GroupedRows::agg) have: `window_start`, `window_end`, the `event_time` of the
+    /// result, `pane` and `diff`. Say `with_column` before it to keep the time of a row under another name. A later
+    /// pane has the first of the rows that have come since or of all, as the accumulation says, which may take back
+    /// all that the last has said. At most `n_rows` rows are kept of each window, until the watermark has passed its
+    /// end by the allowed lateness; those that are too late are left out and counted, see
+    /// [`Collection::top_k_with_late`]. Changelogs are refused in windows.
+    ///
     /// Of a [changelog](crate::changelog) it makes another: a row is added when it comes to be among the first and
     /// taken back when it is no longer, in no order that is promised. A row that is there twice takes two places,
     /// and -0.0 leaves as 0.0. All rows are kept while they are there. A row that is taken back more often than it
@@ -80,6 +94,18 @@ impl Collection {
     #[must_use]
     pub fn top_k(&self, n_rows: usize, order: impl IntoIterator<Item = SortExpr>) -> Collection {
         TopK::new(n_rows, order.into_iter().collect()).add_to(self)
+    }
+
+    /// As [`Collection::top_k`] in windows, and the rows that came too late for all of theirs, as they came in.
+    ///
+    /// In the global window with the default trigger there are none, and first rows leave when the input ends.
+    #[must_use]
+    pub fn top_k_with_late(
+        &self,
+        n_rows: usize,
+        order: impl IntoIterator<Item = SortExpr>,
+    ) -> (Collection, Collection) {
+        self.group_by([]).top_k_with_late(n_rows, order)
     }
 }
 
@@ -92,6 +118,17 @@ impl GroupedRows {
         TopK::new(n_rows, order.into_iter().collect())
             .by(self.keys().to_vec())
             .add_to(self.rows())
+    }
+
+    /// As [`GroupedRows::top_k`] in windows, and the rows that came too late for all of theirs, as they came in.
+    #[must_use]
+    pub fn top_k_with_late(
+        &self,
+        n_rows: usize,
+        order: impl IntoIterator<Item = SortExpr>,
+    ) -> (Collection, Collection) {
+        let order = order.into_iter().collect();
+        first_in_windows(self.rows(), "top_k", n_rows, self.keys().to_vec(), order)
     }
 }
 
@@ -117,6 +154,16 @@ impl TopK {
 
     /// Both halves, applied to rows.
     pub(super) fn add_to(self, rows: &Collection) -> Collection {
+        if !rows.windowing().is_default() {
+            let Self {
+                kind,
+                n_rows,
+                keys,
+                order,
+                ..
+            } = self;
+            return first_in_windows(rows, kind, n_rows, keys, order).0;
+        }
         let name = rows.next_name(self.kind);
         let last = Self {
             stage: Stage::Final,
@@ -127,31 +174,11 @@ impl TopK {
     }
 
     fn order_key(&self, schema: &SchemaRef) -> Result<RowKey> {
-        let option = |s: &SortExpr| SortOptions {
-            descending: !s.asc,
-            nulls_first: s.nulls_first,
-        };
-        let keys: Vec<_> = self.order.iter().map(|s| (&s.expr, option(s))).collect();
-        RowKey::ordered(&keys, schema, "has no order")
+        order_key(&self.order, schema)
     }
 
     fn check(&self, schema: &SchemaRef) -> Result<()> {
-        if self.n_rows == 0 {
-            return Err(
-                Error::pipeline(format!("{} of 0 rows has no rows", self.kind))
-                    .with_hint("Ask for at least one."),
-            );
-        }
-        let errors = [
-            RowKey::of(&self.keys, schema).err(),
-            self.order_key(schema).err(),
-        ];
-        let errors: Vec<Error> = errors.into_iter().flatten().collect();
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::all(errors))
-        }
+        check_first(self.kind, self.n_rows, &self.keys, &self.order, schema)
     }
 }
 
@@ -223,7 +250,6 @@ impl Transform for TopK {
             stateful: true,
             // Changes leave as they take effect. The first half has been checked before.
             waits_for_end: is_final && self.changes.plan().is_none(),
-            ignores_windows: is_final,
             on_changelog: OnChangelog::Understand,
             distribution: self.distribution(),
             ..Properties::default()
@@ -257,8 +283,7 @@ impl Transform for TopK {
 /// What keys and order become for the columns that arrive.
 struct Compiled {
     key: RowKey,
-    order: RowKey,
-    all: RowKey,
+    ranking: Ranking,
     schema: SchemaRef,
 }
 
@@ -272,56 +297,24 @@ impl PartialTopK {
     fn compile(&mut self, schema: &SchemaRef) -> Result<&Compiled> {
         match &mut self.keys {
             Some(compiled) => Ok(compiled),
-            slot => {
-                let columns = schema.fields().iter();
-                let comparable: Vec<Expr> = columns
-                    .map(|f| col(f.name()))
-                    .filter(|c| RowKey::of(std::slice::from_ref(c), schema).is_ok())
-                    .collect();
-                Ok(slot.insert(Compiled {
-                    key: RowKey::of(&self.spec.keys, schema)?,
-                    order: self.spec.order_key(schema)?,
-                    all: RowKey::of(&comparable, schema)?,
-                    schema: with_bytes(schema, &[KEY, ORDER])?,
-                }))
-            }
+            slot => Ok(slot.insert(Compiled {
+                key: RowKey::of(&self.spec.keys, schema)?,
+                ranking: Ranking::new(&self.spec.order, schema)?,
+                schema: with_bytes(schema, &[KEY, ORDER])?,
+            })),
         }
     }
 
     /// The rows that have one, with their key and their order, that of the source last.
     fn with_order(&mut self, batch: Batch, out: &mut Output) -> Result<Batch> {
         let compiled = self.compile(&batch.rows().schema())?;
-        let (batch, (keys, order)) = on_good_rows(batch, out, |rows| {
-            Ok((compiled.key.bytes(rows)?, compiled.order.bytes(rows)?))
+        let (batch, (keys, asked)) = on_good_rows(batch, out, |rows| {
+            Ok((compiled.key.bytes(rows)?, compiled.ranking.asked(rows)?))
         })?;
-        let split = batch.split_key();
-        let numbers = batch.row_numbers();
-        let places = match &numbers {
-            Some(_) => None,
-            None => Some(compiled.all.bytes(batch.rows())?),
-        };
-        let mut prefix = Vec::with_capacity(17);
-        prefix.extend(split.source.to_be_bytes());
-        prefix.extend(split.split.to_be_bytes());
-        prefix.extend(split.branch.to_be_bytes());
-        prefix.push(u8::from(places.is_some()));
-        let n_rows = batch.n_rows();
-        let mut bytes = BinaryBuilder::with_capacity(n_rows, n_rows * 34);
-        let mut one = Vec::new();
-        for (row, of_row) in order.iter().enumerate() {
-            one.clear();
-            one.extend_from_slice(of_row.unwrap_or_default());
-            one.extend_from_slice(&prefix);
-            match (&places, &numbers) {
-                (Some(places), _) => one.extend_from_slice(places.value(row)),
-                (None, Some(numbers)) => one.extend(numbers[row].to_be_bytes()),
-                (None, None) => {}
-            }
-            bytes.append_value(&one);
-        }
+        let order = compiled.ranking.complete(&asked, &batch)?;
         let mut columns = batch.rows().columns().to_vec();
         columns.push(Arc::new(keys) as ArrayRef);
-        columns.push(Arc::new(bytes.finish()) as ArrayRef);
+        columns.push(Arc::new(order) as ArrayRef);
         let rows = RecordBatch::try_new(Arc::clone(&compiled.schema), columns)?;
         Ok(batch.with_columns(rows))
     }

@@ -479,7 +479,7 @@ fn what_waits_for_an_end_that_never_comes_is_refused() {
         expect![[r#"
             top_k gives nothing before its input ends, but source "arrivals" never ends
               in transform "oldest"
-              Hint: It knows no windows: take it of a collection that ends, or use aggregates in windows instead."#]],
+              Hint: Divide the rows by `window` before it, or give the global window a trigger, such as `Trigger::after_count(1000).repeatedly()`."#]],
     );
     refused(
         |arrivals, _| arrivals.describe().write(Nowhere),
@@ -581,10 +581,6 @@ fn windows_that_would_be_ignored_are_refused() {
     let people = pipeline.read("people", People);
     let windowing = Windowing::global().trigger(Trigger::after_count(10).repeatedly());
     let divided = people.window(windowing);
-    divided
-        .top_k(1, [col("age").sort(true, false)])
-        .write(Nowhere);
-    divided.distinct().write(Nowhere);
     divided.describe().write(Nowhere);
     divided
         .join(
@@ -604,28 +600,20 @@ fn windows_that_would_be_ignored_are_refused() {
         .write(Nowhere);
     divided.union(std::slice::from_ref(&divided)).write(Nowhere);
     expect![[r#"
-        6 errors
-        1. top_k takes all rows together, but windows divide them
-             in transform "top_k"
-             The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        2. distinct takes all rows together, but windows divide them
-             in transform "distinct"
-             The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        3. describe takes all rows together, but windows divide them
+        4 errors
+        1. describe takes all rows together, but windows divide them
              in transform "describe"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        4. join takes all rows together, but windows divide them
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`.
+        2. join takes all rows together, but windows divide them
              in transform "join"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        5. learn learns from all rows together, but windows divide them
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`.
+        3. learn learns from all rows together, but windows divide them
              in analysis "learn"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`.
-        6. union brings rows together that are divided by event time in different ways
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`.
+        4. union brings rows together that are divided by event time in different ways
              in transform "union"
              The rows of "people" are divided into one global window, fires again and again after 10 rows.
              The rows of "people" are divided into one global window.

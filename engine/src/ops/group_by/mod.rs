@@ -13,6 +13,7 @@ mod cell;
 mod changing;
 mod exact_sum;
 mod finish;
+mod first_rows;
 mod partial;
 mod planned;
 mod table;
@@ -23,7 +24,7 @@ mod windowed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use datafusion_expr::Expr;
+use datafusion_expr::{Expr, SortExpr};
 
 pub(in crate::ops) use cell::{AggregateCell, CellPlan};
 pub(crate) use changing::{Aggregation, End, Retraction};
@@ -33,7 +34,7 @@ pub use windowed::{WindowedFinalAggregate, WindowedPartialAggregate};
 
 use self::changing::ChangingPlan;
 use self::planned::Planned;
-use self::windowed::WindowedGrouping;
+use self::windowed::{Asked, WindowedGrouping};
 use crate::changelog::is_changelog;
 use crate::error::{Error, Result};
 use crate::pipeline::Collection;
@@ -90,13 +91,17 @@ impl GroupedRows {
     /// too late for their windows are left out and counted; see [`GroupedRows::agg_with_late`].
     ///
     /// Of a [changelog](crate::changelog) it makes another, with `diff`. Without windows a group changes at the
-    /// instants at which its rows do. In windows, those that do not merge, a change counts in the windows of its
+    /// instants at which its rows do. In windows a change counts in the windows of its
     /// own event time, so one that takes a row back must have the event time of that row; all changes of a window
     /// take effect together when the watermark passes its end, as one row a group, and a late one takes back what
     /// has left and gives the right row, if there is one. That needs
     /// [`AccumulatingAndRetracting`](crate::windowing::Accumulation::AccumulatingAndRetracting); a trigger may
     /// besides ask for results with every change, before the end as well. A row that is taken back in a window to
     /// which it was never added, which is known when the window closes, ends the run.
+    ///
+    /// Where windows merge, as [`Sessions`](crate::windowing::Sessions) do, they are those of the rows that are there: a
+    /// late change takes back at once what has left of the sessions that it brings together or parts. What has come to
+    /// be over by a change closes with the next watermark, and leaves with that as well where no lateness is allowed.
     ///
     /// An output may be computed from aggregates and keys, as `sum(col("a")) / sum(col("b"))`. The order
     /// of the rows is not promised. A row on which a key or an argument of an aggregate fails, such as a cast
@@ -150,17 +155,8 @@ impl GroupedRows {
 
     /// The results, and the rows that were too late.
     fn agg_in_windows(&self, name: &str, outputs: Vec<Expr>) -> (Collection, Collection) {
-        let windowing = self.rows.windowing();
-        let grouping = WindowedGrouping::new(self.keys.clone(), outputs, windowing);
-        let grouping = Arc::new(grouping);
-        let partial = self.rows.named(format!("{name}/partial"));
-        let partial = partial.apply(WindowedPartialAggregate::new(&grouping));
-        let results = partial
-            .named(name)
-            .apply(WindowedFinalAggregate::new(&grouping))
-            .window(windowing.continuation())
-            .rejecting_at(&partial);
-        (results, partial.port("late"))
+        let keys = self.keys.clone();
+        in_windows(&self.rows, name, Asked::Aggregates { keys, outputs })
     }
 
     pub(crate) fn rows(&self) -> &Collection {
@@ -170,6 +166,47 @@ impl GroupedRows {
     pub(crate) fn keys(&self) -> &[Expr] {
         &self.keys
     }
+}
+
+/// What is asked of rows in their windows, and the rows that were too late.
+fn in_windows(rows: &Collection, name: &str, asked: Asked) -> (Collection, Collection) {
+    let windowing = rows.windowing();
+    let grouping = Arc::new(WindowedGrouping::new(asked, windowing));
+    let partial = rows.named(format!("{name}/partial"));
+    let partial = partial.apply(WindowedPartialAggregate::new(&grouping));
+    let results = partial
+        .named(name)
+        .apply(WindowedFinalAggregate::new(&grouping))
+        .window(windowing.continuation())
+        .rejecting_at(&partial);
+    (results, partial.port("late"))
+}
+
+/// The rows that are distinct within their window, and those that were too late.
+pub(in crate::ops) fn distinct_in_windows(
+    rows: &Collection,
+    name: &str,
+) -> (Collection, Collection) {
+    in_windows(rows, name, Asked::Distinct)
+}
+
+/// The rows that come first of each group in its window, and those that were too late for theirs.
+///
+/// `kind` is what the nodes are called, and what errors speak of.
+pub(in crate::ops) fn first_in_windows(
+    rows: &Collection,
+    kind: &'static str,
+    n_rows: usize,
+    keys: Vec<Expr>,
+    order: Vec<SortExpr>,
+) -> (Collection, Collection) {
+    let asked = Asked::First {
+        kind,
+        n_rows,
+        keys,
+        order,
+    };
+    in_windows(rows, &rows.next_name(kind), asked)
 }
 
 /// Both halves of an aggregation of changes that tells which groups there are, and no more.

@@ -1,35 +1,23 @@
-//! The rows of each key that come first, in bounded memory: at most about twice as many as are wanted.
+//! The rows of each key that come first.
 
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::array::UInt32Array;
-use arrow::compute::{interleave_record_batch, take_record_batch};
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 
 use super::bytes_of;
-use crate::batch::BATCH_ROWS;
+use super::first_of_groups::FirstOfGroups;
 use crate::error::Result;
 use crate::keys::{Keys, keys_of};
 use crate::state::StatePart;
-
-/// More rows than these are sorted out, or twice those that were left the last time.
-const MIN_ROWS: usize = 2 * BATCH_ROWS;
 
 /// Rows that may be among the first `n` of their key.
 pub(super) struct BestRows {
     n: usize,
     keys: Box<dyn Keys>,
     groups: Vec<usize>,
-    batches: Vec<RecordBatch>,
-    /// The group of each row of `batches`, with where it is.
-    rows: Vec<(usize, (usize, usize))>,
-    /// Of each group that had `n` rows when they were last sorted out, the last of them.
-    last: Vec<Option<(usize, usize)>>,
-    /// How many rows were left then.
-    n_sorted: usize,
-    n_bytes: u64,
+    first: FirstOfGroups,
 }
 
 impl BestRows {
@@ -38,96 +26,33 @@ impl BestRows {
             n,
             keys: keys_of(&[DataType::Binary])?,
             groups: Vec::new(),
-            batches: Vec::new(),
-            rows: Vec::new(),
-            last: Vec::new(),
-            n_sorted: 0,
-            n_bytes: 0,
+            first: FirstOfGroups::new(n),
         })
     }
 
     pub(super) fn n_rows(&self) -> usize {
-        self.rows.len()
+        self.first.n_rows()
     }
 
     pub(super) fn n_bytes(&self) -> u64 {
-        let rows = self.rows.capacity() * size_of::<(usize, (usize, usize))>();
-        let last = self.last.capacity() * size_of::<Option<(usize, usize)>>();
-        self.n_bytes + (self.keys.n_bytes() + rows + last) as u64
+        self.first.n_bytes() + self.keys.n_bytes() as u64
     }
 
     /// Takes in rows whose last columns are the bytes of their key and of their order.
     pub(super) fn add(&mut self, rows: &RecordBatch) -> Result<()> {
-        let (keys, order) = bytes_of(rows);
+        let (keys, _) = bytes_of(rows);
         let key: ArrayRef = Arc::new(keys.clone());
         self.keys
             .number(&[key], rows.num_rows(), &mut self.groups)?;
-        self.last.resize(self.keys.len(), None);
-        let candidates = (0..rows.num_rows()).filter(|&row| match self.last[self.groups[row]] {
-            None => true,
-            Some((batch, last)) => order.value(row) < bytes_of(&self.batches[batch]).1.value(last),
-        });
-        let candidates: Vec<u32> = candidates
-            .map(|row| u32::try_from(row).unwrap_or(u32::MAX))
-            .collect();
-        if candidates.is_empty() {
-            return Ok(());
-        }
-        let batch = self.batches.len();
-        let of = |(n, row): (usize, &u32)| (self.groups[*row as usize], (batch, n));
-        self.rows.extend(candidates.iter().enumerate().map(of));
-        let kept = take_record_batch(rows, &UInt32Array::from(candidates))?;
-        self.n_bytes += kept.get_array_memory_size() as u64;
-        self.batches.push(kept);
-        if self.rows.len() > MIN_ROWS.max(self.n_sorted.saturating_mul(2)) {
-            self.sort_out()?;
-        }
-        Ok(())
-    }
-
-    /// Sorts the rows by group and order and drops all but the first `n` of each group.
-    fn sort_out(&mut self) -> Result<()> {
-        let order: Vec<_> = self.batches.iter().map(|b| bytes_of(b).1).collect();
-        let bytes = |&(batch, row): &(usize, usize)| order[batch].value(row);
-        self.rows
-            .sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| bytes(x).cmp(bytes(y))));
-        let (mut group, mut n_of_group) = (usize::MAX, 0);
-        let n = self.n;
-        self.rows.retain(|(g, _)| {
-            n_of_group = if *g == group { n_of_group + 1 } else { 1 };
-            group = *g;
-            n_of_group <= n
-        });
-        let sources: Vec<&RecordBatch> = self.batches.iter().collect();
-        let mut batches = Vec::with_capacity(self.rows.len().div_ceil(BATCH_ROWS));
-        for part in self.rows.chunks(BATCH_ROWS) {
-            let places: Vec<(usize, usize)> = part.iter().map(|(_, place)| *place).collect();
-            batches.push(interleave_record_batch(&sources, &places)?);
-        }
-        self.batches = batches;
-        self.n_bytes = self
-            .batches
-            .iter()
-            .map(|b| b.get_array_memory_size() as u64)
-            .sum();
-        let (mut group, mut n_of_group) = (usize::MAX, 0);
-        for (at, (g, place)) in self.rows.iter_mut().enumerate() {
-            *place = (at / BATCH_ROWS, at % BATCH_ROWS);
-            n_of_group = if *g == group { n_of_group + 1 } else { 1 };
-            group = *g;
-            if n_of_group == n {
-                self.last[group] = Some(*place);
-            }
-        }
-        self.n_sorted = self.rows.len();
-        Ok(())
+        self.first.add(rows, &self.groups, self.keys.len())
     }
 
     /// The rows as [`BestRows::restore`] takes them.
     pub(super) fn parts(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
-        for rows in self.sorted()? {
-            parts.extend(StatePart::by_key("best", &rows, &[])?);
+        let (sorted, _) = self.first.sorted()?;
+        for rows in sorted {
+            parts.extend(StatePart::by_key("best", rows, &[])?);
         }
         Ok(parts)
     }
@@ -138,16 +63,8 @@ impl BestRows {
 
     /// The rows by group and order, in batches; none are left.
     pub(super) fn take(&mut self) -> Result<Vec<RecordBatch>> {
-        let batches = self.sorted()?;
+        let batches = self.first.sorted()?.0.to_vec();
         *self = Self::new(self.n)?;
         Ok(batches)
-    }
-
-    /// The rows by group and order, as [`BestRows::add`] takes them.
-    fn sorted(&mut self) -> Result<Vec<RecordBatch>> {
-        if !self.rows.is_empty() {
-            self.sort_out()?;
-        }
-        Ok(self.batches.clone())
     }
 }

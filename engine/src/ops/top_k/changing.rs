@@ -158,7 +158,6 @@ impl Transform for ChangingTopK {
             Stage::Partial => Properties::row_wise().on_changelog(OnChangelog::Understand),
             Stage::Final => Properties {
                 stateful: true,
-                ignores_windows: true,
                 on_changelog: OnChangelog::Understand,
                 distribution: self.spec.distribution(),
                 ..Properties::default()

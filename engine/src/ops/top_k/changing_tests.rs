@@ -131,10 +131,10 @@ fn what_makes_a_changelog_is_no_order_and_windows_do_not_divide_it() {
     }));
     let windows = Windowing::of(FixedWindows::of(std::time::Duration::from_millis(10)));
     expect![[r#"
-        top_k takes all rows together, but windows divide them
-          in transform "top_k"
-          The rows are divided into fixed windows size=10 ms.
-          Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, or `join_windowed`."#]].assert_eq(&run_changes(rows, |rows| {
+        top_k in windows does not take a changelog
+          in transform "top_k/partial"
+          Of each window only those rows are kept that may be among the first, and one that is taken back would need others.
+          Hint: Take first rows before the rows become changes, or of all changes behind `.window(Windowing::global())`, which says at each instant what holds."#]].assert_eq(&run_changes(rows, |rows| {
         rows.window(windows).top_k(1, [col("x").sort(true, false)])
     }));
 }

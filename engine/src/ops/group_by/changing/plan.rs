@@ -150,10 +150,18 @@ impl ChangingPlan {
         &self,
         prepared: &'a RecordBatch,
     ) -> impl Iterator<Item = (&'a ArrayRef, Option<&'a arrow::array::BooleanArray>)> {
-        let mut at = self.planned.key_fields.len();
+        self.values_in(&prepared.columns()[self.planned.key_fields.len()..])
+    }
+
+    /// As [`ChangingPlan::values`], of the columns behind those of keys.
+    pub(in crate::ops::group_by) fn values_in<'a>(
+        &self,
+        columns: &'a [ArrayRef],
+    ) -> impl Iterator<Item = (&'a ArrayRef, Option<&'a arrow::array::BooleanArray>)> {
+        let mut at = 0;
         self.values.iter().map(move |(_, is_filtered)| {
-            let values = prepared.column(at);
-            let filter = is_filtered.then(|| prepared.column(at + 1).as_boolean());
+            let values = &columns[at];
+            let filter = is_filtered.then(|| columns[at + 1].as_boolean());
             at += 1 + usize::from(*is_filtered);
             (values, filter)
         })

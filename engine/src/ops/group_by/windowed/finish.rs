@@ -19,7 +19,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
-use super::changing::ChangingWindows;
+use super::changing::{ChangingWindows, MergingChanges};
 use super::live::LiveSlices;
 use super::pane::Pane;
 use super::partial::{SLICES, by_span};
@@ -60,30 +60,21 @@ impl WindowedFinalAggregate {
 
 impl Transform for WindowedFinalAggregate {
     fn describe(&self) -> Description {
-        let text = |all: &[datafusion_expr::Expr]| -> Vec<String> {
-            all.iter().map(ToString::to_string).collect()
-        };
         let WindowedGrouping {
-            keys,
-            outputs,
-            windowing,
-            ..
+            asked, windowing, ..
         } = &*self.grouping;
-        let kind = if keys.is_empty() { "agg" } else { "group_by" };
         let window = windowing.window_fn.describe();
-        Description::new(
-            kind,
-            json!({
-                "keys": text(keys),
-                "aggregates": text(outputs),
-                "window": window.kind,
-                "window_config": window.config,
-                "trigger": windowing.trigger.to_string(),
-                "accumulation": windowing.accumulation,
-                "timestamp_combiner": windowing.timestamp_combiner,
-                "allowed_lateness_ms": windowing.allowed_lateness_ms,
-            }),
-        )
+        let mut config = asked.config();
+        let of_windows = [
+            ("window", json!(window.kind)),
+            ("window_config", window.config),
+            ("trigger", json!(windowing.trigger.to_string())),
+            ("accumulation", json!(windowing.accumulation)),
+            ("timestamp_combiner", json!(windowing.timestamp_combiner)),
+            ("allowed_lateness_ms", json!(windowing.allowed_lateness_ms)),
+        ];
+        config.extend(of_windows.map(|(name, value)| (name.to_owned(), value)));
+        Description::new(asked.kind(), config.into())
     }
 
     fn output_schema(&self, _inputs: &[SchemaRef]) -> Result<SchemaRef> {
@@ -95,7 +86,10 @@ impl Transform for WindowedFinalAggregate {
             WindowedPlans::Rows(plan) => plan,
             WindowedPlans::Changes(plan) => {
                 let keys = self.grouping.key_names();
-                return Ok(Box::new(ChangingWindows::new(&plan, keys)));
+                return Ok(match plan.windowing.window_fn.is_merging() {
+                    true => Box::new(MergingChanges::new(&plan, keys)?),
+                    false => Box::new(ChangingWindows::new(&plan, keys)),
+                });
             }
         };
         Ok(Box::new(FinalOperator {
@@ -199,7 +193,7 @@ impl FinalOperator {
                 let windows = self.slicer.windows(span).iter();
                 let ahead = windows.filter(|window| window.end > watermark).copied();
                 if let Some(live) = &mut self.live {
-                    live.merge(slice, ahead, &run.columns()[2..], watermark)?;
+                    live.merge(slice, ahead, &run.columns()[2..])?;
                 }
                 taken[of_run.clone()].fill(true);
             }
@@ -235,7 +229,7 @@ impl FinalOperator {
                 rows: arrivals,
             };
             out.late(settled.add(arrivals, now, &mut taken)?);
-            push_together(settled.take_results()?, out)?;
+            push_together(self.plan.leave(settled.take_results()?)?, out)?;
         }
         if taken.iter().any(|taken| !taken) {
             let counts = plan.counts(&columns[plan.n_keys..]);
@@ -267,7 +261,7 @@ impl FinalOperator {
             settled.advance(now);
             results.extend(settled.take_results()?);
         }
-        push_together(results, out)
+        push_together(self.plan.leave(results)?, out)
     }
 
     /// Fires what operators before a restart would have fired, had they heard of the watermark in time.
@@ -287,7 +281,7 @@ impl FinalOperator {
                 }
             }
         }
-        push_together(results, out)
+        push_together(self.plan.leave(results)?, out)
     }
 }
 
@@ -410,7 +404,7 @@ impl Operator for FinalOperator {
         match &mut self.settled {
             Some(settled) => {
                 settled.wake(now);
-                push_together(settled.take_results()?, out)
+                push_together(self.plan.leave(settled.take_results()?)?, out)
             }
             None => Ok(()),
         }

@@ -68,7 +68,6 @@ impl LiveSlices {
         slice: Slice,
         windows: impl Iterator<Item = Window>,
         columns: &[ArrayRef],
-        watermark: i64,
     ) -> Result<()> {
         let n_rows = columns.first().map_or(0, Array::len);
         self.overlap.changes(slice.span);
@@ -77,22 +76,16 @@ impl LiveSlices {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 self.waiting.extend(windows.map(|w| (w.end, w.start)));
-                let hold = match plan.windowing.timestamp_combiner {
-                    // A lower bound: the latest row of each key is not before it.
-                    TimestampCombiner::Latest => slice.span.start.max(watermark),
-                    _ => i64::MAX,
-                };
                 entry.insert(LiveSlice {
                     slice,
                     groups: Groups::Open(GroupTable::new(&plan.planned)?),
-                    hold,
+                    hold: i64::MAX,
                     n_bytes: 0,
                 })
             }
         };
-        if plan.windowing.timestamp_combiner == TimestampCombiner::Earliest
-            && let Some(times) = plan.times(&columns[plan.n_keys..])
-        {
+        // Where the latest row says it, a lower bound: it only becomes later.
+        if let Some(times) = plan.times(&columns[plan.n_keys..]) {
             live.hold = live.hold.min(min(times).unwrap_or(i64::MAX));
         }
         live.table(plan)?.merge_columns(columns, n_rows)?;
@@ -117,7 +110,7 @@ impl LiveSlices {
     ) -> Result<()> {
         let ahead = windows.iter().filter(|window| window.end > watermark);
         self.waiting.extend(ahead.map(|w| (w.end, w.start)));
-        self.merge(slice, std::iter::empty(), columns, watermark)
+        self.merge(slice, std::iter::empty(), columns)
     }
 
     /// The next window to fire at `watermark`, in the order of their ends.

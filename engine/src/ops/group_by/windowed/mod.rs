@@ -7,6 +7,7 @@
 //!
 //! States cannot give back what they took in: of a changelog, `changing` keeps groups that can.
 
+mod asked;
 mod changing;
 mod finish;
 mod in_time;
@@ -30,6 +31,7 @@ use arrow::record_batch::RecordBatch;
 pub use finish::WindowedFinalAggregate;
 pub use partial::WindowedPartialAggregate;
 
+pub(super) use asked::Asked;
 pub(super) use plan::WindowedGrouping;
 
 use crate::error::Result;

@@ -2,6 +2,9 @@
 //!
 //! Rows of slices that no window has been fired of are kept in a table a slice, until the watermark passes
 //! the end of the first window over it. All others go on at once, aggregated within their batch.
+//!
+//! Where results have the event time of a row, what is kept holds the watermark back. A slice then goes on when the
+//! watermark has passed its own end, so that it never holds back the end of a window: none lies within a slice.
 
 mod in_batch;
 
@@ -10,7 +13,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use datafusion_expr::{Expr, GroupsAccumulator};
+use datafusion_expr::GroupsAccumulator;
 use serde_json::json;
 
 use super::changing::PrepareWindows;
@@ -23,8 +26,7 @@ use super::{earliest_watermark, watermark_part};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::event_time::EVENT_TIME;
-use crate::expression::with_columns_of;
+use crate::event_time::event_times;
 use crate::ops::group_by::planned::Inputs;
 use crate::ops::group_by::table::{GroupTable, converters};
 use crate::output::Output;
@@ -65,12 +67,16 @@ impl WindowedPartialAggregate {
 
 impl Transform for WindowedPartialAggregate {
     fn describe(&self) -> Description {
-        let keys: Vec<String> = self.grouping.keys.iter().map(ToString::to_string).collect();
-        let window = self.grouping.windowing.window_fn.describe();
-        Description::new(
-            "partial_aggregate",
-            json!({ "keys": keys, "window": window.kind, "window_config": window.config }),
-        )
+        let WindowedGrouping {
+            asked, windowing, ..
+        } = &*self.grouping;
+        let window = windowing.window_fn.describe();
+        let mut config = asked.config();
+        // Of the second half, which says what becomes of states.
+        config.remove("aggregates");
+        config.insert("window".into(), json!(window.kind));
+        config.insert("window_config".into(), window.config);
+        Description::new(asked.partial_kind(), config.into())
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
@@ -103,9 +109,7 @@ impl Transform for WindowedPartialAggregate {
     }
 
     fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
-        let WindowedGrouping { keys, outputs, .. } = &*self.grouping;
-        let time = [EVENT_TIME.to_owned()];
-        let columns = with_columns_of(Some(&time), keys.iter().chain(outputs))?;
+        let columns = self.grouping.asked.reads()?;
         let planned = self.grouping.plans().ok();
         Some(match planned {
             // Of the outputs only what stands inside of aggregates is a column of the input.
@@ -118,17 +122,8 @@ impl Transform for WindowedPartialAggregate {
     }
 
     fn takes_encoded(&self) -> Vec<String> {
-        match self.grouping.keys.as_slice() {
-            [Expr::Column(key)] => {
-                let mut outputs = self.grouping.outputs.iter();
-                let is_read = outputs.any(|e| e.column_refs().iter().any(|c| c.name == key.name));
-                match is_read {
-                    true => Vec::new(),
-                    false => vec![key.name.clone()],
-                }
-            }
-            _ => Vec::new(),
-        }
+        let key = self.grouping.asked.plain_key();
+        key.map(ToOwned::to_owned).into_iter().collect()
     }
 }
 
@@ -164,6 +159,15 @@ struct Open {
 struct LiveTable {
     table: GroupTable,
     slice: Slice,
+    /// The earliest event time that a result may have for the sake of these rows; `i64::MAX` where the window says it.
+    hold: i64,
+}
+
+impl LiveTable {
+    /// Takes note of event times that results may have.
+    fn hold(&mut self, times: impl Iterator<Item = i64>) {
+        self.hold = times.fold(self.hold, i64::min);
+    }
 }
 
 impl Open {
@@ -180,8 +184,7 @@ impl Open {
             n_passing: 0,
             converters: converters(&plan.planned)?,
             may_pass: plan.n_keys > 0 && aggregates.iter().all(|a| a.kind.converts_rows()),
-            // Times of rows that are kept would have to hold the watermark back, also for other windows.
-            keeps: plan.waits_for_watermark() && plan.stands_at_end(),
+            keeps: plan.waits_for_watermark() && (plan.stands_at_end() || plan.may_hold_back()),
             plan,
         })
     }
@@ -241,7 +244,13 @@ impl Open {
         if sliced.rows.is_none() && sliced.of.is_empty() {
             let slice = sliced.slices[0];
             if slice.first_end > watermark {
-                return self.take_in_slice(slice, inputs, batch.n_rows());
+                let rows = 0..batch.n_rows();
+                return self.take_in_slice(
+                    slice,
+                    inputs,
+                    rows.len(),
+                    held(batch, rows, watermark)?,
+                );
             }
         }
         let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); sliced.slices.len()];
@@ -252,8 +261,10 @@ impl Open {
         for (slice, rows) in sliced.slices.iter().zip(rows_of) {
             if slice.first_end > watermark && !rows.is_empty() {
                 let n_rows = rows.len();
+                let of_rows = rows.iter().map(|row| *row as usize);
+                let held = held(batch, of_rows, watermark)?.min();
                 let part = inputs.part(rows)?;
-                self.take_in_slice(*slice, &part, n_rows)?;
+                self.take_in_slice(*slice, &part, n_rows, held.into_iter())?;
             }
         }
         if sliced.slices.iter().any(|s| s.first_end <= watermark) {
@@ -268,9 +279,20 @@ impl Open {
         Ok(())
     }
 
-    fn take_in_slice(&mut self, slice: Slice, inputs: &Inputs, n_rows: usize) -> Result<()> {
+    fn take_in_slice(
+        &mut self,
+        slice: Slice,
+        inputs: &Inputs,
+        n_rows: usize,
+        held: impl Iterator<Item = i64>,
+    ) -> Result<()> {
         self.n_rows += n_rows;
-        self.table(slice)?.table.update(inputs, n_rows)
+        let stands_at_end = self.plan.stands_at_end();
+        let live = self.table(slice)?;
+        if !stands_at_end {
+            live.hold(held);
+        }
+        live.table.update(inputs, n_rows)
     }
 
     fn table(&mut self, slice: Slice) -> Result<&mut LiveTable> {
@@ -280,7 +302,11 @@ impl Open {
             Entry::Vacant(entry) => {
                 let mut table = GroupTable::new(&self.plan.planned)?;
                 table.expect(self.n_in_last);
-                entry.insert(LiveTable { table, slice })
+                entry.insert(LiveTable {
+                    table,
+                    slice,
+                    hold: i64::MAX,
+                })
             }
         })
     }
@@ -310,12 +336,14 @@ impl Open {
         push_derived(batch, rows, out)
     }
 
-    /// The states of all slices of which a window ends at this time or before.
+    /// The states of all slices that have to go on at this time.
     fn take_until(&mut self, time: i64) -> Result<Vec<RecordBatch>> {
-        let due = self
-            .live
-            .iter()
-            .filter(|(_, live)| live.slice.first_end <= time);
+        let stands_at_end = self.plan.stands_at_end();
+        let is_due = |slice: &Slice| match stands_at_end {
+            true => slice.first_end <= time,
+            false => slice.span.end <= time,
+        };
+        let due = self.live.iter().filter(|(_, live)| is_due(&live.slice));
         let due: Vec<Window> = due.map(|(span, _)| *span).collect();
         let mut made = Vec::new();
         for span in due {
@@ -345,6 +373,17 @@ impl Open {
     fn n_bytes(&self) -> usize {
         self.live.values().map(|live| live.table.n_bytes()).sum()
     }
+}
+
+/// The event times of these rows that count for that of a result: those that are not behind the watermark.
+fn held(
+    batch: &Batch,
+    mut rows: impl Iterator<Item = usize>,
+    watermark: i64,
+) -> Result<impl Iterator<Item = i64>> {
+    let times = event_times(batch.rows())?;
+    let times = std::iter::from_fn(move || rows.next().map(|row| times[row]));
+    Ok(times.filter(move |time| *time >= watermark))
 }
 
 fn push_derived(batch: &Batch, rows: Vec<RecordBatch>, out: &mut Output) -> Result<()> {
@@ -394,6 +433,12 @@ impl Operator for PartialOperator {
         }
     }
 
+    fn output_watermark(&self, input: Watermark) -> Watermark {
+        let live = self.open.iter().flat_map(|open| open.live.values());
+        let hold = live.map(|live| live.hold).min().unwrap_or(i64::MAX);
+        Watermark(hold.min(input.0))
+    }
+
     fn state_bytes(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.n_bytes() as u64)
     }
@@ -432,7 +477,11 @@ impl Operator for PartialOperator {
             for (span, rows) in by_span(&part.rows)? {
                 let slice = self.slicer.slice_at(span);
                 open.n_rows += rows.num_rows();
+                let plan = Arc::clone(&open.plan);
                 let live = open.table(slice)?;
+                if let Some(times) = plan.times(&rows.columns()[2 + plan.n_keys..]) {
+                    live.hold(times.iter().flatten());
+                }
                 live.table
                     .merge_columns(&rows.columns()[2..], rows.num_rows())?;
             }

@@ -7,11 +7,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondT
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 
+use super::asked::{Asked, Grouped, ORDER};
 use super::changing::ChangingWindowsPlan;
 use super::pane::pane_field;
 use super::slices::{Lateness, has_panes};
 use crate::aggregates::{count, max, min};
-use crate::batch::Batch;
+use crate::batch::{BATCH_ROWS, Batch};
 use crate::changelog::{diff_field, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::{
@@ -19,7 +20,9 @@ use crate::event_time::{
     time_type,
 };
 use crate::expression::{col, lit, on_good_rows};
-use crate::ops::group_by::planned::{Inputs, Planned, name_of};
+use crate::ops::group_by::first_rows::unnested;
+use crate::ops::group_by::planned::{Inputs, Planned};
+use crate::ops::top_k::Ranking;
 use crate::output::Output;
 use crate::windowing::{Accumulation, Closing, TimestampCombiner, Trigger, Windowing};
 
@@ -31,28 +34,25 @@ const HELD: &str = " held";
 /// An aggregation in windows, as the user asks for it.
 #[derive(Debug)]
 pub(in crate::ops::group_by) struct WindowedGrouping {
-    pub(super) keys: Vec<Expr>,
-    pub(super) outputs: Vec<Expr>,
+    pub(super) asked: Asked,
     pub(super) windowing: Windowing,
     planned: Mutex<Option<WindowedPlans>>,
 }
 
 impl WindowedGrouping {
-    pub(in crate::ops::group_by) fn new(
-        keys: Vec<Expr>,
-        outputs: Vec<Expr>,
-        windowing: &Windowing,
-    ) -> Self {
+    pub(in crate::ops::group_by) fn new(asked: Asked, windowing: &Windowing) -> Self {
         Self {
-            keys,
-            outputs,
+            asked,
             windowing: windowing.clone(),
             planned: Mutex::new(None),
         }
     }
 
+    /// The columns by whose values rows are dealt, once the first half has been checked.
     pub(super) fn key_names(&self) -> Vec<String> {
-        self.keys.iter().map(name_of).collect()
+        let plans = self.plans().ok();
+        let keys = plans.iter().flat_map(WindowedPlans::keys);
+        keys.map(|field| field.name().clone()).collect()
     }
 
     /// Checks everything against the schema of the rows, and keeps what it makes for the second half.
@@ -102,6 +102,13 @@ pub(super) enum WindowedPlans {
 }
 
 impl WindowedPlans {
+    fn keys(&self) -> &[Arc<Field>] {
+        match self {
+            Self::Rows(plan) => &plan.planned.key_fields,
+            Self::Changes(plan) => &plan.of_groups.planned.key_fields,
+        }
+    }
+
     /// The columns that are aggregated.
     pub(super) fn input(&self) -> &SchemaRef {
         match self {
@@ -121,7 +128,7 @@ impl WindowedPlans {
     /// The columns that leave.
     pub(super) fn output(&self) -> &SchemaRef {
         match self {
-            Self::Rows(plan) => &plan.output,
+            Self::Rows(plan) => plan.leaving.as_ref().unwrap_or(&plan.output),
             Self::Changes(plan) => &plan.output,
         }
     }
@@ -141,8 +148,12 @@ pub(super) struct WindowedPlan {
     pub(super) by_slice: Arc<Planned>,
     /// The columns that travel: the slice, keys, states.
     pub(super) travels: SchemaRef,
-    /// The columns that leave.
+    /// The columns of results: a row for each group.
     pub(super) output: SchemaRef,
+    /// The columns that leave, where each group leaves as several rows.
+    leaving: Option<SchemaRef>,
+    /// Gives rows the bytes by which they are ordered, where it is asked which come first.
+    ranking: Option<Ranking>,
     pub(super) n_keys: usize,
     /// How many of the columns that the plan makes leave; after them come those that are ours.
     pub(super) n_leaving: usize,
@@ -151,6 +162,8 @@ pub(super) struct WindowedPlan {
     /// Of the columns of states the one with the event time of the result, where it is not that of the window.
     time: Option<usize>,
     pub(super) has_panes: bool,
+    /// A group leaves once and is not corrected, since nothing about it can change.
+    pub(super) says_all_at_once: bool,
     pub(super) lateness: Lateness,
 }
 
@@ -159,8 +172,15 @@ impl WindowedPlan {
         let windowing = &grouping.windowing;
         windowing.check()?;
         check_event_time(schema)?;
+        let Grouped {
+            keys,
+            mut outputs,
+            ranking,
+            rows,
+        } = grouping.asked.grouped(schema)?;
+        let n_keys = keys.len();
+        let n_leaving = n_keys + outputs.len();
         let mut input = schema.fields().to_vec();
-        let mut outputs = grouping.outputs.clone();
         let combined = match windowing.timestamp_combiner {
             TimestampCombiner::EndOfWindow => None,
             TimestampCombiner::Earliest => Some(min(col(HELD))),
@@ -170,12 +190,13 @@ impl WindowedPlan {
             input.push(Arc::new(Field::new(HELD, time_type(), true)));
             outputs.push(time.clone().alias(" time"));
         }
+        if ranking.is_some() {
+            input.push(Arc::new(Field::new(ORDER, DataType::Binary, false)));
+        }
         let counted = (!fires_once(windowing)).then(|| count(lit(1)));
         outputs.extend(counted.clone().map(|count| count.alias(" count")));
         let input = Arc::new(Schema::new(input));
-        let planned = Planned::of_groups(&grouping.keys, &outputs, &input)?;
-        let n_keys = grouping.keys.len();
-        let n_leaving = n_keys + grouping.outputs.len();
+        let planned = Planned::of_groups(&keys, &outputs, &input)?;
         let state_of = |expr: Option<&Expr>| expr.and_then(|e| place_of_state(&planned, e));
         let slice = Field::new(" slice", DataType::UInt32, false);
         let by_slice = planned.divided_by(slice);
@@ -185,6 +206,8 @@ impl WindowedPlan {
         let retracts = windowing.accumulation == Accumulation::AccumulatingAndRetracting;
         let added = added_fields(windowing, retracts);
         check_added(&output, &added)?;
+        check_added(rows.as_deref().unwrap_or_default(), &added)?;
+        let leaving = rows.map(|rows| Arc::new(Schema::new([rows, added.clone()].concat())));
         output.extend(added);
         Ok(Self {
             windowing: windowing.clone(),
@@ -194,11 +217,14 @@ impl WindowedPlan {
             planned: Arc::new(planned),
             travels: Arc::new(Schema::new(travels)),
             output: Arc::new(Schema::new(output)),
+            leaving,
+            ranking,
             given: Arc::clone(schema),
             input,
             n_keys,
             n_leaving,
             has_panes: has_panes(&*windowing.window_fn),
+            says_all_at_once: grouping.asked.says_all_at_once(),
             lateness: Lateness::of(windowing),
         })
     }
@@ -210,24 +236,53 @@ impl WindowedPlan {
         watermark: i64,
         out: &mut Output,
     ) -> Result<(Batch, Inputs)> {
-        on_good_rows(batch, out, |rows| {
-            let rows = self.with_held(rows, watermark)?;
+        let (batch, mut inputs) = on_good_rows(batch, out, |rows| {
+            let rows = self.as_aggregated(rows, watermark)?;
             self.planned.evaluate_rows(&rows)
-        })
+        })?;
+        if let Some(ranking) = &self.ranking {
+            // Only of the batch it is known where its rows stand.
+            let order = inputs.arguments.first_mut();
+            let order = order.and_then(|(columns, _)| columns.first_mut());
+            if let Some(order) = order {
+                *order = Arc::new(ranking.complete(order.as_binary(), &batch)?);
+            }
+        }
+        Ok((batch, inputs))
     }
 
-    /// The rows as they are aggregated: with the column of times that count, those of `watermark` and later.
-    fn with_held(&self, rows: &RecordBatch, watermark: i64) -> Result<RecordBatch> {
-        if self.time.is_none() {
+    /// The rows as they are aggregated: with the column of times that count, those of `watermark` and later, and
+    /// with that of their order.
+    fn as_aggregated(&self, rows: &RecordBatch, watermark: i64) -> Result<RecordBatch> {
+        if self.time.is_none() && self.ranking.is_none() {
             return Ok(rows.clone());
         }
-        let times = event_times(rows)?.iter();
-        let held: PrimitiveArray<TimestampMillisecondType> = times
-            .map(|time| (*time >= watermark).then_some(*time))
-            .collect();
         let mut columns = rows.columns().to_vec();
-        columns.push(Arc::new(held));
+        if self.time.is_some() {
+            let times = event_times(rows)?.iter();
+            let held: PrimitiveArray<TimestampMillisecondType> = times
+                .map(|time| (*time >= watermark).then_some(*time))
+                .collect();
+            columns.push(Arc::new(held));
+        }
+        if let Some(ranking) = &self.ranking {
+            columns.push(Arc::new(ranking.asked(rows)?));
+        }
         Ok(RecordBatch::try_new(Arc::clone(&self.input), columns)?)
+    }
+
+    /// Results as rows that leave, in batches that are not too large.
+    pub(super) fn leave(&self, results: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let Some(leaving) = &self.leaving else {
+            return Ok(results);
+        };
+        let mut left = Vec::with_capacity(results.len());
+        for rows in results {
+            let rows = unnested(&rows, self.n_keys, leaving)?;
+            let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
+            left.extend(starts.map(|at| rows.slice(at, BATCH_ROWS.min(rows.num_rows() - at))));
+        }
+        Ok(left)
     }
 
     /// How many rows each state is of, where rows are counted.
@@ -276,6 +331,12 @@ impl WindowedPlan {
     /// True if the event time of a result is that of its window.
     pub(super) fn stands_at_end(&self) -> bool {
         self.time.is_none()
+    }
+
+    /// True if rows that are kept may hold the watermark back, up to the end of their slice: no window ends within
+    /// a slice, and none waits for more than its end.
+    pub(super) fn may_hold_back(&self) -> bool {
+        self.has_panes && self.fires_once()
     }
 
     /// When a window takes no more rows and is forgotten.

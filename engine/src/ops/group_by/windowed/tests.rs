@@ -1,6 +1,9 @@
 //! Tests of aggregation in windows.
 
+mod distinct;
 pub(super) mod driver;
+mod first_rows;
+mod first_rows_random;
 mod random;
 mod reference;
 pub(super) mod script;
@@ -515,6 +518,83 @@ fn the_event_time_of_a_result_is_what_the_combiner_says() {
             end
         "#]],
     );
+}
+
+#[test]
+fn what_is_kept_before_the_exchange_holds_the_time_of_its_result() {
+    use crate::transform::Watermark;
+    let shown = |combiner: TimestampCombiner, windowing: Windowing| {
+        let windowing = windowing.timestamp_combiner(combiner);
+        let schema = table("event_time: 1; k: a; x: 1").schema();
+        let keys = [col("k")];
+        let (partial, _) = Driver::planned(&windowing, &keys, aggregates(), &schema).unwrap();
+        let mut partial = partial.build(&Artifacts::none()).unwrap();
+        let mut out = Output::new(OnBadRow::Fail);
+        let mut told = String::new();
+        let steps = [
+            ("event_time: 9, 6, 7; k: a, a, b; x: 1, 2, 4", 5),
+            ("event_time: 8, 3; k: a, b; x: 8, 32", 8),
+            ("event_time: 12, 11, 14; k: a, b, a; x: 16, 1, 1", 10),
+            ("event_time: 13; k: a; x: 64", 13),
+            ("event_time: 21, 22; k: a, a; x: 128, 1", i64::MAX),
+        ];
+        for (rows, watermark) in steps {
+            partial
+                .on_batch(0, Batch::new(table(rows)), &mut out)
+                .unwrap();
+            partial
+                .on_watermark(Watermark(watermark), &mut out)
+                .unwrap();
+            let made = out.take();
+            let made = made.iter().map(|(_, batch)| batch.n_rows());
+            let (n_rows, held) = (
+                made.sum::<usize>(),
+                partial.output_watermark(Watermark(watermark)),
+            );
+            told += &format!("{n_rows} rows, watermark {}\n", held.0);
+        }
+        told
+    };
+    // What is behind the watermark counts, but not for the time.
+    let told = expect![[r#"
+        0 rows, watermark 5
+        0 rows, watermark 6
+        2 rows, watermark 10
+        0 rows, watermark 11
+        3 rows, watermark 9223372036854775807
+    "#]];
+    told.assert_eq(&shown(TimestampCombiner::Earliest, fixed(10)));
+    assert_eq!(
+        shown(TimestampCombiner::Latest, fixed(10)),
+        shown(TimestampCombiner::Earliest, fixed(10))
+    );
+    let sliding = Windowing::of(SlidingWindows::of(ms(10)).every(ms(5)));
+    let told = expect![[r#"
+        0 rows, watermark 5
+        2 rows, watermark 6
+        2 rows, watermark 10
+        0 rows, watermark 11
+        3 rows, watermark 9223372036854775807
+    "#]];
+    told.assert_eq(&shown(TimestampCombiner::Earliest, sliding));
+    let told = expect![[r#"
+        0 rows, watermark 5
+        0 rows, watermark 8
+        2 rows, watermark 10
+        0 rows, watermark 13
+        3 rows, watermark 9223372036854775807
+    "#]];
+    told.assert_eq(&shown(TimestampCombiner::EndOfWindow, fixed(10)));
+    // A window that may fire again would be held back as well: rows go on with their batch.
+    let late = fixed(10).allowed_lateness(ms(5));
+    let told = expect![[r#"
+        2 rows, watermark 5
+        2 rows, watermark 8
+        2 rows, watermark 10
+        1 rows, watermark 13
+        1 rows, watermark 9223372036854775807
+    "#]];
+    told.assert_eq(&shown(TimestampCombiner::Earliest, late));
 }
 
 #[test]

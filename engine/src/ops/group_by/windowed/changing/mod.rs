@@ -9,7 +9,11 @@
 //! A change counts in the windows of its own event time, and all changes of a window take effect together. So one
 //! that takes a row back must have the event time of that row: where it is in another window, the row was never
 //! added to that, which ends the run when the window closes.
+//!
+//! Windows that do not merge have a table of groups each, which forget rows as they come; those that merge are made of
+//! the rows of each key, which are kept (`merging`).
 
+mod merging;
 mod open_window;
 mod operator;
 mod plan;
@@ -18,6 +22,7 @@ mod saved;
 #[cfg(test)]
 mod tests;
 
+pub(super) use merging::MergingChanges;
 pub(super) use operator::ChangingWindows;
 pub(super) use plan::ChangingWindowsPlan;
 pub(super) use prepare::PrepareWindows;

@@ -43,7 +43,7 @@ pub(super) struct Fired {
 }
 
 impl Fired {
-    fn next(&mut self, how: How) -> Pane {
+    pub(super) fn next(&mut self, how: How) -> Pane {
         let is_early = how.timing == Timing::Early;
         let pane = Pane {
             timing: match how.timing {
@@ -67,11 +67,11 @@ impl Fired {
 
 /// How groups leave.
 #[derive(Clone, Copy, Debug)]
-struct How {
-    timing: Timing,
-    is_last: bool,
+pub(super) struct How {
+    pub(super) timing: Timing,
+    pub(super) is_last: bool,
     /// Groups that are as they were leave again, as another pane.
-    again: bool,
+    pub(super) again: bool,
 }
 
 impl OpenWindow {
@@ -168,7 +168,7 @@ impl OpenWindow {
         let how = How {
             timing: Timing::OnTime,
             is_last: plan.closes_at_end(),
-            again: true,
+            again: !plan.says_all_at_once,
         };
         self.leave_all(plan, &waiting, how)
     }
@@ -184,7 +184,8 @@ impl OpenWindow {
             n_rows < 0 || aggregates.any(|a| a.is_unsound(*group, n_rows))
         };
         if let Some(group) = (0..self.n_rows.len()).find(is_unsound) {
-            return Err(self.never_added(plan, group));
+            let keys = self.keys.columns_of(&[group]);
+            return Err(never_added_in(plan, keys.ok(), self.window));
         }
         if plan.closes_silently() {
             return Ok(Vec::new());
@@ -197,7 +198,7 @@ impl OpenWindow {
                 false => Timing::Late,
             },
             is_last: true,
-            again: true,
+            again: !plan.says_all_at_once,
         };
         let open: Vec<usize> = open.collect();
         self.leave_all(plan, &open, how)
@@ -276,22 +277,6 @@ impl OpenWindow {
         aggregates.map(|a| a.values(groups)).collect()
     }
 
-    fn never_added(&self, plan: &ChangingWindowsPlan, group: usize) -> Error {
-        let error = never_added().with_hint("A change counts in the windows of its own event time: one that takes a row back must have the event time of that row. Aggregate without windows what is true of one instant after the other, such as changes of `upserts`.");
-        let names = plan.of_groups.planned.key_fields.iter();
-        let mut names: Vec<String> = names.map(|f| f.name().clone()).collect();
-        names.extend([WINDOW_START.to_owned(), WINDOW_END.to_owned()]);
-        let Ok(mut columns) = self.keys.columns_of(&[group]) else {
-            return error;
-        };
-        columns.push(times_of(self.window.start, 1));
-        columns.push(times_of(self.window.end, 1));
-        match show_values(&names, &columns) {
-            Some(shown) => error.with_detail(format!("The group is {shown}.")),
-            None => error,
-        }
-    }
-
     /// How many bytes of memory it keeps, about.
     pub(super) fn n_bytes(&self) -> usize {
         let aggregates = self.aggregates.iter().map(|a| a.n_bytes());
@@ -299,6 +284,28 @@ impl OpenWindow {
             + aggregates.sum::<usize>()
             + self.n_rows.capacity() * size_of::<i64>()
             + self.fired.capacity() * size_of::<Fired>()
+    }
+}
+
+/// What is wrong with a window to which a row was never added that it takes back; `keys` are those of its group, if
+/// they can be shown.
+pub(super) fn never_added_in(
+    plan: &ChangingWindowsPlan,
+    keys: Option<Vec<ArrayRef>>,
+    window: Window,
+) -> Error {
+    let error = never_added().with_hint("A change counts in the windows of its own event time: one that takes a row back must have the event time of that row. Aggregate without windows what is true of one instant after the other, such as changes of `upserts`.");
+    let names = plan.of_groups.planned.key_fields.iter();
+    let mut names: Vec<String> = names.map(|f| f.name().clone()).collect();
+    names.extend([WINDOW_START.to_owned(), WINDOW_END.to_owned()]);
+    let Some(mut columns) = keys else {
+        return error;
+    };
+    columns.push(times_of(window.start, 1));
+    columns.push(times_of(window.end, 1));
+    match show_values(&names, &columns) {
+        Some(shown) => error.with_detail(format!("The group is {shown}.")),
+        None => error,
     }
 }
 

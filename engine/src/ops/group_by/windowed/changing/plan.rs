@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::event_time::{WINDOW_END, WINDOW_START, check_event_time, time_field};
 use crate::ops::group_by::Grouping;
 use crate::ops::group_by::changing::ChangingPlan;
+use crate::ops::group_by::windowed::asked::Grouped;
 use crate::ops::group_by::windowed::plan::{WindowedGrouping, added_fields, check_added};
 use crate::ops::group_by::windowed::results::{Mark, marked};
 use crate::ops::group_by::windowed::slices::Lateness;
@@ -22,7 +23,7 @@ pub(super) const N_SLICE: usize = 2;
 /// An aggregation in windows that fits the schema of a changelog.
 #[derive(Debug)]
 pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
-    pub(super) windowing: Windowing,
+    pub(in crate::ops::group_by::windowed) windowing: Windowing,
     /// The columns that come in.
     pub(super) given: SchemaRef,
     /// Keys and aggregates, without windows.
@@ -32,6 +33,8 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
     /// The columns that leave: keys, outputs, and what their window gives them.
     pub(in crate::ops::group_by::windowed) output: SchemaRef,
     pub(super) firing: Firing,
+    /// As [`WindowedPlan::says_all_at_once`](crate::ops::group_by::windowed::plan::WindowedPlan).
+    pub(super) says_all_at_once: bool,
     pub(super) lateness: Lateness,
 }
 
@@ -54,9 +57,18 @@ impl ChangingWindowsPlan {
         windowing.check()?;
         check_event_time(schema)?;
         let firing = check_windowing(windowing)?;
+        let Grouped {
+            keys,
+            outputs,
+            ranking,
+            ..
+        } = grouping.asked.grouped(schema)?;
+        if ranking.is_some() {
+            return Err(takes_no_changes(grouping.asked.kind()));
+        }
         let of_groups = Grouping {
-            keys: grouping.keys.clone(),
-            outputs: grouping.outputs.clone(),
+            keys,
+            outputs,
             // As of rows that stay, the keys of a window may be all that is asked for.
             groups_alone: true,
             planned: Mutex::new(None),
@@ -78,6 +90,7 @@ impl ChangingWindowsPlan {
             output: Arc::new(Schema::new(output)),
             of_groups,
             firing,
+            says_all_at_once: grouping.asked.says_all_at_once(),
             lateness: Lateness::of(windowing),
         })
     }
@@ -103,17 +116,15 @@ impl ChangingWindowsPlan {
     }
 }
 
+fn takes_no_changes(kind: &str) -> Error {
+    Error::pipeline(format!("{kind} in windows does not take a changelog"))
+        .with_detail("Of each window only those rows are kept that may be among the first, and one that is taken back would need others.")
+        .with_hint("Take first rows before the rows become changes, or of all changes behind `.window(Windowing::global())`, which says at each instant what holds.")
+}
+
 /// Refuses windows that do not fit changes, all that is wrong at once.
 fn check_windowing(windowing: &Windowing) -> Result<Firing> {
     let mut errors = Vec::new();
-    if windowing.window_fn.is_merging() {
-        let kind = windowing.window_fn.describe().kind;
-        errors.push(
-            Error::pipeline(format!("{kind} windows merge, and the rows are a changelog"))
-                .with_detail("A row that is taken back may have been the one that brought two windows together.")
-                .with_hint("Use windows that do not merge, such as fixed ones, or make them of the rows before they become changes."),
-        );
-    }
     if windowing.timestamp_combiner != TimestampCombiner::EndOfWindow {
         errors.push(
             Error::pipeline("results of a changelog have the event time of the end of their window")

@@ -80,7 +80,26 @@ fn all(open: &OpenWindow) -> Vec<usize> {
 
 /// What is known of each group, as columns.
 fn groups(open: &OpenWindow) -> Vec<ArrayRef> {
-    let panes = || open.fired.iter().map(|fired| fired.pane);
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(open.n_rows.clone()))];
+    columns.extend(fired_columns(open.fired.iter()));
+    columns
+}
+
+fn restore_groups(open: &mut OpenWindow, groups: &[usize], columns: &[ArrayRef]) -> Result<()> {
+    let n_rows: &Int64Array = column(columns, 0)?;
+    for (row, &group) in groups.iter().enumerate() {
+        open.n_rows[group] = n_rows.value(row);
+        open.fired[group] = fired_at(&columns[1..], row)?;
+    }
+    Ok(())
+}
+
+/// How many columns [`fired_columns`] makes.
+pub(super) const N_FIRED: usize = 8;
+
+/// What has left, as columns.
+pub(super) fn fired_columns<'a>(fired: impl Iterator<Item = &'a Fired> + Clone) -> Vec<ArrayRef> {
+    let panes = || fired.clone().map(|fired| fired.pane);
     let flags = |of: fn(&Pane) -> bool| -> ArrayRef {
         Arc::new(
             panes()
@@ -96,12 +115,11 @@ fn groups(open: &OpenWindow) -> Vec<ArrayRef> {
         )
     };
     let numbers = |of: fn(&Fired) -> i64| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(open.fired.iter().map(of)))
+        Arc::new(Int64Array::from_iter_values(fired.clone().map(of)))
     };
     let timings = panes().map(|pane| pane.map(|pane| pane.timing.name()));
-    let past_end = open.fired.iter().map(|fired| Some(fired.is_past_end));
+    let past_end = fired.clone().map(|fired| Some(fired.is_past_end));
     vec![
-        Arc::new(Int64Array::from(open.n_rows.clone())),
         numbers(|fired| fired.index),
         numbers(|fired| fired.nonspeculative_index),
         Arc::new(past_end.collect::<BooleanArray>()),
@@ -114,33 +132,24 @@ fn groups(open: &OpenWindow) -> Vec<ArrayRef> {
     ]
 }
 
-fn restore_groups(open: &mut OpenWindow, groups: &[usize], columns: &[ArrayRef]) -> Result<()> {
-    let n_rows: &Int64Array = column(columns, 0)?;
-    let index: &Int64Array = column(columns, 1)?;
-    let nonspeculative_index: &Int64Array = column(columns, 2)?;
-    let is_past_end: &BooleanArray = column(columns, 3)?;
-    let timing: &StringArray = column(columns, 4)?;
-    let pane_index: &Int64Array = column(columns, 5)?;
-    let pane_nonspeculative_index: &Int64Array = column(columns, 6)?;
-    let is_first: &BooleanArray = column(columns, 7)?;
-    let is_last: &BooleanArray = column(columns, 8)?;
-    for (row, &group) in groups.iter().enumerate() {
-        let pane = || Pane {
-            timing: Timing::of_name(timing.value(row)),
-            index: pane_index.value(row),
-            nonspeculative_index: pane_nonspeculative_index.value(row),
-            is_first: is_first.value(row),
-            is_last: is_last.value(row),
-        };
-        open.n_rows[group] = n_rows.value(row);
-        open.fired[group] = Fired {
-            pane: timing.is_valid(row).then(pane),
-            index: index.value(row),
-            nonspeculative_index: nonspeculative_index.value(row),
-            is_past_end: is_past_end.value(row),
-        };
-    }
-    Ok(())
+/// What [`fired_columns`] made of one.
+pub(super) fn fired_at(columns: &[ArrayRef], row: usize) -> Result<Fired> {
+    let number = |n| column::<Int64Array>(columns, n).map(|c| c.value(row));
+    let flag = |n| column::<BooleanArray>(columns, n).map(|c| c.value(row));
+    let timing: &StringArray = column(columns, 3)?;
+    let pane = Pane {
+        timing: Timing::of_name(timing.value(row)),
+        index: number(4)?,
+        nonspeculative_index: number(5)?,
+        is_first: flag(6)?,
+        is_last: flag(7)?,
+    };
+    Ok(Fired {
+        pane: timing.is_valid(row).then_some(pane),
+        index: number(0)?,
+        nonspeculative_index: number(1)?,
+        is_past_end: flag(2)?,
+    })
 }
 
 /// Rows of state, each with its window and the key of its group.

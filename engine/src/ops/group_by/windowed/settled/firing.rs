@@ -56,10 +56,16 @@ impl Settled {
         }
         let (key, place, hold) = (entry.key as usize, entry.place, entry.hold);
         self.note_hold(held, hold);
-        self.take_back(id);
-        self.firings.push((key, place, mark));
+        let is_said = self.plan.says_all_at_once && self.is_said(id, &mark);
+        if is_said && finished {
+            self.forget_fired(id);
+        }
+        if !is_said {
+            self.take_back(id);
+            self.firings.push((key, place, mark));
+        }
         let is_forgotten = finished || self.plan.windowing.accumulation == Accumulation::Discarding;
-        if self.plan.retracts() && !finished {
+        if self.plan.retracts() && !finished && !is_said {
             let fired = Fired {
                 window: mark.window,
                 place,
@@ -71,6 +77,25 @@ impl Settled {
         if is_forgotten {
             self.chunks.release(place);
             self.entries.get_mut(id).place = Place::NONE;
+        }
+    }
+
+    /// True if this pane would say what has left already.
+    fn is_said(&self, id: u32, mark: &Mark) -> bool {
+        match self.entries.fired.get(&id) {
+            // Of windows that have merged, each said that a row was in it alone.
+            Some(fired) => matches!(fired.as_slice(), [one] if one.window == mark.window),
+            None => !mark.pane.is_first,
+        }
+    }
+
+    /// Forgets what has left of an entry, which stands.
+    pub(super) fn forget_fired(&mut self, id: u32) {
+        let current = self.entries.get(id).place;
+        for fired in self.entries.fired.remove(&id).into_iter().flatten() {
+            if fired.place != current {
+                self.chunks.release(fired.place);
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::event_time::{EVENT_TIME, PANE, WINDOW_END, WINDOW_START};
 use crate::expression::col;
 use crate::ops::group_by::windowed::{
-    WindowedFinalAggregate, WindowedGrouping, WindowedPartialAggregate,
+    Asked, WindowedFinalAggregate, WindowedGrouping, WindowedPartialAggregate,
 };
 use crate::output::{OnBadRow, Output};
 use crate::state::{StatePart, worker_of};
@@ -48,13 +48,30 @@ impl Driver {
         aggregates: Vec<Expr>,
         schema: &SchemaRef,
     ) -> Result<(WindowedPartialAggregate, WindowedFinalAggregate)> {
-        let grouping = WindowedGrouping::new(keys.to_vec(), aggregates, windowing);
-        let grouping = Arc::new(grouping);
+        let asked = Asked::Aggregates {
+            keys: keys.to_vec(),
+            outputs: aggregates,
+        };
+        let (_, partial, finish) = Self::halves(windowing, asked, schema)?;
+        Ok((partial, finish))
+    }
+
+    /// The columns by which rows are dealt between both halves, and these.
+    fn halves(
+        windowing: &Windowing,
+        asked: Asked,
+        schema: &SchemaRef,
+    ) -> Result<(
+        Vec<String>,
+        WindowedPartialAggregate,
+        WindowedFinalAggregate,
+    )> {
+        let grouping = Arc::new(WindowedGrouping::new(asked, windowing));
         let partial = WindowedPartialAggregate::new(&grouping);
         let finish = WindowedFinalAggregate::new(&grouping);
         let states = partial.output_schema(&[Arc::clone(schema)])?;
         finish.output_schema(&[states])?;
-        Ok((partial, finish))
+        Ok((grouping.key_names(), partial, finish))
     }
 
     pub(in crate::ops::group_by::windowed) fn new(
@@ -75,12 +92,25 @@ impl Driver {
         keys: &[&str],
         aggregates: Vec<Expr>,
     ) -> Result<Self> {
-        let exprs: Vec<Expr> = keys.iter().map(|key| col(*key)).collect();
-        let (partial, finish) = Self::planned(windowing, &exprs, aggregates, schema)?;
+        let asked = Asked::Aggregates {
+            keys: keys.iter().map(|key| col(*key)).collect(),
+            outputs: aggregates,
+        };
+        Self::asking(schema, windowing, n_workers, asked)
+    }
+
+    /// As [`Driver::over`], of whatever is asked of rows in windows.
+    pub(in crate::ops::group_by::windowed) fn asking(
+        schema: &SchemaRef,
+        windowing: &Windowing,
+        n_workers: usize,
+        asked: Asked,
+    ) -> Result<Self> {
+        let (keys, partial, finish) = Self::halves(windowing, asked, schema)?;
         let mut driver = Self {
             partial,
             finish,
-            keys: keys.iter().map(ToString::to_string).collect(),
+            keys,
             workers: Vec::new(),
             out: Output::new(OnBadRow::Fail),
             watermark: i64::MIN,

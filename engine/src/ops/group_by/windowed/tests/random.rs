@@ -9,9 +9,11 @@ use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 
 use super::driver::Driver;
-use super::reference::{Reference, Row};
+use super::reference::{Reference, Row, Shown};
 use super::{aggregates, fixed, ms, sessions};
 use crate::event_time::{EVENT_TIME, time_field};
+use crate::expression::col;
+use crate::ops::group_by::windowed::Asked;
 use crate::windowing::{
     Accumulation, Closing, GlobalWindow, SlidingWindows, TimestampCombiner, Trigger, Windowing,
 };
@@ -144,16 +146,78 @@ fn many_rows() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Rows that are near to each other, so that a batch is mostly of one slice.
+fn near_rows() -> impl Strategy<Value = Event> {
+    let key = prop_oneof![Just(Some("a".to_owned())), Just(Some("b".to_owned()))];
+    let row = (key, 0i64..3, prop::option::of(0i64..9));
+    let rows = (0i64..100, prop::collection::vec(row, 1..4)).prop_map(|(from, rows)| {
+        let rows = rows.into_iter();
+        Event::Rows(rows.map(|(k, time, x)| (k, from + time, x)).collect())
+    });
+    prop_oneof![
+        8 => rows,
+        4 => (1i64..12).prop_map(Event::Watermark),
+        1 => (1usize..4).prop_map(Event::Restore),
+    ]
+}
+
+/// Windows that fire once, with results that have the time of a row.
+fn at_the_time_of_a_row() -> impl Strategy<Value = Windowing> {
+    let windows = prop_oneof![
+        2 => (1u64..30).prop_map(fixed),
+        3 => (1u64..40, 1u64..20).prop_map(|(size, period)| {
+            Windowing::of(SlidingWindows::of(ms(size)).every(ms(period)))
+        }),
+        1 => (5u64..30).prop_map(sessions),
+    ];
+    let combiner = prop_oneof![
+        Just(TimestampCombiner::Earliest),
+        Just(TimestampCombiner::Latest)
+    ];
+    (windows, combiner).prop_map(|(windows, combiner)| windows.timestamp_combiner(combiner))
+}
+
 /// Both give the same after each event; whatever is taken back had left.
-fn compare(windowing: &Windowing, n_workers: usize, events: &[Event]) -> Result<(), TestCaseError> {
-    let mut driver = Driver::new(windowing, n_workers, &["k"], aggregates()).unwrap();
-    let mut reference = Reference::new(windowing);
+fn compare(
+    shown: Shown,
+    windowing: &Windowing,
+    n_workers: usize,
+    events: &[Event],
+) -> Result<(), TestCaseError> {
+    let schema = rows_of(&[]).schema();
+    let (asked, columns) = match shown {
+        Shown::Sums => {
+            let keys = vec![col("k")];
+            let outputs = aggregates();
+            (Asked::Aggregates { keys, outputs }, vec![0, 1, 2])
+        }
+        Shown::Once => (Asked::Distinct, vec![0, 1]),
+        Shown::Least(n_rows) => {
+            let asked = Asked::First {
+                kind: "top_k",
+                n_rows,
+                keys: vec![col("k")],
+                order: vec![col("x").sort(true, false)],
+            };
+            (asked, vec![0, 1, 2])
+        }
+    };
+    let given = Arc::new(schema.project(&columns).unwrap());
+    let mut driver = Driver::asking(&given, windowing, n_workers, asked).unwrap();
+    let mut reference = Reference::new(windowing, shown);
     let mut there: BTreeMap<String, i64> = BTreeMap::new();
     let (mut watermark, mut clock) = (0, 0);
     let end = Event::Watermark(i64::MAX);
+    let fires_once = windowing.trigger == Trigger::Default
+        && windowing.allowed_lateness_ms == 0
+        && !windowing.window_fn.is_merging();
     for (n, event) in events.iter().chain([&end]).enumerate() {
+        let behind = driver.behind;
         let (made, expected) = match event {
-            Event::Rows(rows) => (driver.rows(n, &rows_of(rows)), reference.rows(rows)),
+            Event::Rows(rows) => {
+                let given = rows_of(rows).project(&columns).unwrap();
+                (driver.rows(n, &given), reference.rows(rows))
+            }
             Event::Watermark(i64::MAX) => (driver.end(), reference.watermark(i64::MAX)),
             Event::Watermark(by) => {
                 watermark += by;
@@ -169,6 +233,15 @@ fn compare(windowing: &Windowing, n_workers: usize, events: &[Event]) -> Result<
             }
         };
         prop_assert_eq!(&made, &expected, "event {}: {:?}", n, event);
+        // What leaves once is never late for those who read it.
+        let time = |line: &String| line.split_once(" at ")?.1.split(' ').next()?.parse().ok();
+        let mut times = made.iter().filter(|_| fires_once).filter_map(time);
+        prop_assert!(
+            times.all(|time: i64| time >= behind),
+            "{:?} behind {}",
+            made,
+            behind
+        );
         let changes = made.iter().filter_map(|line| {
             let (result, diff) = line.rsplit_once(' ')?;
             Some((result.to_owned(), diff.parse::<i64>().ok()?))
@@ -179,7 +252,16 @@ fn compare(windowing: &Windowing, n_workers: usize, events: &[Event]) -> Result<
     }
     prop_assert_eq!(driver.take_late(), reference.late);
     if windowing.accumulation == Accumulation::AccumulatingAndRetracting {
-        prop_assert!(there.values().all(|n| (0..=1).contains(n)), "{:?}", there);
+        // Rows of the same values may be among the first together.
+        let most = match shown {
+            Shown::Least(n_rows) => i64::try_from(n_rows).unwrap(),
+            Shown::Sums | Shown::Once => 1,
+        };
+        prop_assert!(
+            there.values().all(|n| (0..=most).contains(n)),
+            "{:?}",
+            there
+        );
     }
     Ok(())
 }
@@ -194,7 +276,47 @@ proptest! {
         events in prop::collection::vec(event(), 1..30),
     ) {
         prop_assume!(windowing.check().is_ok());
-        compare(&windowing, n_workers, &events)?;
+        compare(Shown::Sums, &windowing, n_workers, &events)?;
+    }
+
+    #[test]
+    fn results_at_the_time_of_a_row_are_those_of_the_plain_implementation(
+        windowing in at_the_time_of_a_row(),
+        n_workers in 1usize..4,
+        events in prop::collection::vec(near_rows(), 1..40),
+    ) {
+        compare(Shown::Sums, &windowing, n_workers, &events)?;
+    }
+
+    #[test]
+    fn distinct_rows_are_those_of_the_plain_implementation(
+        windowing in windowing(),
+        n_workers in 1usize..4,
+        events in prop::collection::vec(event(), 1..30),
+    ) {
+        prop_assume!(windowing.check().is_ok());
+        compare(Shown::Once, &windowing, n_workers, &events)?;
+    }
+
+    #[test]
+    fn first_rows_are_those_of_the_plain_implementation(
+        n_rows in 1usize..5,
+        windowing in windowing(),
+        n_workers in 1usize..4,
+        events in prop::collection::vec(event(), 1..30),
+    ) {
+        prop_assume!(windowing.check().is_ok());
+        compare(Shown::Least(n_rows), &windowing, n_workers, &events)?;
+    }
+
+    #[test]
+    fn first_rows_of_slices_are_those_of_the_plain_implementation(
+        n_rows in 1usize..5,
+        windowing in overlapping(),
+        n_workers in 1usize..3,
+        events in prop::collection::vec(many_rows(), 1..20),
+    ) {
+        compare(Shown::Least(n_rows), &windowing, n_workers, &events)?;
     }
 
     #[test]
@@ -203,6 +325,6 @@ proptest! {
         n_workers in 1usize..3,
         events in prop::collection::vec(many_rows(), 1..20),
     ) {
-        compare(&windowing, n_workers, &events)?;
+        compare(Shown::Sums, &windowing, n_workers, &events)?;
     }
 }

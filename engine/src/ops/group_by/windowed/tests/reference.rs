@@ -11,7 +11,19 @@ use crate::windowing::{
 /// A row: key, event time, value.
 pub(super) type Row = (Option<String>, i64, Option<i64>);
 
+/// What leaves of the rows of a key and window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// How many values there are, and their sum.
+    Sums,
+    /// The key, unless it has left.
+    Once,
+    /// So many of the least values, null last.
+    Least(usize),
+}
+
 pub(super) struct Reference {
+    shown: Shown,
     windowing: Windowing,
     trigger: CompiledTrigger,
     watermark: i64,
@@ -31,12 +43,14 @@ struct Open {
     asked_at_end: bool,
     wake: Option<i64>,
     trigger: Vec<i64>,
-    fired: Vec<String>,
+    /// The lines that have left and stand, each with the window that it named.
+    fired: Vec<(Window, String)>,
 }
 
 impl Reference {
-    pub(super) fn new(windowing: &Windowing) -> Self {
+    pub(super) fn new(windowing: &Windowing, shown: Shown) -> Self {
         Self {
+            shown,
             trigger: CompiledTrigger::new(&windowing.trigger),
             windowing: windowing.clone(),
             watermark: i64::MIN,
@@ -231,40 +245,43 @@ impl Reference {
         if finished || !is_early || !self.trigger.has_on_time_pane() {
             open.times.clear();
         }
-        let shown = |x: Option<i64>| x.map_or("null".to_owned(), |x| x.to_string());
-        let there: Vec<i64> = open.rows.iter().flatten().copied().collect();
-        let sum = (!there.is_empty()).then(|| there.iter().sum());
-        let mut line = format!(
-            "{} {} {} {} at {time}",
-            id.0.as_deref().unwrap_or("null"),
-            there.len(),
-            shown(sum),
-            match window {
-                Window::GLOBAL => "global".to_owned(),
-                Window { start, end } => format!("[{start}, {end})"),
-            }
-        );
-        line = line.replace(&format!("at {}", crate::event_time::MAX_TIME), "at the end");
+        let mut of_window = match window {
+            Window::GLOBAL => format!("global at {time}"),
+            Window { start, end } => format!("[{start}, {end}) at {time}"),
+        };
+        of_window = of_window.replace(&format!("at {}", crate::event_time::MAX_TIME), "at the end");
         let once = self.windowing.trigger == crate::windowing::Trigger::Default
             && self.windowing.allowed_lateness_ms == 0;
         if !once {
-            line += &format!(" {timing} {}/{n_not_early}", open.n_fired);
-            line += if open.n_fired == 0 { " first" } else { "" };
-            line += if finished { " last" } else { "" };
+            of_window += &format!(" {timing} {}/{n_not_early}", open.n_fired);
+            of_window += if open.n_fired == 0 { " first" } else { "" };
+            of_window += if finished { " last" } else { "" };
         }
+        let retracts = self.windowing.accumulation == Accumulation::AccumulatingAndRetracting;
+        let is_said = self.shown == Shown::Once
+            && match retracts {
+                true => open.fired.len() == 1 && open.fired[0].0 == window,
+                false => open.n_fired > 0,
+            };
+        let key = id.0.as_deref().unwrap_or("null");
+        let lines = lines_of(self.shown, &open.rows);
+        let lines = lines.iter().map(|line| format!("{key}{line} {of_window}"));
+        let lines: Vec<String> = lines.filter(|_| !is_said).collect();
         open.n_fired += 1;
         open.n_pending = 0;
         open.finished |= finished;
         match self.windowing.accumulation {
+            Accumulation::AccumulatingAndRetracting if is_said => {}
             Accumulation::AccumulatingAndRetracting => {
-                made.extend(open.fired.drain(..).map(|fired| format!("{fired} -1")));
-                open.fired.push(line.clone());
-                made.push(format!("{line} 1"));
+                made.extend(open.fired.drain(..).map(|(_, fired)| format!("{fired} -1")));
+                made.extend(lines.iter().map(|line| format!("{line} 1")));
+                open.fired
+                    .extend(lines.into_iter().map(|line| (window, line)));
             }
-            Accumulation::Accumulating => made.push(line),
+            Accumulation::Accumulating => made.extend(lines),
             Accumulation::Discarding => {
                 open.rows.clear();
-                made.push(line);
+                made.extend(lines);
             }
         }
         if finished {
@@ -325,5 +342,26 @@ impl Reference {
         }
         made.sort();
         made
+    }
+}
+
+/// The lines of these rows, without key and window.
+fn lines_of(shown: Shown, rows: &[Option<i64>]) -> Vec<String> {
+    match shown {
+        Shown::Sums => {
+            let there: Vec<i64> = rows.iter().flatten().copied().collect();
+            let sum = match there.is_empty() {
+                true => "null".to_owned(),
+                false => there.iter().sum::<i64>().to_string(),
+            };
+            vec![format!(" {} {sum}", there.len())]
+        }
+        Shown::Once => vec![String::new()],
+        Shown::Least(n_rows) => {
+            let mut rows = rows.to_vec();
+            rows.sort_by_key(|x| (x.is_none(), *x));
+            let text = |x: Option<i64>| x.map_or(" null".to_owned(), |x| format!(" {x}"));
+            rows.into_iter().take(n_rows).map(text).collect()
+        }
     }
 }

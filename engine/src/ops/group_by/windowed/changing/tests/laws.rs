@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::state::StatePart;
 use crate::testing::{Laws, check_operator, table};
 use crate::transform::{Description, Operator, Properties, Transform, Watermark};
-use crate::windowing::{SlidingWindows, Trigger, Windowing};
+use crate::windowing::{Sessions, SlidingWindows, Trigger, Windowing};
 
 const COLUMNS: &str = "k: a, b, c; x: 1, 2, 3, null; event_time: 0";
 
@@ -155,6 +155,9 @@ fn the_laws_of_stateful_operators_are_kept() {
         &[COLUMNS],
         &late.clone(),
     );
+    let sessions = Windowing::of(Sessions::with_gap(ms(4)));
+    check_operator(Both::of(&sessions), &[COLUMNS], &Laws::new());
+    check_operator(Both::of(&correcting(sessions, 25)), &[COLUMNS], &late);
     let sliding = Windowing::of(SlidingWindows::of(ms(20)).every(ms(6)));
     check_operator(Both::of(&sliding), &[COLUMNS], &Laws::new());
     let early = Trigger::after_watermark().early(Trigger::always());

@@ -14,15 +14,24 @@ use crate::{Expr, Pipeline};
 
 /// A change: key, value, event time, and whether the row is taken back.
 #[derive(Clone, Copy, Debug)]
-struct Change {
-    k: i64,
-    x: Option<i64>,
-    time: i64,
-    diff: i64,
+pub(super) struct Change {
+    pub(super) k: i64,
+    pub(super) x: Option<i64>,
+    pub(super) time: i64,
+    pub(super) diff: i64,
+}
+
+impl Change {
+    /// As it leaves where it is too late.
+    pub(super) fn shown(&self) -> String {
+        let x = self.x.map_or("null".into(), |x| x.to_string());
+        let Self { k, time, diff, .. } = self;
+        format!("k={k} x={x} event_time={time} diff={diff}")
+    }
 }
 
 /// Rows, some of which are taken back; in the order in which they come.
-fn changes() -> impl Strategy<Value = Vec<Change>> {
+pub(super) fn changes() -> impl Strategy<Value = Vec<Change>> {
     let row = (
         0i64..3,
         prop::option::weighted(0.9, -4i64..5),
@@ -46,7 +55,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// So many changes.
     Rows(usize),
     /// The watermark moves on.
@@ -54,7 +63,7 @@ enum Step {
     Restart(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1usize..6).prop_map(Step::Rows),
         3 => (1i64..12).prop_map(Step::Watermark),
@@ -75,32 +84,51 @@ fn aggregates() -> Vec<Expr> {
 /// Values, and by how much each changes how often it is there.
 type Values = Vec<(Option<i64>, i64)>;
 
+/// What has been taken in of a changelog, and what windows make of it.
+pub(super) trait Computed {
+    fn add(&mut self, change: &Change);
+
+    fn advance(&mut self, watermark: i64);
+
+    /// True if a window that is over has taken back what was never added to it.
+    fn is_unsound(&self) -> bool;
+
+    /// What windows have given and not taken back; nothing where that cannot be told.
+    fn contents(&self) -> Option<String>;
+
+    /// Changes that came too late.
+    fn late(&self) -> Vec<String>;
+}
+
+/// What is given of a key in a window with these values.
+pub(super) fn line_of(k: i64, window: Window, rows: &[Option<i64>]) -> String {
+    let values: Vec<i64> = rows.iter().flatten().copied().collect();
+    let text = |value: Option<String>| value.unwrap_or_else(|| "null".into());
+    let sum = (!values.is_empty()).then(|| values.iter().sum::<i64>());
+    let mean = sum.map(|sum| format!("{:?}", sum as f64 / values.len() as f64));
+    let distinct: std::collections::BTreeSet<_> = values.iter().collect();
+    format!(
+        "k={k} n={} sum={} min={} mean={} distinct={} window_start={} window_end={}",
+        rows.len(),
+        text(sum.map(|sum| sum.to_string())),
+        text(values.iter().min().map(ToString::to_string)),
+        text(mean),
+        distinct.len(),
+        window.start,
+        window.end,
+    )
+}
+
 /// All changes of all windows that have been taken in, by key and window.
 struct Naive {
     windowing: Windowing,
+    early: bool,
     watermark: i64,
     of: BTreeMap<(i64, Window), Values>,
     late: Vec<String>,
 }
 
 impl Naive {
-    fn add(&mut self, change: &Change) {
-        let mut windows = Vec::new();
-        self.windowing.window_fn.assign(change.time, &mut windows);
-        let n_windows = windows.len();
-        windows.retain(|w| w.end + self.windowing.allowed_lateness_ms > self.watermark);
-        if windows.is_empty() && n_windows > 0 {
-            let x = change.x.map_or("null".into(), |x| x.to_string());
-            let Change { k, time, diff, .. } = change;
-            self.late
-                .push(format!("k={k} x={x} event_time={time} diff={diff}"));
-        }
-        for window in windows {
-            let of = self.of.entry((change.k, window)).or_default();
-            of.push((change.x, change.diff));
-        }
-    }
-
     /// The values that are there, each as often as it is; `None` where one is there less often than not at all.
     fn there(changes: &[(Option<i64>, i64)]) -> Option<Vec<Option<i64>>> {
         let mut values: BTreeMap<Option<i64>, i64> = BTreeMap::new();
@@ -114,8 +142,27 @@ impl Naive {
         }
         Some(there)
     }
+}
 
-    /// True if a window that is over has taken back what was never added to it.
+impl Computed for Naive {
+    fn add(&mut self, change: &Change) {
+        let mut windows = Vec::new();
+        self.windowing.window_fn.assign(change.time, &mut windows);
+        let n_windows = windows.len();
+        windows.retain(|w| w.end + self.windowing.allowed_lateness_ms > self.watermark);
+        if windows.is_empty() && n_windows > 0 {
+            self.late.push(change.shown());
+        }
+        for window in windows {
+            let of = self.of.entry((change.k, window)).or_default();
+            of.push((change.x, change.diff));
+        }
+    }
+
+    fn advance(&mut self, watermark: i64) {
+        self.watermark = watermark;
+    }
+
     fn is_unsound(&self) -> bool {
         let lateness = self.windowing.allowed_lateness_ms;
         let mut over = self
@@ -126,34 +173,23 @@ impl Naive {
     }
 
     /// What windows have given that have ended, or all; only where nothing is taken back that was never added.
-    fn contents(&self, early: bool) -> Option<String> {
+    fn contents(&self) -> Option<String> {
         let mut lines = Vec::new();
         for ((k, window), changes) in &self.of {
-            if window.end > self.watermark && !early {
+            if window.end > self.watermark && !self.early {
                 continue;
             }
             let rows = Self::there(changes)?;
-            if rows.is_empty() {
-                continue;
+            if !rows.is_empty() {
+                lines.push(line_of(*k, *window, &rows));
             }
-            let values: Vec<i64> = rows.iter().flatten().copied().collect();
-            let text = |value: Option<String>| value.unwrap_or_else(|| "null".into());
-            let sum = (!values.is_empty()).then(|| values.iter().sum::<i64>());
-            let mean = sum.map(|sum| format!("{:?}", sum as f64 / values.len() as f64));
-            let distinct: std::collections::BTreeSet<_> = values.iter().collect();
-            lines.push(format!(
-                "k={k} n={} sum={} min={} mean={} distinct={} window_start={} window_end={}",
-                rows.len(),
-                text(sum.map(|sum| sum.to_string())),
-                text(values.iter().min().map(ToString::to_string)),
-                text(mean),
-                distinct.len(),
-                window.start,
-                window.end,
-            ));
         }
         lines.sort();
         Some(lines.join("\n"))
+    }
+
+    fn late(&self) -> Vec<String> {
+        self.late.clone()
     }
 }
 
@@ -183,11 +219,105 @@ fn windowings() -> impl Strategy<Value = Windowing> {
         .prop_map(|(windows, trigger, lateness)| correcting(windows, lateness).trigger(trigger))
 }
 
+/// After every step windows have given what a computation from nothing gives of the changes that were not too late,
+/// no window before its end, and the late port those that were. Where a window has taken back what it never had, the
+/// run ends when it closes.
+pub(super) fn compare(
+    mut naive: impl Computed,
+    windowing: Windowing,
+    changes: &[Change],
+    steps: &[Step],
+    n_workers: usize,
+    seed: u64,
+) -> Result<(), TestCaseError> {
+    let pipeline = Pipeline::new("test");
+    let schema = changelog("k: 1; x: 1; event_time: 1; diff: 1").schema();
+    let rows = pipeline.read("rows", scripted_with(schema));
+    let grouped = rows.window(windowing).group_by([col("k")]);
+    let (results, late) = grouped.agg_with_late(aggregates());
+    let columns = [
+        "k",
+        "n",
+        "sum",
+        "min",
+        "mean",
+        "distinct",
+        "window_start",
+        "window_end",
+        "event_time",
+        "diff",
+    ];
+    results
+        .select(columns.map(col))
+        .named("out")
+        .write(collect().0);
+    late.named("late").write(collect().0);
+
+    let mut script = Script::new();
+    let mut rest = changes;
+    let mut expected = Vec::new();
+    let mut watermark = 0;
+    let last = [Step::Rows(changes.len())];
+    let mut is_sound = true;
+    for (n, step) in steps.iter().chain(&last).enumerate() {
+        script = match step {
+            Step::Rows(n_rows) => {
+                let (part, others) = rest.split_at((*n_rows).min(rest.len()));
+                rest = others;
+                part.iter().for_each(|change| naive.add(change));
+                let column =
+                    |of: fn(&Change) -> String| part.iter().map(of).collect::<Vec<_>>().join(", ");
+                let text = format!(
+                    "k: 0, {}; x: 0, {}; event_time: 0, {}; diff: 0, {}",
+                    column(|c| c.k.to_string()),
+                    column(|c| c.x.map_or("null".into(), |x| x.to_string())),
+                    column(|c| c.time.to_string()),
+                    column(|c| c.diff.to_string()),
+                );
+                let split = u32::try_from(n % 3).unwrap();
+                script.batch("rows", split, changelog(&text).slice(1, part.len()))
+            }
+            Step::Watermark(by) => {
+                watermark += by;
+                naive.advance(watermark);
+                script.watermark("rows", watermark)
+            }
+            Step::Restart(n_workers) => script.restart(*n_workers),
+        };
+        is_sound &= !naive.is_unsound();
+        expected.push(naive.contents());
+    }
+    naive.advance(i64::MAX);
+    is_sound &= !naive.is_unsound();
+    expected.push(naive.contents());
+    let made = simulate(&pipeline, &script.end("rows"), n_workers, seed);
+    let made = match (made, is_sound) {
+        (Ok(made), true) => made,
+        (Err(error), false) => {
+            let never_added = "a changelog takes back a row that it never added";
+            prop_assert!(error.to_string().starts_with(never_added));
+            return Ok(());
+        }
+        (made, _) => {
+            let error = made.err().map(|error| error.to_string());
+            return Err(TestCaseError::fail(format!("sound: {is_sound}, {error:?}")));
+        }
+    };
+    let steps = made.steps("out");
+    for (n, expected) in expected.iter().enumerate() {
+        if let Some(expected) = expected {
+            let contents = contents_at(&steps[..=n].concat(), None);
+            prop_assert_eq!(&contents, expected, "after step {}", n);
+        }
+    }
+    let mut late = naive.late();
+    late.sort();
+    prop_assert_eq!(sorted(&show_rows(&made.rows("late"))), late.join("\n"));
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-    /// After every step windows have given what a computation from nothing gives of the changes that were not too
-    /// late, no window before its end, and the late port those that were. Where a window has taken back what it
-    /// never had, the run ends when it closes.
     #[test]
     fn windows_give_what_a_computation_from_nothing_gives(
         changes in changes(),
@@ -196,75 +326,13 @@ proptest! {
         n_workers in 1usize..4,
         seed in any::<u64>(),
     ) {
-        let early = windowing.trigger != Trigger::Default;
-        let pipeline = Pipeline::new("test");
-        let schema = changelog("k: 1; x: 1; event_time: 1; diff: 1").schema();
-        let rows = pipeline.read("rows", scripted_with(schema));
-        let grouped = rows.window(windowing.clone()).group_by([col("k")]);
-        let (results, late) = grouped.agg_with_late(aggregates());
-        let columns = ["k", "n", "sum", "min", "mean", "distinct", "window_start", "window_end", "event_time", "diff"];
-        results.select(columns.map(col)).named("out").write(collect().0);
-        late.named("late").write(collect().0);
-
-        let mut naive = Naive { windowing, watermark: i64::MIN, of: BTreeMap::new(), late: Vec::new() };
-        let mut script = Script::new();
-        let mut rest = changes.as_slice();
-        let mut expected = Vec::new();
-        let mut watermark = 0;
-        let last = [Step::Rows(changes.len())];
-        let mut is_sound = true;
-        for (n, step) in steps.iter().chain(&last).enumerate() {
-            script = match step {
-                Step::Rows(n_rows) => {
-                    let (part, others) = rest.split_at((*n_rows).min(rest.len()));
-                    rest = others;
-                    part.iter().for_each(|change| naive.add(change));
-                    let column = |of: fn(&Change) -> String| {
-                        part.iter().map(of).collect::<Vec<_>>().join(", ")
-                    };
-                    let text = format!(
-                        "k: 0, {}; x: 0, {}; event_time: 0, {}; diff: 0, {}",
-                        column(|c| c.k.to_string()),
-                        column(|c| c.x.map_or("null".into(), |x| x.to_string())),
-                        column(|c| c.time.to_string()),
-                        column(|c| c.diff.to_string()),
-                    );
-                    let split = u32::try_from(n % 3).unwrap();
-                    script.batch("rows", split, changelog(&text).slice(1, part.len()))
-                }
-                Step::Watermark(by) => {
-                    watermark += by;
-                    naive.watermark = watermark;
-                    script.watermark("rows", watermark)
-                }
-                Step::Restart(n_workers) => script.restart(*n_workers),
-            };
-            is_sound &= !naive.is_unsound();
-            expected.push(naive.contents(early));
-        }
-        naive.watermark = i64::MAX;
-        is_sound &= !naive.is_unsound();
-        expected.push(naive.contents(early));
-        let made = simulate(&pipeline, &script.end("rows"), n_workers, seed);
-        let made = match (made, is_sound) {
-            (Ok(made), true) => made,
-            (Err(error), false) => {
-                prop_assert!(error.to_string().starts_with("a changelog takes back a row that it never added"));
-                return Ok(());
-            }
-            (made, _) => {
-                let error = made.err().map(|error| error.to_string());
-                return Err(TestCaseError::fail(format!("sound: {is_sound}, {error:?}")));
-            }
+        let naive = Naive {
+            early: windowing.trigger != Trigger::Default,
+            windowing: windowing.clone(),
+            watermark: i64::MIN,
+            of: BTreeMap::new(),
+            late: Vec::new(),
         };
-        let steps = made.steps("out");
-        for (n, expected) in expected.iter().enumerate() {
-            if let Some(expected) = expected {
-                let contents = contents_at(&steps[..=n].concat(), None);
-                prop_assert_eq!(&contents, expected, "after step {}", n);
-            }
-        }
-        naive.late.sort();
-        prop_assert_eq!(sorted(&show_rows(&made.rows("late"))), naive.late.join("\n"));
+        compare(naive, windowing, &changes, &steps, n_workers, seed)?;
     }
 }

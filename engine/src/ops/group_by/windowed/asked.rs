@@ -1,0 +1,168 @@
+//! What is asked of the rows of each window: aggregates by key, each row once, or those that come first.
+
+use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion_expr::{Expr, SortExpr};
+use serde_json::{Map, Value, json};
+
+use crate::changelog::is_changelog;
+use crate::error::{Error, Result};
+use crate::event_time::{DIFF, EVENT_TIME};
+use crate::expression::{col, with_columns_of};
+use crate::ops::group_by::first_rows::first_rows;
+use crate::ops::top_k::{Ranking, check_first};
+
+/// What leaves of the rows of each window.
+#[derive(Clone, Debug)]
+pub(in crate::ops::group_by) enum Asked {
+    /// For each group its keys and what is computed from aggregates.
+    Aggregates { keys: Vec<Expr>, outputs: Vec<Expr> },
+    /// Each row once, whenever it was: its columns are the keys, and nothing is aggregated.
+    Distinct,
+    /// The rows of each group that come first under an order, and then as they stand in their source.
+    First {
+        /// What the user calls it.
+        kind: &'static str,
+        n_rows: usize,
+        keys: Vec<Expr>,
+        order: Vec<SortExpr>,
+    },
+}
+
+/// The column with the bytes by which rows are ordered, and that of lists of rows.
+///
+/// Users' columns may be called anything; what begins with a space is ours.
+pub(super) const ORDER: &str = " order";
+const ROWS: &str = " rows";
+
+/// Keys and outputs of an aggregation.
+pub(super) struct Grouped {
+    pub(super) keys: Vec<Expr>,
+    pub(super) outputs: Vec<Expr>,
+    /// Gives rows the column [`ORDER`], where it is asked which come first.
+    pub(super) ranking: Option<Ranking>,
+    /// The columns of rows that leave as they came; nothing where groups leave as rows of their own.
+    pub(super) rows: Option<Vec<FieldRef>>,
+}
+
+impl Asked {
+    /// What that is of rows with these columns.
+    pub(super) fn grouped(&self, schema: &SchemaRef) -> Result<Grouped> {
+        Ok(match self {
+            Self::Aggregates { keys, outputs } => Grouped {
+                keys: keys.clone(),
+                outputs: outputs.clone(),
+                ranking: None,
+                rows: None,
+            },
+            Self::Distinct => Grouped {
+                keys: values_of(schema)?.iter().map(|f| col(f.name())).collect(),
+                outputs: Vec::new(),
+                ranking: None,
+                rows: None,
+            },
+            Self::First {
+                kind,
+                n_rows,
+                keys,
+                order,
+            } => {
+                check_first(kind, *n_rows, keys, order, schema)?;
+                let rows = values_of(schema)?;
+                let names: Vec<String> = rows.iter().map(|f| f.name().clone()).collect();
+                Grouped {
+                    keys: keys.clone(),
+                    outputs: vec![first_rows(*n_rows, ORDER, &names).alias(ROWS)],
+                    ranking: Some(Ranking::new(order, schema)?),
+                    rows: Some(rows),
+                }
+            }
+        })
+    }
+
+    /// True if a group that has left has said all there is to say of its window.
+    pub(super) fn says_all_at_once(&self) -> bool {
+        matches!(self, Self::Distinct)
+    }
+
+    /// What nodes are called.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Aggregates { keys, .. } if keys.is_empty() => "agg",
+            Self::Aggregates { .. } => "group_by",
+            Self::Distinct => "distinct",
+            Self::First { kind, .. } => kind,
+        }
+    }
+
+    /// What nodes before the exchange are called.
+    pub(super) fn partial_kind(&self) -> &'static str {
+        match self {
+            Self::Aggregates { .. } => "partial_aggregate",
+            Self::Distinct => "partial_distinct",
+            Self::First { .. } => "partial_top_k",
+        }
+    }
+
+    /// Keys and what else is asked, as a plan shows it.
+    pub(super) fn config(&self) -> Map<String, Value> {
+        let text = |all: &[Expr]| -> Vec<String> { all.iter().map(ToString::to_string).collect() };
+        let mut config = Map::new();
+        match self {
+            Self::Aggregates { keys, outputs } => {
+                config.insert("keys".into(), json!(text(keys)));
+                config.insert("aggregates".into(), json!(text(outputs)));
+            }
+            Self::Distinct => {}
+            Self::First {
+                n_rows,
+                keys,
+                order,
+                ..
+            } => {
+                config.insert("n_rows".into(), json!(n_rows));
+                config.insert("keys".into(), json!(text(keys)));
+                let order = order.iter().map(ToString::to_string);
+                config.insert("order".into(), json!(order.collect::<Vec<_>>()));
+            }
+        }
+        config
+    }
+
+    /// The names of the columns that are read; `None` for all.
+    pub(super) fn reads(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Aggregates { keys, outputs } => {
+                let time = [EVENT_TIME.to_owned()];
+                with_columns_of(Some(&time), keys.iter().chain(outputs))
+            }
+            Self::Distinct | Self::First { .. } => None,
+        }
+    }
+
+    /// The column that is the one key and is read by nothing else.
+    pub(super) fn plain_key(&self) -> Option<&str> {
+        let Self::Aggregates { keys, outputs } = self else {
+            return None;
+        };
+        let [Expr::Column(key)] = keys.as_slice() else {
+            return None;
+        };
+        let mut outputs = outputs.iter();
+        let is_read = outputs.any(|e| e.column_refs().iter().any(|c| c.name == key.name));
+        (!is_read).then_some(&key.name)
+    }
+}
+
+/// The columns that make a row what it is, whenever it was.
+fn values_of(schema: &SchemaRef) -> Result<Vec<FieldRef>> {
+    let is_own = |name: &str| name == EVENT_TIME || (name == DIFF && is_changelog(schema));
+    let values = schema.fields().iter().filter(|f| !is_own(f.name()));
+    let values: Vec<FieldRef> = values.cloned().collect();
+    match values.is_empty() {
+        true => Err(Error::pipeline(format!(
+            "the rows have no column besides {EVENT_TIME:?}, so all of a window are the same"
+        ))
+        .with_hint("Count them with `agg([count(lit(1))])` if you want to know of them.")),
+        false => Ok(values),
+    }
+}

@@ -1,0 +1,178 @@
+//! The rows of one key, and the windows that they make.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ops::group_by::windowed::changing::open_window::Fired;
+use crate::windowing::{Window, WindowFn};
+
+/// What an entry of a tree takes besides its bytes, about.
+const ENTRY_BYTES: usize = 64;
+
+/// The rows that opened one window, by the bytes of their values; each with how often it is there, which is less than
+/// not at all where it was taken back before it came.
+pub(super) type Rows = BTreeMap<Box<[u8]>, i64>;
+
+/// The rows of a key that may still change.
+#[derive(Debug)]
+pub(super) struct RowsOfKey {
+    /// By the window that a row opens.
+    rows: BTreeMap<Window, Rows>,
+    /// What these have become.
+    pub(super) merged: BTreeMap<Window, Merged>,
+    /// When the watermark next matters to them; `i64::MAX` without any.
+    pub(super) timer: i64,
+    n_bytes: usize,
+}
+
+/// A window that others have become, or one that stands alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Merged {
+    pub(super) fired: Fired,
+    /// The bytes of the result that has left and was not taken back; there if `fired` has a pane.
+    pub(super) result: Option<Box<[u8]>>,
+}
+
+/// What a change of rows has made of windows.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Those that are no more.
+    pub(super) gone: Vec<(Window, Merged)>,
+    /// Those that are new, or of other rows than before.
+    pub(super) other: Vec<Window>,
+}
+
+impl Default for RowsOfKey {
+    fn default() -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            merged: BTreeMap::new(),
+            timer: i64::MAX,
+            n_bytes: 0,
+        }
+    }
+}
+
+impl RowsOfKey {
+    /// How many bytes of memory they take, about.
+    pub(super) fn n_bytes(&self) -> usize {
+        self.n_bytes + self.merged.len() * (ENTRY_BYTES + size_of::<Merged>())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Changes how often a row is there that opens this window.
+    pub(super) fn add(&mut self, window: Window, row: &[u8], times: i64) {
+        if times == 0 {
+            return;
+        }
+        let rows = self.rows.entry(window).or_insert_with(|| {
+            self.n_bytes += ENTRY_BYTES;
+            Rows::new()
+        });
+        match rows.get_mut(row) {
+            Some(n) if *n + times == 0 => {
+                rows.remove(row);
+                self.n_bytes -= row.len() + ENTRY_BYTES;
+                if rows.is_empty() {
+                    self.rows.remove(&window);
+                    self.n_bytes -= ENTRY_BYTES;
+                }
+            }
+            Some(n) => *n += times,
+            None => {
+                rows.insert(row.into(), times);
+                self.n_bytes += row.len() + ENTRY_BYTES;
+            }
+        }
+    }
+
+    /// All rows with the windows that they open.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Window, &Rows)> {
+        self.rows.iter().map(|(window, rows)| (*window, rows))
+    }
+
+    /// The rows that open one of these windows.
+    pub(super) fn of(&self, windows: &[Window]) -> impl Iterator<Item = (&[u8], i64)> {
+        let rows = windows.iter().filter_map(|window| self.rows.get(window));
+        rows.flatten().map(|(row, n)| (&**row, *n))
+    }
+
+    /// The windows that rows make which are there, each with those that it was made of.
+    pub(super) fn windows(&self, window_fn: &dyn WindowFn) -> BTreeMap<Window, Vec<Window>> {
+        let is_there = |rows: &Rows| rows.values().any(|n| *n > 0);
+        let there = self.rows.iter().filter(|(_, rows)| is_there(rows));
+        let there: Vec<Window> = there.map(|(window, _)| *window).collect();
+        let mut made: BTreeMap<Window, Vec<Window>> = BTreeMap::new();
+        let mut alone: BTreeSet<Window> = there.iter().copied().collect();
+        if there.len() > 1 {
+            for (from, into) in window_fn.merge(&there) {
+                for window in &from {
+                    alone.remove(window);
+                }
+                made.entry(into).or_default().extend(from);
+            }
+        }
+        for window in alone {
+            made.entry(window).or_default().push(window);
+        }
+        made
+    }
+
+    /// Finds out what windows have become by changes of rows that opened these.
+    pub(super) fn change(
+        &mut self,
+        changed: &BTreeSet<Window>,
+        now: &BTreeMap<Window, Vec<Window>>,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let gone: Vec<Window> = self.merged.keys().copied().collect();
+        for window in gone.into_iter().filter(|w| !now.contains_key(w)) {
+            if let Some(merged) = self.merged.remove(&window) {
+                changes.gone.push((window, merged));
+            }
+        }
+        for window in now.keys() {
+            let is_new = !self.merged.contains_key(window);
+            if is_new {
+                self.merged.insert(*window, Merged::default());
+            }
+            // Also of one that is no more: what windows have become covers them.
+            let from = Window {
+                start: window.start,
+                end: i64::MIN,
+            };
+            let within = changed.range(from..);
+            let mut within = within.take_while(|of| of.start < window.end);
+            if is_new || within.any(|of| of.end <= window.end) {
+                changes.other.push(*window);
+            }
+        }
+        changes
+    }
+
+    /// Forgets the rows that opened these windows; gives the first window of which one was taken back that was never
+    /// added.
+    pub(super) fn forget(&mut self, windows: &[Window]) -> Option<Window> {
+        let mut unsound = None;
+        for window in windows {
+            let Some(rows) = self.rows.remove(window) else {
+                continue;
+            };
+            if rows.values().any(|n| *n < 0) {
+                unsound = unsound.or(Some(*window));
+            }
+            let n_bytes: usize = rows.keys().map(|row| row.len() + ENTRY_BYTES).sum();
+            self.n_bytes -= n_bytes + ENTRY_BYTES;
+        }
+        unsound
+    }
+
+    /// The windows opened by rows of which none is there.
+    pub(super) fn without_rows(&self) -> impl Iterator<Item = Window> {
+        let is_there = |rows: &Rows| rows.values().any(|n| *n > 0);
+        let without = self.rows.iter().filter(move |(_, rows)| !is_there(rows));
+        without.map(|(window, _)| *window)
+    }
+}

@@ -1,0 +1,151 @@
+//! Random changelogs in sessions, compared with a computation from nothing after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::random::{Change, Computed, changes, compare, line_of, step};
+use super::{correcting, ms};
+use crate::windowing::{Sessions, Trigger, Window, Windowing};
+
+/// All changes that have been taken in and may still matter, by key, and what has been given for good.
+struct Naive {
+    gap: i64,
+    lateness: i64,
+    early: bool,
+    watermark: i64,
+    of: BTreeMap<i64, Vec<Change>>,
+    closed: Vec<String>,
+    is_unsound: bool,
+    late: Vec<String>,
+}
+
+/// A session, and the times and values of its rows.
+type Session = (Window, Vec<(i64, Option<i64>)>);
+
+impl Naive {
+    /// How often each row is there.
+    fn times(changes: &[Change]) -> BTreeMap<(i64, Option<i64>), i64> {
+        let mut times = BTreeMap::new();
+        for change in changes {
+            *times.entry((change.time, change.x)).or_default() += change.diff;
+        }
+        times
+    }
+
+    fn sessions(&self, changes: &[Change]) -> Vec<Session> {
+        let mut sessions: Vec<Session> = Vec::new();
+        for ((time, x), n) in Self::times(changes) {
+            let rows = (0..n).map(|_| (time, x));
+            match sessions.last_mut() {
+                _ if n <= 0 => {}
+                Some((window, of)) if time < window.end => {
+                    window.end = time + self.gap;
+                    of.extend(rows);
+                }
+                _ => {
+                    let window = Window {
+                        start: time,
+                        end: time + self.gap,
+                    };
+                    sessions.push((window, rows.collect()));
+                }
+            }
+        }
+        sessions
+    }
+
+    fn is_over(&self, end: i64) -> bool {
+        end + self.lateness <= self.watermark
+    }
+
+    fn line(k: i64, (window, rows): &Session) -> String {
+        let values: Vec<Option<i64>> = rows.iter().map(|(_, x)| *x).collect();
+        line_of(k, *window, &values)
+    }
+}
+
+impl Computed for Naive {
+    fn add(&mut self, change: &Change) {
+        match self.is_over(change.time + self.gap) {
+            true => self.late.push(change.shown()),
+            false => self.of.entry(change.k).or_default().push(*change),
+        }
+    }
+
+    fn advance(&mut self, watermark: i64) {
+        self.watermark = watermark;
+        for (k, changes) in std::mem::take(&mut self.of) {
+            let sessions = self.sessions(&changes);
+            let mut open = BTreeSet::new();
+            for session in &sessions {
+                match self.is_over(session.0.end) {
+                    true => self.closed.push(Self::line(k, session)),
+                    false => open.extend(session.1.iter().map(|(time, _)| *time)),
+                }
+            }
+            let stays = |time: i64| open.contains(&time) || !self.is_over(time + self.gap);
+            let times = Self::times(&changes);
+            let is_unsound = times.iter().any(|((time, _), n)| *n < 0 && !stays(*time));
+            let changes = changes.into_iter().filter(|change| stays(change.time));
+            let changes: Vec<Change> = changes.collect();
+            self.is_unsound |= is_unsound;
+            self.of.insert(k, changes);
+        }
+    }
+
+    fn is_unsound(&self) -> bool {
+        self.is_unsound
+    }
+
+    fn contents(&self) -> Option<String> {
+        let mut lines = self.closed.clone();
+        for (k, changes) in &self.of {
+            for session in self.sessions(changes) {
+                // Where no late changes are taken, what is over leaves with the next watermark.
+                let has_left = session.0.end <= self.watermark && self.lateness > 0;
+                if has_left || self.early {
+                    lines.push(Self::line(*k, &session));
+                }
+            }
+        }
+        lines.sort();
+        Some(lines.join("\n"))
+    }
+
+    fn late(&self) -> Vec<String> {
+        self.late.clone()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn sessions_give_what_a_computation_from_nothing_gives(
+        changes in changes(),
+        steps in prop::collection::vec(step(), 1..30),
+        gap in 1u64..15,
+        lateness in prop_oneof![Just(0u64), 1u64..30],
+        trigger in prop_oneof![
+            Just(Trigger::Default),
+            Just(Trigger::after_watermark().early(Trigger::always()).late(Trigger::always())),
+            Just(Trigger::always()),
+        ],
+        n_workers in 1usize..4,
+        seed in any::<u64>(),
+    ) {
+        let naive = Naive {
+            gap: i64::try_from(gap).unwrap(),
+            lateness: i64::try_from(lateness).unwrap(),
+            early: trigger != Trigger::Default,
+            watermark: i64::MIN,
+            of: BTreeMap::new(),
+            closed: Vec::new(),
+            is_unsound: false,
+            late: Vec::new(),
+        };
+        let sessions = Windowing::of(Sessions::with_gap(ms(gap)));
+        let windowing = correcting(sessions, lateness).trigger(trigger);
+        compare(naive, windowing, &changes, &steps, n_workers, seed)?;
+    }
+}
