@@ -8,8 +8,6 @@
 //!     cargo test -p mainstem-engine --features azure other_stores
 //! ```
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::publication::check_sinks;
 use super::reading::check_sources;
 use super::*;
@@ -20,10 +18,11 @@ fn the_laws_of_sources_and_sinks_hold_on_the_stores_of_the_environment() {
         println!("skipped: MAINSTEM_TEST_STORES names no store");
         return;
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    // Named as no other folder is, so that what an earlier run has left is not in the way.
+    let folder = tempfile::tempdir().unwrap();
+    let name = folder.path().file_name().unwrap().display();
     for root in roots.split_whitespace() {
-        // What an earlier run has left is not in the way.
-        let root = format!("{root}/mainstem-{}", now.as_nanos());
+        let root = format!("{root}/mainstem{name}");
         check_sources(&format!("{root}/sources"), &Storage::new());
         check_sinks(&format!("{root}/sinks"), &Storage::new());
         println!("{root}: the laws hold");
