@@ -120,12 +120,44 @@ pub(crate) struct Keying {
 }
 
 impl Compiled {
-    pub(crate) fn new(program: &Program, inputs: &[SchemaRef]) -> Result<Self> {
+    /// Checks and compiles a program, with all columns of the inputs or without those that nothing reads.
+    pub(crate) fn new(
+        program: &Program,
+        inputs: &[SchemaRef],
+        leaves_out_unread: bool,
+    ) -> Result<Self> {
+        // What is wrong is told of all columns; without those that nothing reads, rows are smaller.
+        let all = Self::of_columns(program, inputs, &|_, _| true)?;
+        let read = program.columns_read();
+        let is_read = |step: usize, column: &Field| {
+            let columns = read[step].as_ref();
+            columns.is_none_or(|columns| columns.contains(column.name()))
+        };
+        let mut n_unread = 0;
+        for (step, of) in all.steps.iter().enumerate() {
+            if matches!(of.kind, Kind::Input(_)) {
+                let fields = of.schema.fields().iter();
+                n_unread += fields.filter(|column| !is_read(step, column)).count();
+            }
+        }
+        match leaves_out_unread && n_unread > 0 {
+            false => Ok(all),
+            true => Self::of_columns(program, inputs, &is_read),
+        }
+    }
+
+    /// With those columns of inputs, by step, for which this is true.
+    fn of_columns(
+        program: &Program,
+        inputs: &[SchemaRef],
+        is_read: &dyn Fn(usize, &Field) -> bool,
+    ) -> Result<Self> {
         let loops = program.loops();
         let mut steps: Vec<CompiledStep> = Vec::with_capacity(program.steps.len());
         for (n, step) in program.steps.iter().enumerate() {
             check_place(program, &loops, n)?;
-            let (kind, schema) = compile(step, &steps, inputs).map_err(|e| {
+            let compiled = compile(step, &steps, inputs, &|column| is_read(n, column));
+            let (kind, schema) = compiled.map_err(|e| {
                 e.with_detail(format!(
                     "It is in step {n} of the relation, {}.",
                     step.name()
@@ -142,6 +174,7 @@ impl Compiled {
         if loops[program.output].is_some() {
             return Err(left_its_loop());
         }
+        put_together_what_is_selected(program, &mut steps);
         let has_time = inputs.iter().any(|input| has_time(input));
         let schema = &steps[program.output].schema;
         let mut fields = schema.fields().to_vec();
@@ -205,6 +238,40 @@ impl Compiled {
     }
 }
 
+/// Lets joins give only the columns that are selected of their pairs, where nothing else reads these: most of what is
+/// put together would be taken apart again at once.
+fn put_together_what_is_selected(program: &Program, steps: &mut [CompiledStep]) {
+    let mut n_readers = vec![0; steps.len()];
+    n_readers[program.output] += 1;
+    for read in program.steps.iter().flat_map(Step::reads) {
+        n_readers[read] += 1;
+    }
+    for n in 0..steps.len() {
+        let (joins, rest) = steps.split_at_mut(n);
+        let Some(selected) = rest.first_mut() else {
+            return;
+        };
+        let Kind::Select {
+            from,
+            places: Some(places),
+            ..
+        } = &selected.kind
+        else {
+            continue;
+        };
+        let (from, join) = (*from, &mut joins[*from]);
+        if let Kind::Join(plan) = &mut join.kind
+            && plan.kind == Matches::Pairs
+            && plan.filter.is_none()
+            && n_readers[from] == 1
+        {
+            plan.places = places.iter().map(|place| plan.places[*place]).collect();
+            join.schema = Arc::clone(&selected.schema);
+            selected.kind = Kind::Union { from: vec![from] };
+        }
+    }
+}
+
 /// Refuses steps of a loop that are read outside of it.
 fn check_place(program: &Program, loops: &[Option<usize>], n: usize) -> Result<()> {
     let is_after = loops[n].is_some_and(|inside| n > inside);
@@ -220,14 +287,19 @@ fn left_its_loop() -> Error {
         .with_hint("Use what `iterate` returns.")
 }
 
-fn compile(step: &Step, steps: &[CompiledStep], inputs: &[SchemaRef]) -> Result<(Kind, SchemaRef)> {
+fn compile(
+    step: &Step,
+    steps: &[CompiledStep],
+    inputs: &[SchemaRef],
+    is_read: &dyn Fn(&Field) -> bool,
+) -> Result<(Kind, SchemaRef)> {
     let schema_of = |n: usize| &steps[n].schema;
     Ok(match step {
         Step::Input(n) => {
             let input = inputs
                 .get(*n)
                 .ok_or_else(|| Error::bug("an input is not there"))?;
-            let schema = values_of(input);
+            let schema = values_of(input, is_read);
             for field in schema.fields() {
                 check_key(&col(field.name()), &schema, "cannot be compared")?;
             }
@@ -292,8 +364,9 @@ fn compile(step: &Step, steps: &[CompiledStep], inputs: &[SchemaRef]) -> Result<
     })
 }
 
-/// The columns of an input but those that say when and by how much, without dictionaries.
-fn values_of(input: &SchemaRef) -> SchemaRef {
+/// The columns of an input but those that say when and by how much, without dictionaries: those that are read, or the
+/// first of them where only how many rows there are is asked.
+fn values_of(input: &SchemaRef, is_read: &dyn Fn(&Field) -> bool) -> SchemaRef {
     let mut own = own_columns(input);
     if has_time(input) {
         own.push(EVENT_TIME);
@@ -303,7 +376,10 @@ fn values_of(input: &SchemaRef) -> SchemaRef {
         .iter()
         .filter(|f| !own.contains(&f.name().as_str()));
     let plain = values.map(|f| f.as_ref().clone().with_data_type(plain_type(f.data_type())));
-    Arc::new(Schema::new(plain.collect::<Vec<_>>()))
+    let all: Vec<Field> = plain.collect();
+    let read: Vec<Field> = all.iter().filter(|f| is_read(f)).cloned().collect();
+    let first = all.into_iter().take(1).collect();
+    Arc::new(Schema::new(if read.is_empty() { first } else { read }))
 }
 
 fn nullable(schema: &SchemaRef) -> SchemaRef {

@@ -9,7 +9,7 @@
 //! the [changelog](crate::changelog) of that: whatever is added to a collection or taken back from it, only what
 //! follows from it is computed, also through joins of several changing collections and through
 //! [`Relation::iterate`]. The whole expression is one node, and an index that several of its parts need is
-//! kept once.
+//! kept once. Columns that nothing reads are neither read nor kept, unless dead letters show whole rows.
 //!
 //! Rows that are no changes are additions. With an event time a change takes effect then, and what follows from
 //! it at the same instant; it leaves once the watermark has passed. What has no event time has been there

@@ -120,6 +120,43 @@ impl Program {
         json!({ "steps": steps, "output": self.output })
     }
 
+    /// The columns of each step's rows that anything reads, by name; `None` for all.
+    pub(crate) fn columns_read(&self) -> Vec<Option<BTreeSet<String>>> {
+        let mut read = vec![Some(BTreeSet::new()); self.steps.len()];
+        read[self.output] = None;
+        // Those that read a step stand behind it.
+        for (n, step) in self.steps.iter().enumerate().rev() {
+            let (from, expressions): (usize, Vec<&Expr>) = match step {
+                Step::Select { from, columns } => (*from, columns.iter().collect()),
+                Step::Filter { from, predicate } => (*from, vec![predicate]),
+                Step::Aggregate {
+                    from,
+                    keys,
+                    aggregates,
+                } => (*from, keys.iter().chain(aggregates).collect()),
+                _ => {
+                    for from in step.reads() {
+                        read[from] = None;
+                    }
+                    continue;
+                }
+            };
+            let mut of_step = match step {
+                Step::Filter { .. } => read[n].clone(),
+                _ => Some(BTreeSet::new()),
+            };
+            if let Some(columns) = &mut of_step {
+                let refs = expressions.iter().flat_map(|expr| expr.column_refs());
+                columns.extend(refs.map(|column| column.name.clone()));
+            }
+            read[from] = match (read[from].take(), of_step) {
+                (Some(known), Some(more)) => Some(known.into_iter().chain(more).collect()),
+                _ => None,
+            };
+        }
+        read
+    }
+
     /// For each step the innermost loop that it stands in: the step that iterates. Only what depends on what goes round
     /// in a loop stands in it; all else is computed once, outside, also where that is another loop.
     pub(crate) fn loops(&self) -> Vec<Option<usize>> {

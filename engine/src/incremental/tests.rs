@@ -2,10 +2,12 @@
 
 use expect_test::expect;
 
-use crate::aggregates::{array_agg, min};
+use crate::aggregates::{array_agg, count, min};
 use crate::connectors::{collect, from_record_batches};
+use crate::graph::Stage;
 use crate::incremental::Relation;
 use crate::ops::JoinKind;
+use crate::output::OnBadRow;
 use crate::testing::{scripted, table};
 use crate::{Pipeline, col, lit};
 
@@ -102,4 +104,115 @@ fn what_never_ends_needs_an_event_time() {
           in transform "each"
           Hint: Give the rows their event time with `assign_timestamps`."#]]
     .assert_eq(&pipeline.plan().unwrap_err().to_string());
+}
+
+/// The columns that are read of rows with the columns `a` to `d`, and those that are kept of them.
+fn read_and_kept(make: impl FnOnce(&Relation) -> Relation) -> [String; 2] {
+    let pipeline = Pipeline::new("test");
+    let rows = table("a: 1; b: 2; c: 3; d: 4");
+    let schema = rows.schema();
+    let rows = pipeline.read("rows", from_record_batches(vec![rows]));
+    let (sink, _) = collect();
+    let made = make(&rows.incremental());
+    made.into_collection("made").write(sink);
+    let plan = pipeline.plan().unwrap();
+    let of_source = plan.phases[0].projection.columns.get(&0);
+    let Stage::Transform(transform) = &plan.graph.nodes[1].stage else {
+        return [const { String::new() }; 2];
+    };
+    let relation = transform.incremental().unwrap();
+    let compiled = relation.compile(&[schema], OnBadRow::Fail).unwrap();
+    let kept = compiled.input_schema(0);
+    let kept: Vec<&str> = kept.fields().iter().map(|f| f.name().as_str()).collect();
+    [
+        of_source.map_or("all".into(), |all| all.join(" ")),
+        kept.join(" "),
+    ]
+}
+
+#[test]
+fn columns_that_nothing_reads_are_neither_read_nor_kept() {
+    let some = |read: &str| [read, read].map(str::to_owned);
+    assert_eq!(
+        read_and_kept(|rows| rows.select([col("c"), col("a")])),
+        some("a c")
+    );
+    assert_eq!(
+        read_and_kept(|rows| {
+            let few = rows.filter(col("d").gt(lit(0)).and(col("b").gt(lit(0))));
+            few.group_by([col("a")]).agg([min(col("b")).alias("least")])
+        }),
+        some("a b d")
+    );
+    assert_eq!(
+        read_and_kept(|rows| rows
+            .select([col("a")])
+            .union([&rows.select([col("b").alias("a")])])),
+        some("a b")
+    );
+    // Whole rows are looked at, by one reader of two.
+    let all = ["all", "a b c d"].map(str::to_owned);
+    assert_eq!(read_and_kept(|rows| rows.filter(col("a").gt(lit(0)))), all);
+    assert_eq!(
+        read_and_kept(|rows| {
+            let one = rows.select([col("a").alias("x")]);
+            rows.join(&one, JoinKind::LeftSemi, [(col("b"), col("x"))])
+        }),
+        all
+    );
+    // Some column says which rows are the same.
+    assert_eq!(
+        read_and_kept(|rows| rows.group_by([]).agg([count(lit(1)).alias("n")])),
+        ["all", "a"].map(str::to_owned)
+    );
+}
+
+#[test]
+fn joins_give_only_what_is_selected_of_their_pairs() {
+    let columns = |make: &dyn Fn(&Relation) -> Relation| {
+        let pipeline = Pipeline::new("test");
+        let rows = table("a: 1; b: 2; c: 3");
+        let schema = rows.schema();
+        let rows = pipeline.read("rows", from_record_batches(vec![rows]));
+        make(&rows.incremental())
+            .into_collection("made")
+            .write(collect().0);
+        let plan = pipeline.plan().unwrap();
+        let Stage::Transform(transform) = &plan.graph.nodes[1].stage else {
+            return Vec::new();
+        };
+        let relation = transform.incremental().unwrap();
+        let compiled = relation.compile(&[schema], OnBadRow::Fail).unwrap();
+        let joins = compiled.steps.iter().filter(|step| step.name == "join");
+        let names = joins.map(|join| {
+            let fields = join.schema.fields().iter();
+            fields
+                .map(|f| f.name().as_str())
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        names.collect()
+    };
+    let pairs = |rows: &Relation| {
+        let others = rows.select([col("b").alias("x"), col("c").alias("y")]);
+        rows.join(&others, JoinKind::Inner, [(col("a"), col("x"))])
+    };
+    let selected = |pairs: &Relation| pairs.select([col("y").alias("z"), col("a")]);
+    assert_eq!(columns(&|rows| selected(&pairs(rows))), ["z a"]);
+    // Something else reads all columns, or something is computed.
+    let all = ["a b c x y"];
+    assert_eq!(columns(&|rows| pairs(rows)), all);
+    assert_eq!(
+        columns(&|rows| pairs(rows).select([col("a") + col("y")])),
+        all
+    );
+    assert_eq!(
+        columns(&|rows| {
+            let pairs = pairs(rows);
+            let counts = pairs.group_by([col("b")]).agg([count(lit(1)).alias("n")]);
+            let both = selected(&pairs);
+            both.join(&counts, JoinKind::LeftSemi, [(col("a"), col("b"))])
+        })[0],
+        all[0]
+    );
 }

@@ -8,6 +8,8 @@ use super::compiled::Compiled;
 use super::program::Program;
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
+use crate::event_time::{DIFF, EVENT_TIME};
+use crate::output::OnBadRow;
 use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
 /// Keeps a [`Relation`](super::Relation) up to date.
@@ -26,9 +28,10 @@ impl Incremental {
         }
     }
 
-    /// The steps, compiled for inputs of these columns.
-    pub(crate) fn compile(&self, inputs: &[SchemaRef]) -> Result<Compiled> {
-        Compiled::new(&self.program, inputs)
+    /// The steps, compiled for inputs of these columns, of which those that nothing reads are left out unless bad rows
+    /// are to be seen whole.
+    pub(crate) fn compile(&self, inputs: &[SchemaRef], on_bad_row: OnBadRow) -> Result<Compiled> {
+        Compiled::new(&self.program, inputs, on_bad_row != OnBadRow::DeadLetter)
     }
 
     fn n_inputs(&self) -> usize {
@@ -46,7 +49,9 @@ impl Transform for Incremental {
     }
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        Ok(Arc::clone(&self.compile(inputs)?.output))
+        Ok(Arc::clone(
+            &self.compile(inputs, OnBadRow::default())?.output,
+        ))
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
@@ -54,6 +59,17 @@ impl Transform for Incremental {
             Error::pipeline("a relation is kept up to date only in a pipeline")
                 .with_hint("Run it with `Pipeline::run`."),
         )
+    }
+
+    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let read = self.program.columns_read();
+        let of_inputs = self.program.steps.iter().zip(read);
+        let mut all = vec![EVENT_TIME.to_owned(), DIFF.to_owned()];
+        for (_, columns) in of_inputs.filter(|(step, _)| matches!(step, super::Step::Input(_))) {
+            // Where only how many rows there are is asked, a row is told apart by some column nevertheless.
+            all.extend(columns.filter(|columns| !columns.is_empty())?);
+        }
+        Some(all)
     }
 
     fn keeps(&self) -> Option<String> {

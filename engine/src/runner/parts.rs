@@ -276,7 +276,7 @@ impl Workshop<'_> {
         };
         let relation =
             relation.ok_or_else(|| Error::bug("a relation is none").at_node(&node.id))?;
-        let compiled = guard(&node.id, || relation.compile(&inputs))?;
+        let compiled = guard(&node.id, || relation.compile(&inputs, node.on_bad_row))?;
         let metrics = Arc::clone(&kit.metrics[&index]);
         let lots = Credit::new(self.credit_bytes.min(LOTS_BYTES));
         metrics.holds(&lots);

@@ -12,7 +12,6 @@ use arrow::record_batch::RecordBatch;
 use differential_dataflow::{AsCollection, VecCollection};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
@@ -134,6 +133,15 @@ impl Gate {
     }
 }
 
+/// Many at once, since all that is computed of rows is computed of as many as come together.
+fn in_batches(updates: impl Iterator<Item = Update>) -> impl Iterator<Item = Vec<Update>> {
+    let mut updates = updates;
+    std::iter::from_fn(move || {
+        let part: Vec<Update> = updates.by_ref().take(BATCH_ROWS).collect();
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// The updates of each input, let in once the watermark of all of them has passed.
 pub(super) fn build_gate<'s>(
     scope: Scope<'s, LogicalTime>,
@@ -182,22 +190,16 @@ pub(super) fn build_gate<'s>(
             let Some(capabilities) = &mut held else {
                 return;
             };
-            let mut let_in =
-                |n: usize, capability: &Capability<LogicalTime>, updates: Vec<Update>| {
-                    let mut output = outputs[n].activate();
-                    let mut session = output.session(capability);
-                    let mut updates = updates.into_iter().peekable();
-                    while updates.peek().is_some() {
-                        let mut part: Vec<Update> = updates.by_ref().take(BATCH_ROWS).collect();
-                        session.give_container(&mut part);
-                    }
-                };
             let now = LogicalTime::of_frontiers(frontiers);
             let checkpoint = now.unwrap_or(last).checkpoint.max(gate.first_checkpoint());
             for (n, capability) in capabilities.iter_mut().enumerate() {
                 let restored = std::mem::take(&mut gate.restored[n]).into_iter();
                 let restored = restored.map(|(row, diff)| (row, LogicalTime::START, diff));
-                let_in(n, capability, restored.collect());
+                let mut output = outputs[n].activate();
+                let mut session = output.session(capability);
+                for mut part in in_batches(restored) {
+                    session.give_container(&mut part);
+                }
                 let changes = gate.inputs[n].waiting.take_before(now.map(|t| t.watermark));
                 let changes = changes.into_iter().map(|Change { time, row, diff }| {
                     let watermark = time;
@@ -207,7 +209,11 @@ pub(super) fn build_gate<'s>(
                     };
                     (row, at, diff)
                 });
-                let_in(n, capability, changes.collect());
+                for mut part in in_batches(changes) {
+                    session.give_container(&mut part);
+                }
+                drop(session);
+                drop(output);
                 if let Some(now) = now {
                     capability.downgrade(&LogicalTime { checkpoint, ..now });
                 }

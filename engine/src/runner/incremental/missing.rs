@@ -62,16 +62,10 @@ pub(super) fn missing<'s>(index: &Index<'s, LogicalTime>) -> Keyed<'s, LogicalTi
                     let mut old: Vec<_> = before.iter().map(|b| (b.cursor(), b)).collect();
                     while let Some(key) = new.get_key(&new_rows) {
                         while let Some(row) = new.get_val(&new_rows) {
-                            let (mut changes, mut is_taken) = (Vec::new(), false);
-                            new.map_times(&new_rows, |time, diff| {
-                                changes.push((*time, *diff));
-                                is_taken |= *diff < 0;
-                            });
-                            let was_missing = match known.is_empty() {
-                                true => None,
-                                false => known.get(&(key.clone(), row.clone())).copied(),
-                            };
-                            if is_taken || was_missing.is_some() {
+                            let mut is_taken = false;
+                            new.map_times(&new_rows, |_, diff| is_taken |= *diff < 0);
+                            let keyed = || (key.clone(), row.clone());
+                            if is_taken || (!known.is_empty() && known.contains_key(&keyed())) {
                                 // A cursor over all of them would look for rows in those without the key.
                                 let mut there = 0;
                                 for (cursor, rows) in &mut old {
@@ -85,8 +79,10 @@ pub(super) fn missing<'s>(index: &Index<'s, LogicalTime>) -> Keyed<'s, LogicalTi
                                     }
                                 }
                                 // Instants follow each other, so each sees all that were before.
+                                let mut changes = Vec::new();
+                                new.map_times(&new_rows, |time, diff| changes.push((*time, *diff)));
                                 changes.sort_unstable();
-                                let keyed = (key.clone(), row.clone());
+                                let keyed = keyed();
                                 for (time, diff) in changes {
                                     let more = of(there + diff) - of(there);
                                     there += diff;

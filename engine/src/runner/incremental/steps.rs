@@ -73,7 +73,10 @@ pub(super) fn plain_step<'s, T: Timestamp + Lattice>(
                 .map(|part| rows(*part))
                 .collect::<Result<Vec<_>>>()?;
             let first = all.remove(0);
-            Ok(first.concatenate(all))
+            Ok(match all.is_empty() {
+                true => first,
+                false => first.concatenate(all),
+            })
         }
         Kind::Input(_) | Kind::Variable { .. } | Kind::Join(_) | Kind::Iterate { .. } => {
             Err(Error::bug("a step of a relation stands where it cannot"))

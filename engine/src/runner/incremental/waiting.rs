@@ -11,6 +11,9 @@ use super::row::RowBytes;
 /// than this.
 const MIN_CHANGES: usize = 1 << 13;
 
+/// Unless fewer than one in so many takes a row back: then little can be left out.
+const ONE_IN: usize = 8;
+
 /// A change of a row, with the event time at which it takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
@@ -19,51 +22,84 @@ pub(super) struct Change {
     pub(super) diff: isize,
 }
 
-impl Ord for Change {
-    /// The earliest is the greatest, which a heap gives first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let all = |change: &Self| (change.time, change.diff);
-        all(other)
-            .cmp(&all(self))
-            .then_with(|| other.row.cmp(&self.row))
+/// A change, ordered by when it takes effect alone: the earliest is the greatest, which a heap gives first.
+struct ByTime(Change);
+
+impl PartialEq for ByTime {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.time == other.0.time
     }
 }
 
-impl PartialOrd for Change {
+impl Eq for ByTime {}
+
+impl Ord for ByTime {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.time.cmp(&self.0.time)
+    }
+}
+
+impl PartialOrd for ByTime {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 /// Changes that wait.
-#[derive(Default)]
 pub(super) struct Waiting {
-    changes: BinaryHeap<Change>,
+    changes: BinaryHeap<ByTime>,
+    /// None takes effect later.
+    latest: i64,
+    /// How many take a row back.
+    n_taken: usize,
     n_bytes: usize,
     /// How many there were when those that cancel each other were last left out.
     n_consolidated: usize,
 }
 
+impl Default for Waiting {
+    fn default() -> Self {
+        Self::of(BinaryHeap::new())
+    }
+}
+
 impl Waiting {
+    fn of(changes: BinaryHeap<ByTime>) -> Self {
+        let all = || changes.iter().map(|change| &change.0);
+        Self {
+            latest: all().map(|change| change.time).max().unwrap_or(i64::MIN),
+            n_taken: all().filter(|change| change.diff < 0).count(),
+            n_bytes: all().map(n_bytes).sum(),
+            n_consolidated: changes.len(),
+            changes,
+        }
+    }
+
     pub(super) fn add(&mut self, change: Change) {
         self.n_bytes += n_bytes(&change);
-        self.changes.push(change);
-        if self.changes.len() > MIN_CHANGES.max(2 * self.n_consolidated) {
+        self.n_taken += usize::from(change.diff < 0);
+        self.latest = self.latest.max(change.time);
+        self.changes.push(ByTime(change));
+        let n_changes = self.changes.len();
+        let are_many = n_changes > MIN_CHANGES.max(2 * self.n_consolidated);
+        if are_many && self.n_taken * ONE_IN >= n_changes {
             self.consolidate();
         }
     }
 
-    /// Takes the changes from before `time`; all, where there is none.
+    /// Takes the changes from before `time`, in no order; all, where there is none.
     pub(super) fn take_before(&mut self, time: Option<i64>) -> Vec<Change> {
-        let Some(time) = time else {
-            self.n_bytes = 0;
-            return std::mem::take(&mut self.changes).into_vec();
-        };
+        if time.is_none_or(|time| self.latest < time) {
+            let all = std::mem::take(self).changes.into_iter();
+            return all.map(|change| change.0).collect();
+        }
         let mut taken = Vec::new();
-        while self.changes.peek().is_some_and(|change| change.time < time)
-            && let Some(change) = self.changes.pop()
+        while let Some(next) = self.changes.peek()
+            && time.is_none_or(|time| next.0.time < time)
+            && let Some(ByTime(change)) = self.changes.pop()
         {
             self.n_bytes -= n_bytes(&change);
+            self.n_taken -= usize::from(change.diff < 0);
             taken.push(change);
         }
         taken
@@ -71,7 +107,7 @@ impl Waiting {
 
     /// The changes, which stay, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter()
+        self.changes.iter().map(|change| &change.0)
     }
 
     pub(super) fn n_bytes(&self) -> usize {
@@ -79,16 +115,13 @@ impl Waiting {
     }
 
     fn consolidate(&mut self) {
-        let all = std::mem::take(&mut self.changes).into_iter();
+        let all = std::mem::take(self).changes.into_iter().map(|c| c.0);
         let mut all: Vec<((i64, RowBytes), isize)> =
             all.map(|c| ((c.time, c.row), c.diff)).collect();
         consolidate(&mut all);
         let all = all.into_iter();
-        self.changes = all
-            .map(|((time, row), diff)| Change { time, row, diff })
-            .collect();
-        self.n_bytes = self.changes.iter().map(n_bytes).sum();
-        self.n_consolidated = self.changes.len();
+        let all = all.map(|((time, row), diff)| ByTime(Change { time, row, diff }));
+        *self = Self::of(all.collect());
     }
 }
 
@@ -100,6 +133,7 @@ fn n_bytes(change: &Change) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn change(time: i64, row: u8, diff: isize) -> Change {
         Change {
@@ -126,6 +160,36 @@ mod tests {
         assert_eq!(waiting.iter().count(), 2);
         assert_eq!(waiting.take_before(None).len(), 2);
         assert_eq!(waiting.n_bytes(), 0);
+    }
+
+    /// The changes as text, in order.
+    fn shown<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<String> {
+        let mut all: Vec<String> = changes.map(|change| format!("{change:?}")).collect();
+        all.sort();
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_over_is_taken_and_the_rest_stays(
+            steps in prop::collection::vec((prop::collection::vec((0i64..20, 0u8..3), 0..8), 0i64..20), 1..12),
+        ) {
+            let (mut waiting, mut all) = (Waiting::default(), Vec::new());
+            for (added, time) in steps {
+                for (at, row) in added {
+                    let diff = if row == 0 { -1 } else { 1 };
+                    waiting.add(change(at, row, diff));
+                    all.push(change(at, row, diff));
+                }
+                let (over, left): (Vec<Change>, Vec<Change>) =
+                    all.into_iter().partition(|change| change.time < time);
+                prop_assert_eq!(shown(waiting.take_before(Some(time)).iter()), shown(over.iter()));
+                prop_assert_eq!(shown(waiting.iter()), shown(left.iter()));
+                prop_assert_eq!(waiting.n_bytes(), left.iter().map(n_bytes).sum::<usize>());
+                prop_assert_eq!(waiting.n_taken, left.iter().filter(|c| c.diff < 0).count());
+                all = left;
+            }
+        }
     }
 
     #[test]
