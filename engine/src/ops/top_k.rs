@@ -85,7 +85,9 @@ impl Collection {
     /// pane has the first of the rows that have come since or of all, as the accumulation says, which may take back
     /// all that the last has said. At most `n_rows` rows are kept of each window, until the watermark has passed its
     /// end by the allowed lateness; those that are too late are left out and counted, see
-    /// [`Collection::top_k_with_late`]. Changelogs are refused in windows.
+    /// [`Collection::top_k_with_late`]. Of a changelog all rows of a window are kept, as one that is taken back makes
+    /// room for another; it changes as aggregates in windows do, and a result that is corrected takes back all rows
+    /// that have left.
     ///
     /// Of a [changelog](crate::changelog) it makes another: a row is added when it comes to be among the first and
     /// taken back when it is no longer, in no order that is promised. A row that is there twice takes two places,
