@@ -85,7 +85,9 @@ impl Collection {
     /// pane has the first of the rows that have come since or of all, as the accumulation says, which may take back
     /// all that the last has said. At most `n_rows` rows are kept of each window, until the watermark has passed its
     /// end by the allowed lateness; those that are too late are left out and counted, see
-    /// [`Collection::top_k_with_late`]. Changelogs are refused in windows.
+    /// [`Collection::top_k_with_late`]. Of a changelog all rows of a window are kept, as one that is taken back makes
+    /// room for another; it changes as aggregates in windows do, and a result that is corrected takes back all rows
+    /// that have left.
     ///
     /// Of a [changelog](crate::changelog) it makes another: a row is added when it comes to be among the first and
     /// taken back when it is no longer, in no order that is promised. A row that is there twice takes two places,
@@ -113,6 +115,27 @@ impl GroupedRows {
     /// The first `n_rows` rows of each group under `order`, as [`Collection::top_k`] takes them.
     ///
     /// Rows of one group leave in order; the order of the groups is not promised.
+    ///
+    /// ```
+    /// # use mainstem_engine::connectors::{collect, from_record_batches};
+    /// # use mainstem_engine::testing::{show_rows, table};
+    /// # use mainstem_engine::windowing::{FixedWindows, Windowing};
+    /// # use mainstem_engine::{Pipeline, RunOptions, col};
+    /// # use std::time::Duration;
+    /// let pipeline = Pipeline::new("offers");
+    /// let offers = table("shop: a, b, a, a; price: 3, 2, 1, 5; event_time: 1, 2, 9, 11");
+    /// let offers = pipeline.read("offers", from_record_batches(vec![offers]));
+    /// let (sink, cheapest) = collect();
+    /// let windows = Windowing::of(FixedWindows::of(Duration::from_millis(10)));
+    /// let offers = offers.window(windows).group_by([col("shop")]);
+    /// offers.top_k(1, [col("price").sort(true, false)]).write(sink);
+    /// pipeline.run(&RunOptions::default())?;
+    /// assert_eq!(show_rows(&cheapest.take()), "\
+    /// shop='a' price=1 window_start=0 window_end=10 event_time=9
+    /// shop='a' price=5 window_start=10 window_end=20 event_time=19
+    /// shop='b' price=2 window_start=0 window_end=10 event_time=9");
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
     #[must_use]
     pub fn top_k(&self, n_rows: usize, order: impl IntoIterator<Item = SortExpr>) -> Collection {
         TopK::new(n_rows, order.into_iter().collect())

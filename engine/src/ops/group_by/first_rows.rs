@@ -14,7 +14,9 @@ use datafusion_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, GroupsAccumulator, Signature,
     Volatility,
 };
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
+use crate::batch::BATCH_ROWS;
 use crate::error::Error;
 use crate::expression::col;
 use crate::ops::top_k::FirstOfGroups;
@@ -98,6 +100,56 @@ impl AggregateUDFImpl for FirstRows {
     }
 }
 
+/// As [`first_rows`] of a changelog, by the struct in the column `row`: its first field is the order, which does not
+/// leave, and then the others are.
+pub(super) fn first_rows_of_changes(n_rows: usize, row: &str) -> Expr {
+    let function = FirstOfChanges {
+        n_rows,
+        name: format!("first {n_rows} rows"),
+        signature: Signature::any(1, Volatility::Immutable),
+    };
+    AggregateUDF::from(function).call(vec![col(row)])
+}
+
+/// How many rows [`first_rows_of_changes`] wants, if that is the function.
+pub(super) fn n_rows_of_changes(function: &AggregateFunctionExpr) -> Option<usize> {
+    let of = function.fun().inner().downcast_ref::<FirstOfChanges>()?;
+    Some(of.n_rows)
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct FirstOfChanges {
+    n_rows: usize,
+    name: String,
+    signature: Signature,
+}
+
+impl AggregateUDFImpl for FirstOfChanges {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match arguments {
+            [DataType::Struct(fields)] if !fields.is_empty() => Ok(list_of(&fields[1..].into())),
+            _ => internal_err!("first rows of a changelog are structs"),
+        }
+    }
+
+    /// What keeps rows that may be taken back is no accumulator of the library's.
+    fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
+        true
+    }
+
+    fn accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        not_impl_err!("the first rows of a changelog without windows")
+    }
+}
+
 fn list_of(fields: &Fields) -> DataType {
     DataType::List(item_of(fields))
 }
@@ -153,7 +205,10 @@ impl FirstRowsAccumulator {
 }
 
 /// Rows that follow each other as lists of so many.
-fn lists_of(rows: &RecordBatch, n_rows: impl Iterator<Item = usize>) -> Result<ListArray> {
+pub(super) fn lists_of(
+    rows: &RecordBatch,
+    n_rows: impl Iterator<Item = usize>,
+) -> Result<ListArray> {
     let mut offsets = vec![0_i32];
     let mut end = 0_i32;
     for n_rows in n_rows {
@@ -255,10 +310,25 @@ fn rows_of_lists(lists: &ListArray) -> (ArrayRef, impl Iterator<Item = usize>) {
     )
 }
 
-/// Rows of lists that [`first_rows`] made, as `leaving` has their columns.
+/// The rows of these lists, in batches that are not too large.
 ///
-/// The column `at` are the lists. Those before it stay behind, and those after it stand in each row.
+/// The column `at` are the lists. Those before it stay behind, and those after it stand in each row; `leaving` are the
+/// columns that come of it.
 pub(super) fn unnested(
+    lists: &[RecordBatch],
+    at: usize,
+    leaving: &SchemaRef,
+) -> crate::error::Result<Vec<RecordBatch>> {
+    let mut left = Vec::with_capacity(lists.len());
+    for lists in lists {
+        let rows = all_rows(lists, at, leaving)?;
+        let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
+        left.extend(starts.map(|from| rows.slice(from, BATCH_ROWS.min(rows.num_rows() - from))));
+    }
+    Ok(left)
+}
+
+fn all_rows(
     rows: &RecordBatch,
     at: usize,
     leaving: &SchemaRef,

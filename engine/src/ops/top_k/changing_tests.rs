@@ -12,7 +12,6 @@ use crate::ops::relational_tests::run_changes;
 use crate::testing::{
     Chance, Script, changelog, contents_at, scripted, scripted_with, simulate, table, times_of,
 };
-use crate::windowing::{FixedWindows, Windowing};
 use crate::{Collection, OnBadRow, Pipeline, RunOptions, col, lit};
 
 #[test]
@@ -120,7 +119,7 @@ fn a_row_that_was_never_added_cannot_be_taken_back() {
 }
 
 #[test]
-fn what_makes_a_changelog_is_no_order_and_windows_do_not_divide_it() {
+fn what_makes_a_changelog_is_no_order() {
     let rows = "x: 1; event_time: 1; diff: 1";
     expect![[r#"
         `event_time` reads column "event_time" of a changelog
@@ -128,14 +127,6 @@ fn what_makes_a_changelog_is_no_order_and_windows_do_not_divide_it() {
           It is another when the same row is taken back, which would then be a row that was never added.
           Hint: Copy it to another name before the rows become changes, or take `changes()` first, where "diff" is a column like any other."#]].assert_eq(&run_changes(rows, |rows| {
         rows.top_k(1, [col("event_time").sort(true, false)])
-    }));
-    let windows = Windowing::of(FixedWindows::of(std::time::Duration::from_millis(10)));
-    expect![[r#"
-        top_k in windows does not take a changelog
-          in transform "top_k/partial"
-          Of each window only those rows are kept that may be among the first, and one that is taken back would need others.
-          Hint: Take first rows before the rows become changes, or of all changes behind `.window(Windowing::global())`, which says at each instant what holds."#]].assert_eq(&run_changes(rows, |rows| {
-        rows.window(windows).top_k(1, [col("x").sort(true, false)])
     }));
 }
 

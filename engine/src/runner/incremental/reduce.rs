@@ -104,6 +104,7 @@ fn one<'a>(
             };
             best.unwrap_or(null).to_vec()
         }
+        Retraction::First(..) => return Err(Error::bug("a relation has no first rows")),
         Retraction::IntegerSum(data_type) => {
             let (mut sum, mut n) = (0_i128, 0);
             for (value, times) in there {

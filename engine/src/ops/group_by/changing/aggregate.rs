@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use super::distinct_count::DistinctCount;
 use super::extreme::{End, Extreme};
+use super::first::First;
 use super::sum::{Average, FloatSum, IntegerSum};
 use crate::error::{Error, Result};
+use crate::ops::group_by::first_rows::n_rows_of_changes;
 use crate::ops::rows_by_time::Run;
 
 /// The rows of many runs, as one aggregate reads them.
@@ -87,12 +89,17 @@ pub(crate) enum Retraction {
     FloatSum,
     Average,
     Extreme(End, DataType),
+    /// So many first rows, of structs.
+    First(usize, DataType),
 }
 
 impl Retraction {
     /// The kind of `function` over values of type `argument`; `None` where rows cannot be taken back from it.
     pub(super) fn of(function: &AggregateFunctionExpr, argument: &DataType) -> Option<Self> {
         let result = function.field().data_type().clone();
+        if let Some(n_rows) = n_rows_of_changes(function) {
+            return Some(Self::First(n_rows, argument.clone()));
+        }
         Some(match (function.fun().name(), function.is_distinct()) {
             ("count", false) => Self::Count,
             ("count", true) => Self::DistinctCount(argument.clone()),
@@ -120,6 +127,7 @@ impl Retraction {
             Self::FloatSum => Box::new(FloatSum::default()),
             Self::Average => Box::new(Average::default()),
             Self::Extreme(end, of) => Box::new(Extreme::new(*end, of)?),
+            Self::First(n_rows, of) => Box::new(First::new(*n_rows, of)?),
         })
     }
 }

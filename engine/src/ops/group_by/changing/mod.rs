@@ -13,6 +13,7 @@ mod aggregate;
 mod aggregation;
 mod distinct_count;
 mod extreme;
+mod first;
 mod operator;
 mod plan;
 mod prepare;

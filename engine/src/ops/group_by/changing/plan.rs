@@ -12,6 +12,7 @@ use crate::batch::Batch;
 use crate::changelog::{check_expressions, diff_field, has_time, own_columns};
 use crate::error::{Error, Result};
 use crate::event_time::{DIFF, EVENT_TIME, time_field};
+use crate::expression::on_good_rows;
 use crate::keys::plain_type;
 use crate::ops::group_by::Grouping;
 use crate::ops::group_by::planned::Planned;
@@ -114,7 +115,19 @@ impl ChangingPlan {
         batch: Batch,
         out: &mut Output,
     ) -> Result<Batch> {
-        let (batch, inputs) = self.planned.evaluate_good(batch, out)?;
+        self.prepare_as(batch, out, |rows| Ok(rows.clone()))
+    }
+
+    /// As [`ChangingPlan::prepare`], of what `as_aggregated` makes of rows, which may fail on some.
+    pub(in crate::ops::group_by) fn prepare_as(
+        &self,
+        batch: Batch,
+        out: &mut Output,
+        as_aggregated: impl Fn(&RecordBatch) -> Result<RecordBatch>,
+    ) -> Result<Batch> {
+        let (batch, inputs) = on_good_rows(batch, out, |rows| {
+            self.planned.evaluate_rows(&as_aggregated(rows)?)
+        })?;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.prepared.fields().len());
         for (key, field) in inputs.keys.iter().zip(&self.planned.key_fields) {
             columns.push(as_type(key, field.data_type())?);

@@ -1,14 +1,17 @@
 //! What is asked of the rows of each window: aggregates by key, each row once, or those that come first.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion_expr::{Expr, SortExpr};
 use serde_json::{Map, Value, json};
 
-use crate::changelog::is_changelog;
+use crate::changelog::{check_expressions, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::{DIFF, EVENT_TIME};
 use crate::expression::{col, with_columns_of};
-use crate::ops::group_by::first_rows::first_rows;
+use crate::keys::plain_type;
+use crate::ops::group_by::first_rows::{first_rows, first_rows_of_changes};
 use crate::ops::top_k::{Ranking, check_first};
 
 /// What leaves of the rows of each window.
@@ -32,6 +35,8 @@ pub(in crate::ops::group_by) enum Asked {
 ///
 /// Users' columns may be called anything; what begins with a space is ours.
 pub(super) const ORDER: &str = " order";
+/// Of a changelog, the column with the whole rows: structs of the order and of all values.
+pub(super) const ROW: &str = " row";
 const ROWS: &str = " rows";
 
 /// Keys and outputs of an aggregation.
@@ -67,11 +72,18 @@ impl Asked {
                 order,
             } => {
                 check_first(kind, *n_rows, keys, order, schema)?;
-                let rows = values_of(schema)?;
-                let names: Vec<String> = rows.iter().map(|f| f.name().clone()).collect();
+                let mut rows = values_of(schema)?;
+                let first = if is_changelog(schema) {
+                    check_expressions(order.iter().map(|s| &s.expr), schema)?;
+                    rows = rows.into_iter().map(plain).collect();
+                    first_rows_of_changes(*n_rows, ROW)
+                } else {
+                    let names: Vec<String> = rows.iter().map(|f| f.name().clone()).collect();
+                    first_rows(*n_rows, ORDER, &names)
+                };
                 Grouped {
                     keys: keys.clone(),
-                    outputs: vec![first_rows(*n_rows, ORDER, &names).alias(ROWS)],
+                    outputs: vec![first.alias(ROWS)],
                     ranking: Some(Ranking::new(order, schema)?),
                     rows: Some(rows),
                 }
@@ -165,4 +177,10 @@ fn values_of(schema: &SchemaRef) -> Result<Vec<FieldRef>> {
         .with_hint("Count them with `agg([count(lit(1))])` if you want to know of them.")),
         false => Ok(values),
     }
+}
+
+/// The column as rows that may be taken back have it: dictionaries are compared by their values.
+fn plain(field: FieldRef) -> FieldRef {
+    let data_type = plain_type(field.data_type());
+    Arc::new(field.as_ref().clone().with_data_type(data_type))
 }

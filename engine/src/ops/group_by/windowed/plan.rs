@@ -12,7 +12,7 @@ use super::changing::ChangingWindowsPlan;
 use super::pane::pane_field;
 use super::slices::{Lateness, has_panes};
 use crate::aggregates::{count, max, min};
-use crate::batch::{BATCH_ROWS, Batch};
+use crate::batch::Batch;
 use crate::changelog::{diff_field, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::{
@@ -129,7 +129,7 @@ impl WindowedPlans {
     pub(super) fn output(&self) -> &SchemaRef {
         match self {
             Self::Rows(plan) => plan.leaving.as_ref().unwrap_or(&plan.output),
-            Self::Changes(plan) => &plan.output,
+            Self::Changes(plan) => plan.leaving.as_ref().unwrap_or(&plan.output),
         }
     }
 }
@@ -271,18 +271,12 @@ impl WindowedPlan {
         Ok(RecordBatch::try_new(Arc::clone(&self.input), columns)?)
     }
 
-    /// Results as rows that leave, in batches that are not too large.
+    /// Results as rows that leave.
     pub(super) fn leave(&self, results: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let Some(leaving) = &self.leaving else {
-            return Ok(results);
-        };
-        let mut left = Vec::with_capacity(results.len());
-        for rows in results {
-            let rows = unnested(&rows, self.n_keys, leaving)?;
-            let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
-            left.extend(starts.map(|at| rows.slice(at, BATCH_ROWS.min(rows.num_rows() - at))));
+        match &self.leaving {
+            Some(leaving) => unnested(&results, self.n_keys, leaving),
+            None => Ok(results),
         }
-        Ok(left)
     }
 
     /// How many rows each state is of, where rows are counted.

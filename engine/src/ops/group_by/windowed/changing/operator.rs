@@ -102,7 +102,7 @@ impl ChangingWindows {
                 self.n_bytes = self.n_bytes.saturating_sub(open.n_bytes());
             }
         }
-        push_together(results, out)
+        push_together(self.plan.leave(results)?, out)
     }
 }
 
@@ -119,7 +119,7 @@ impl Operator for ChangingWindows {
                 out.late(run.num_rows() as u64);
             }
         }
-        push_together(results, out)
+        push_together(self.plan.leave(results)?, out)
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {

@@ -2,19 +2,24 @@
 
 use std::sync::{Arc, Mutex};
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{ArrayRef, StructArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use crate::batch::Batch;
 use crate::changelog::diff_field;
 use crate::error::{Error, Result};
 use crate::event_time::{WINDOW_END, WINDOW_START, check_event_time, time_field};
 use crate::ops::group_by::Grouping;
 use crate::ops::group_by::changing::ChangingPlan;
-use crate::ops::group_by::windowed::asked::Grouped;
+use crate::ops::group_by::first_rows::unnested;
+use crate::ops::group_by::windowed::asked::{Grouped, ORDER, ROW};
 use crate::ops::group_by::windowed::plan::{WindowedGrouping, added_fields, check_added};
 use crate::ops::group_by::windowed::results::{Mark, marked};
 use crate::ops::group_by::windowed::slices::Lateness;
+use crate::ops::top_k::Ranking;
+use crate::output::Output;
 use crate::windowing::{Accumulation, Closing, TimestampCombiner, Trigger, Windowing};
 
 /// How many columns of what travels say the slice.
@@ -30,8 +35,14 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
     pub(in crate::ops::group_by::windowed) of_groups: ChangingPlan,
     /// The columns that travel: the slice, keys, the values of each aggregate and which count, by how much.
     pub(in crate::ops::group_by::windowed) travels: SchemaRef,
-    /// The columns that leave: keys, outputs, and what their window gives them.
+    /// The columns of results: keys, outputs, and what their window gives them.
     pub(in crate::ops::group_by::windowed) output: SchemaRef,
+    /// The columns that leave, where each group leaves as several rows.
+    pub(in crate::ops::group_by::windowed) leaving: Option<SchemaRef>,
+    /// Gives rows their order, where it is asked which come first, and the fields of the structs that are kept.
+    ranked: Option<(Ranking, Fields)>,
+    /// The columns as they are aggregated.
+    input: SchemaRef,
     pub(super) firing: Firing,
     /// As [`WindowedPlan::says_all_at_once`](crate::ops::group_by::windowed::plan::WindowedPlan).
     pub(super) says_all_at_once: bool,
@@ -61,11 +72,15 @@ impl ChangingWindowsPlan {
             keys,
             outputs,
             ranking,
-            ..
+            rows,
         } = grouping.asked.grouped(schema)?;
-        if ranking.is_some() {
-            return Err(takes_no_changes(grouping.asked.kind()));
-        }
+        let mut input = schema.fields().to_vec();
+        let row = rows.as_ref().map(|rows| row_fields(rows));
+        input.extend(row.clone().map(|fields| {
+            let of = DataType::Struct(fields);
+            Arc::new(Field::new(ROW, of, false))
+        }));
+        let input = Arc::new(Schema::new(input));
         let of_groups = Grouping {
             keys,
             outputs,
@@ -73,11 +88,14 @@ impl ChangingWindowsPlan {
             groups_alone: true,
             planned: Mutex::new(None),
         };
-        let of_groups = ChangingPlan::new(&of_groups, schema)?;
+        let of_groups = ChangingPlan::new(&of_groups, &input)?;
         let added = added_fields(windowing, true);
         let leaving = of_groups.planned.output.fields();
         check_added(leaving, &added)?;
-        let output = leaving.iter().cloned().chain(added).collect::<Vec<_>>();
+        check_added(rows.as_deref().unwrap_or_default(), &added)?;
+        let output = leaving.iter().cloned().chain(added.clone());
+        let output = output.collect::<Vec<_>>();
+        let leaving = rows.map(|rows| Arc::new(Schema::new([rows, added].concat())));
         let mut travels = vec![time_field(WINDOW_START), time_field(WINDOW_END)];
         // All but the event time, which the slice takes the place of.
         let prepared = of_groups.prepared.fields();
@@ -88,11 +106,43 @@ impl ChangingWindowsPlan {
             given: Arc::clone(schema),
             travels: Arc::new(Schema::new(travels)),
             output: Arc::new(Schema::new(output)),
+            leaving,
+            ranked: ranking.zip(row),
+            input,
             of_groups,
             firing,
             says_all_at_once: grouping.asked.says_all_at_once(),
             lateness: Lateness::of(windowing),
         })
+    }
+
+    /// The columns that travel, but for the slice, with the event time before the last; those on which an expression
+    /// fails are rejected.
+    pub(super) fn prepare(&self, batch: Batch, out: &mut Output) -> Result<Batch> {
+        let Some((ranking, fields)) = &self.ranked else {
+            return self.of_groups.prepare(batch, out);
+        };
+        self.of_groups.prepare_as(batch, out, |rows| {
+            let mut of_row: Vec<ArrayRef> = vec![Arc::new(ranking.asked(rows)?)];
+            for field in &fields[1..] {
+                let column = rows.column_by_name(field.name());
+                let column = column.ok_or_else(|| Error::bug("a column of a row is missing"))?;
+                of_row.push(cast(column, field.data_type())?);
+            }
+            let row = StructArray::try_new(fields.clone(), of_row, None)?;
+            let mut columns = rows.columns().to_vec();
+            columns.push(Arc::new(row));
+            Ok(RecordBatch::try_new(Arc::clone(&self.input), columns)?)
+        })
+    }
+
+    /// Results as rows that leave.
+    pub(super) fn leave(&self, results: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let n_keys = self.of_groups.planned.key_fields.len();
+        match &self.leaving {
+            Some(leaving) => unnested(&results, n_keys, leaving),
+            None => Ok(results),
+        }
     }
 
     /// Keys and the value of each aggregate as they leave.
@@ -116,10 +166,14 @@ impl ChangingWindowsPlan {
     }
 }
 
-fn takes_no_changes(kind: &str) -> Error {
-    Error::pipeline(format!("{kind} in windows does not take a changelog"))
-        .with_detail("Of each window only those rows are kept that may be among the first, and one that is taken back would need others.")
-        .with_hint("Take first rows before the rows become changes, or of all changes behind `.window(Windowing::global())`, which says at each instant what holds.")
+/// The fields of a row that is kept: its order, then its values.
+fn row_fields(values: &[FieldRef]) -> Fields {
+    let order = Arc::new(Field::new(ORDER, DataType::Binary, false));
+    let values = values
+        .iter()
+        .map(|f| f.as_ref().clone().with_nullable(true));
+    let values = values.map(Arc::new);
+    std::iter::once(order).chain(values).collect()
 }
 
 /// Refuses windows that do not fit changes, all that is wrong at once.

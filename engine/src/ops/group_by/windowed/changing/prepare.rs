@@ -79,7 +79,7 @@ impl Operator for PrepareWindows {
             watermark: self.watermark,
         };
         let (batch, _) = in_time.rows(batch, &open.promised, out)?;
-        let prepared = open.plan.of_groups.prepare(batch, out)?;
+        let prepared = open.plan.prepare(batch, out)?;
         let sliced = in_time.slices(&prepared)?;
         let rows = in_slices(&open.plan, prepared.rows(), &sliced)?;
         out.push(prepared.derive(rows));

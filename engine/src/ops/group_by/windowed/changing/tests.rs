@@ -1,5 +1,6 @@
 //! Tests of aggregates of changelogs in windows.
 
+mod first;
 mod laws;
 mod merging;
 mod merging_random;

@@ -57,7 +57,7 @@ impl Driver {
     }
 
     /// The columns by which rows are dealt between both halves, and these.
-    fn halves(
+    pub(in crate::ops::group_by::windowed) fn halves(
         windowing: &Windowing,
         asked: Asked,
         schema: &SchemaRef,

@@ -298,7 +298,7 @@ impl MergingChanges {
             let marks: Vec<Mark> = left.iter().map(|(_, mark)| *mark).collect();
             results.push(self.plan.marked(&rows, &marks)?);
         }
-        push_together(results, out)
+        push_together(self.plan.leave(results)?, out)
     }
 
     /// Forgets keys without rows, once they are the most or all; then numbers of keys change.

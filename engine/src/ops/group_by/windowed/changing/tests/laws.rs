@@ -13,7 +13,7 @@ use crate::changelog::diff_field;
 use crate::error::Result;
 use crate::expression::col;
 use crate::ops::group_by::windowed::tests::driver::Driver;
-use crate::ops::group_by::windowed::{WindowedFinalAggregate, WindowedPartialAggregate};
+use crate::ops::group_by::windowed::{Asked, WindowedFinalAggregate, WindowedPartialAggregate};
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::testing::{Laws, check_operator, table};
@@ -31,11 +31,16 @@ struct Both {
 
 impl Both {
     fn of(windowing: &Windowing) -> Self {
+        let keys = vec![col("k")];
+        let outputs = aggregates();
+        Self::asking(windowing, Asked::Aggregates { keys, outputs })
+    }
+
+    fn asking(windowing: &Windowing, asked: Asked) -> Self {
         let schema = changes_of(&table("k: a; x: 1; event_time: 0"))
             .unwrap()
             .schema();
-        let keys = [col("k")];
-        let (partial, finish) = Driver::planned(windowing, &keys, aggregates(), &schema).unwrap();
+        let (_, partial, finish) = Driver::halves(windowing, asked, &schema).unwrap();
         Self { partial, finish }
     }
 }
@@ -163,4 +168,18 @@ fn the_laws_of_stateful_operators_are_kept() {
     let early = Trigger::after_watermark().early(Trigger::always());
     let early = correcting(fixed(10), 0).trigger(early);
     check_operator(Both::of(&early), &[COLUMNS], &late);
+}
+
+#[test]
+fn the_laws_of_stateful_operators_are_kept_by_distinct_and_first_rows() {
+    let first = Asked::First {
+        kind: "top_k",
+        n_rows: 2,
+        keys: vec![col("k")],
+        order: vec![col("x").sort(false, false)],
+    };
+    let sessions = Windowing::of(Sessions::with_gap(ms(4)));
+    for (windowing, asked) in [(fixed(10), first), (sessions, Asked::Distinct)] {
+        check_operator(Both::asking(&windowing, asked), &[COLUMNS], &Laws::new());
+    }
 }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::random::{Change, Computed, changes, compare, line_of, step};
+use super::random::{Asks, Change, Computed, asks, changes, compare, lines_of, step};
 use super::{correcting, ms};
 use crate::windowing::{Sessions, Trigger, Window, Windowing};
 
 /// All changes that have been taken in and may still matter, by key, and what has been given for good.
 struct Naive {
+    asks: Asks,
     gap: i64,
     lateness: i64,
     early: bool,
@@ -59,9 +60,9 @@ impl Naive {
         end + self.lateness <= self.watermark
     }
 
-    fn line(k: i64, (window, rows): &Session) -> String {
+    fn lines(&self, k: i64, (window, rows): &Session) -> Vec<String> {
         let values: Vec<Option<i64>> = rows.iter().map(|(_, x)| *x).collect();
-        line_of(k, *window, &values)
+        lines_of(self.asks, k, *window, &values)
     }
 }
 
@@ -80,7 +81,10 @@ impl Computed for Naive {
             let mut open = BTreeSet::new();
             for session in &sessions {
                 match self.is_over(session.0.end) {
-                    true => self.closed.push(Self::line(k, session)),
+                    true => {
+                        let lines = self.lines(k, session);
+                        self.closed.extend(lines);
+                    }
                     false => open.extend(session.1.iter().map(|(time, _)| *time)),
                 }
             }
@@ -105,7 +109,7 @@ impl Computed for Naive {
                 // Where no late changes are taken, what is over leaves with the next watermark.
                 let has_left = session.0.end <= self.watermark && self.lateness > 0;
                 if has_left || self.early {
-                    lines.push(Self::line(*k, &session));
+                    lines.extend(self.lines(*k, &session));
                 }
             }
         }
@@ -133,8 +137,10 @@ proptest! {
         ],
         n_workers in 1usize..4,
         seed in any::<u64>(),
+        asks in asks(),
     ) {
         let naive = Naive {
+            asks,
             gap: i64::try_from(gap).unwrap(),
             lateness: i64::try_from(lateness).unwrap(),
             early: trigger != Trigger::Default,
@@ -146,6 +152,6 @@ proptest! {
         };
         let sessions = Windowing::of(Sessions::with_gap(ms(gap)));
         let windowing = correcting(sessions, lateness).trigger(trigger);
-        compare(naive, windowing, &changes, &steps, n_workers, seed)?;
+        compare(naive, asks, windowing, &changes, &steps, n_workers, seed)?;
     }
 }

@@ -100,8 +100,32 @@ pub(super) trait Computed {
     fn late(&self) -> Vec<String>;
 }
 
-/// What is given of a key in a window with these values.
-pub(super) fn line_of(k: i64, window: Window, rows: &[Option<i64>]) -> String {
+/// What is asked of windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    Aggregates,
+    /// So many rows with the greatest values.
+    First(usize),
+}
+
+/// What is given of a key in a window with these values, a line for each row.
+pub(super) fn lines_of(asks: Asks, k: i64, window: Window, rows: &[Option<i64>]) -> Vec<String> {
+    let Asks::First(n_rows) = asks else {
+        return vec![line_of(k, window, rows)];
+    };
+    let mut rows = rows.to_vec();
+    // Null is less than all numbers.
+    rows.sort_by_key(|x| std::cmp::Reverse(*x));
+    let first = rows.into_iter().take(n_rows);
+    let Window { start, end } = window;
+    let lines = first.map(|x| {
+        let x = x.map_or("null".to_owned(), |x| x.to_string());
+        format!("k={k} x={x} window_start={start} window_end={end}")
+    });
+    lines.collect()
+}
+
+fn line_of(k: i64, window: Window, rows: &[Option<i64>]) -> String {
     let values: Vec<i64> = rows.iter().flatten().copied().collect();
     let text = |value: Option<String>| value.unwrap_or_else(|| "null".into());
     let sum = (!values.is_empty()).then(|| values.iter().sum::<i64>());
@@ -121,6 +145,7 @@ pub(super) fn line_of(k: i64, window: Window, rows: &[Option<i64>]) -> String {
 
 /// All changes of all windows that have been taken in, by key and window.
 struct Naive {
+    asks: Asks,
     windowing: Windowing,
     early: bool,
     watermark: i64,
@@ -181,7 +206,7 @@ impl Computed for Naive {
             }
             let rows = Self::there(changes)?;
             if !rows.is_empty() {
-                lines.push(line_of(*k, *window, &rows));
+                lines.extend(lines_of(self.asks, *k, *window, &rows));
             }
         }
         lines.sort();
@@ -224,6 +249,7 @@ fn windowings() -> impl Strategy<Value = Windowing> {
 /// run ends when it closes.
 pub(super) fn compare(
     mut naive: impl Computed,
+    asks: Asks,
     windowing: Windowing,
     changes: &[Change],
     steps: &[Step],
@@ -234,21 +260,17 @@ pub(super) fn compare(
     let schema = changelog("k: 1; x: 1; event_time: 1; diff: 1").schema();
     let rows = pipeline.read("rows", scripted_with(schema));
     let grouped = rows.window(windowing).group_by([col("k")]);
-    let (results, late) = grouped.agg_with_late(aggregates());
-    let columns = [
-        "k",
-        "n",
-        "sum",
-        "min",
-        "mean",
-        "distinct",
-        "window_start",
-        "window_end",
-        "event_time",
-        "diff",
-    ];
+    let (results, late) = match asks {
+        Asks::Aggregates => grouped.agg_with_late(aggregates()),
+        Asks::First(n_rows) => grouped.top_k_with_late(n_rows, [col("x").sort(false, false)]),
+    };
+    let mut columns = match asks {
+        Asks::Aggregates => vec!["k", "n", "sum", "min", "mean", "distinct"],
+        Asks::First(_) => vec!["k", "x"],
+    };
+    columns.extend(["window_start", "window_end", "event_time", "diff"]);
     results
-        .select(columns.map(col))
+        .select(columns.into_iter().map(col))
         .named("out")
         .write(collect().0);
     late.named("late").write(collect().0);
@@ -316,6 +338,10 @@ pub(super) fn compare(
     Ok(())
 }
 
+pub(super) fn asks() -> impl Strategy<Value = Asks> {
+    prop_oneof![2 => Just(Asks::Aggregates), 1 => (1usize..4).prop_map(Asks::First)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
     #[test]
@@ -325,14 +351,16 @@ proptest! {
         windowing in windowings(),
         n_workers in 1usize..4,
         seed in any::<u64>(),
+        asks in asks(),
     ) {
         let naive = Naive {
+            asks,
             early: windowing.trigger != Trigger::Default,
             windowing: windowing.clone(),
             watermark: i64::MIN,
             of: BTreeMap::new(),
             late: Vec::new(),
         };
-        compare(naive, windowing, &changes, &steps, n_workers, seed)?;
+        compare(naive, asks, windowing, &changes, &steps, n_workers, seed)?;
     }
 }
