@@ -388,7 +388,7 @@ pub(super) fn check_added(leaving: &[Arc<Field>], added: &[Arc<Field>]) -> Resul
         Some(name) => Err(Error::pipeline(format!(
             "a column of the result is called {name:?}, as one that its window gives it"
         ))
-        .with_hint("Give it another name with `.alias(\"…\")`.")),
+        .with_hint("Give it another name with `.alias(\"…\")`, or leave it out with `select`.")),
         None => Ok(()),
     }
 }

@@ -682,13 +682,13 @@ fn what_does_not_fit_is_refused_while_planning() {
         the size of fixed windows must be longer than 0
 
         a column of the result is called "window_end", as one that its window gives it
-          Hint: Give it another name with `.alias("…")`.
+          Hint: Give it another name with `.alias("…")`, or leave it out with `select`.
 
         a column of the result is called "event_time", as one that its window gives it
-          Hint: Give it another name with `.alias("…")`.
+          Hint: Give it another name with `.alias("…")`, or leave it out with `select`.
 
         a column of the result is called "pane", as one that its window gives it
-          Hint: Give it another name with `.alias("…")`.
+          Hint: Give it another name with `.alias("…")`, or leave it out with `select`.
 
         accepted
 

@@ -637,7 +637,7 @@ fn names_that_windows_give_are_not_those_of_keys() {
     expect![[r#"
         a column of the result is called "window_start", as one that its window gives it
           in transform "group_by/partial"
-          Hint: Give it another name with `.alias("…")`."#]]
+          Hint: Give it another name with `.alias("…")`, or leave it out with `select`."#]]
     .assert_eq(&run(Script::new(), grouped).unwrap_err().to_string());
 }
 

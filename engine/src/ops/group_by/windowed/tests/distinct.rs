@@ -328,5 +328,5 @@ fn what_does_not_fit_is_refused_while_planning() {
 
         a column of the result is called "window_start", as one that its window gives it
           in transform "distinct/partial"
-          Hint: Give it another name with `.alias("…")`."#]].assert_eq(&all.join("\n\n"));
+          Hint: Give it another name with `.alias("…")`, or leave it out with `select`."#]].assert_eq(&all.join("\n\n"));
 }

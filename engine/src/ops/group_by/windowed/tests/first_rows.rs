@@ -371,7 +371,7 @@ fn what_does_not_fit_is_refused_while_planning() {
 
         a column of the result is called "window_end", as one that its window gives it
           in transform "top_k/partial"
-          Hint: Give it another name with `.alias("…")`."#]].assert_eq(&all.join("\n\n"));
+          Hint: Give it another name with `.alias("…")`, or leave it out with `select`."#]].assert_eq(&all.join("\n\n"));
 }
 
 /// Of many rows of a key few are kept, and none once its window is over.
