@@ -200,7 +200,8 @@ impl Relation {
     /// as one that counts upwards, the run ends with an error after so many rounds as [`Iterate`] says.
     ///
     /// A row that is taken back before it is added, as where the addition comes late and the other change does not, is
-    /// not there meanwhile for a loop that reads it from outside.
+    /// not there meanwhile for a loop that reads it from outside. Steps before the loop see it taken back, also where
+    /// they make one row of it and of others: `distinct()` first where that matters.
     #[must_use]
     pub fn iterate(&self, body: impl FnOnce(&Relation) -> Relation) -> Relation {
         self.iterate_with(Iterate::new(), body)

@@ -20,7 +20,7 @@ use super::steps::Context;
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
 use crate::event_time::{MAX_TIME, MIN_TIME};
-use crate::incremental::Compiled;
+use crate::incremental::{Compiled, Kind};
 use crate::runner::container::{Rows, RowsBuilder};
 use crate::runner::credit::Credit;
 use crate::runner::failure::guard;
@@ -53,7 +53,11 @@ pub(super) fn to_rows<'s>(
     let context = context.clone();
     let codec = RowCodec::of(&compiled.steps[compiled.last].schema);
     let name = format!("{} out", context.id);
-    let made = made.consolidate().inner;
+    // What a reduction gives is consolidated already.
+    let made = match compiled.steps[compiled.last].kind {
+        Kind::Aggregate { .. } | Kind::Distinct { .. } => made.inner,
+        _ => made.consolidate().inner,
+    };
     let scope = made.scope();
     made.unary_frontier::<RowsBuilder, _, _, _>(Pipeline, &name, move |_, info| {
         let waker = scope.worker().sync_activator_for(info.address.to_vec());

@@ -3,6 +3,7 @@
 //! The values of an aggregate come as arrow-row writes them, whose order is that of the values: so the least is
 //! the first, and results are written in the same form.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use arrow::datatypes::DataType;
@@ -62,25 +63,29 @@ pub(super) fn reduce(
     input: &[(&RowBytes, isize)],
 ) -> Result<RowBytes> {
     let n_values = retractions.len();
-    let mut results: Vec<Vec<u8>> = Vec::with_capacity(n_values);
-    for (n, retraction) in retractions.iter().enumerate() {
+    let result = |n: usize| {
         let there = input.iter().filter_map(|(joined, times)| {
             let value = value(joined.bytes(), n, n_values);
             let is_value = value.first().is_some_and(|first| *first != NULL);
             is_value.then_some((value, *times))
         });
-        results.push(one(retraction, there, nulls[n].bytes(), n_values == 1)?);
+        one(&retractions[n], there, nulls[n].bytes(), n_values == 1)
+    };
+    // Most groups of loops have one value, such as the least, which is one of those there.
+    if n_values == 1 {
+        return Ok(RowBytes::new(&result(0)?));
     }
-    Ok(RowBytes::of_parts(results.iter().map(Vec::as_slice)))
+    let results = (0..n_values).map(result).collect::<Result<Vec<_>>>()?;
+    Ok(RowBytes::of_parts(results.iter().map(|result| &**result)))
 }
 
 fn one<'a>(
     retraction: &Retraction,
     mut there: impl Iterator<Item = (&'a [u8], isize)>,
-    null: &[u8],
+    null: &'a [u8],
     is_sorted: bool,
-) -> Result<Vec<u8>> {
-    Ok(match retraction {
+) -> Result<Cow<'a, [u8]>> {
+    let made = match retraction {
         Retraction::Count => {
             let n: isize = there.map(|(_, times)| times).sum();
             int64(i64::try_from(n).unwrap_or(i64::MAX))
@@ -102,7 +107,7 @@ fn one<'a>(
                 End::Greatest if is_sorted => values.last(),
                 End::Greatest => values.max(),
             };
-            best.unwrap_or(null).to_vec()
+            return Ok(best.unwrap_or(null).into());
         }
         Retraction::First(..) => return Err(Error::bug("a relation has no first rows")),
         Retraction::IntegerSum(data_type) => {
@@ -112,7 +117,7 @@ fn one<'a>(
                 n += times;
             }
             match n {
-                0 => null.to_vec(),
+                0 => return Ok(null.into()),
                 _ => sum_of_integers(sum, data_type)?,
             }
         }
@@ -127,12 +132,13 @@ fn one<'a>(
             #[expect(clippy::cast_precision_loss, reason = "a mean is a float")]
             let n_f = n as f64;
             match (n, retraction) {
-                (0, _) => null.to_vec(),
+                (0, _) => return Ok(null.into()),
                 (_, Retraction::Average) => float64(sum / n_f),
                 _ => float64(sum),
             }
         }
-    })
+    };
+    Ok(made.into())
 }
 
 fn torn() -> Error {
