@@ -40,7 +40,7 @@ impl ParquetFile {
 
     /// The file with its columns of the types that they are read as: text as dictionaries where `is_dictionary`
     /// says so by name, else plain.
-    pub(super) fn as_read(self, is_dictionary: impl Fn(&str) -> bool) -> Result<Self> {
+    pub(super) fn with_types_read(self, is_dictionary: impl Fn(&str) -> bool) -> Result<Self> {
         let footer = as_read(&self.footer, is_dictionary);
         let footer = footer.map_err(|error| no_footer(&self.file, error))?;
         Ok(Self { footer, ..self })

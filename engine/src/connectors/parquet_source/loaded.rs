@@ -106,7 +106,7 @@ impl Loaded {
         }
         let footers = Footers::new(kept_bytes);
         let known = |place: usize, file: Result<ParquetFile>, first: Option<&SchemaRef>| {
-            let file = file?.as_read(|name| as_dictionaries.iter().any(|of| of == name))?;
+            let file = file?.with_types_read(|name| as_dictionaries.iter().any(|of| of == name))?;
             let known = KnownFile::of(&file, first);
             footers.keep_if_there_is_room(place, file);
             Ok(known)
@@ -177,7 +177,7 @@ impl Loaded {
         let known = &self.files[place];
         known.file.check()?;
         let file = ParquetFile::read(known.number, known.file.clone())?;
-        let file = file.as_read(|name| self.dictionaries.iter().any(|of| of == name))?;
+        let file = file.with_types_read(|name| self.dictionaries.iter().any(|of| of == name))?;
         match *sizes(&file) == *known.row_groups && *file.footer.schema() == known.schema {
             true => Ok(file),
             false => Err(has_changed(known.file.location())),
