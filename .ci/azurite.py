@@ -23,8 +23,11 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 VERSION = "2021-08-06"
 
 
-def make_container(url: str, name: str) -> None:
-    """Create Container, with a Shared Key signature as the REST reference of Blob Storage has it."""
+def make_container(server: subprocess.Popen, url: str, name: str) -> bool:
+    """Create Container, with a Shared Key signature as the REST reference of Blob Storage has it.
+
+    False where the emulator has ended before it answered, as with a Node.js that is too old for it.
+    """
     date = formatdate(usegmt=True)
     resource = f"/{ACCOUNT}/{ACCOUNT}/{name}\nrestype:container"
     text = f"PUT{chr(10) * 12}x-ms-date:{date}\nx-ms-version:{VERSION}\n{resource}"
@@ -40,14 +43,17 @@ def make_container(url: str, name: str) -> None:
     for attempt in range(60):
         try:
             urllib.request.urlopen(request).close()
-            return
+            return True
         except urllib.error.HTTPError:
             raise
         except OSError:
+            if server.poll() is not None:
+                return False
             # It has not begun to listen yet.
             if attempt == 59:
                 raise
             time.sleep(0.5)
+    return False
 
 
 def main() -> int:
@@ -60,7 +66,9 @@ def main() -> int:
     )
     try:
         url = f"http://127.0.0.1:{port}"
-        make_container(url, "container")
+        if not make_container(server, url, "container"):
+            print("skipped: Azurite does not run here, so no test against Azure", flush=True)
+            return subprocess.run(command).returncode
         there = {
             "AZURE_STORAGE_USE_EMULATOR": "true",
             "AZURITE_BLOB_STORAGE_URL": url,

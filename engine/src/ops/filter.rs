@@ -219,6 +219,48 @@ mod tests {
     }
 
     #[test]
+    fn columns_that_nothing_reads_are_not_copied() {
+        let keeping = |kept: &[&str]| Filter {
+            predicate: col("age").gt_eq(lit(18)),
+            kept: Some(kept.iter().map(|name| (*name).to_owned()).collect()),
+        };
+        let rows = "age: 12, 40, 18; name: a, b, c; size: 1, 2, 3";
+        check_transform(
+            keeping(&["size", "name"]),
+            rows,
+            expect![[r#"
+                name: 'b', 'c'
+                size: 2, 3"#]],
+        );
+        // Rows are counted by one column where no value is wanted.
+        check_transform(keeping(&[]), rows, expect!["age: 40, 18"]);
+    }
+
+    #[test]
+    fn what_is_read_behind_it_decides_what_a_filter_copies() {
+        let pipeline = crate::Pipeline::new("adults");
+        let rows = crate::testing::table("age: 12, 40; name: a, b; size: 1, 2");
+        let rows = pipeline.read("people", crate::connectors::from_record_batches(vec![rows]));
+        let adults = rows.filter(col("age").gt_eq(lit(18))).named("adults");
+        let (sink, names) = crate::connectors::collect();
+        adults.select([col("name")]).write(sink);
+        let plan = pipeline.plan().unwrap();
+        let place = |id: &str| plan.graph.nodes.iter().position(|n| &*n.id == id).unwrap();
+        let made = &plan.phases[0].projection.schemas;
+        let columns = |id: &str| {
+            made[&place(id)]
+                .fields()
+                .iter()
+                .map(|f| f.name().clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(columns("people"), ["age", "name"]);
+        assert_eq!(columns("adults"), ["name"]);
+        plan.run(&crate::RunOptions::new().workers(1)).unwrap();
+        assert_eq!(crate::testing::show(&names.take()[0]), "name: 'b'");
+    }
+
+    #[test]
     fn comparisons_are_anded_as_in_sql() {
         check_transform(
             Filter::new(
