@@ -9,6 +9,8 @@ use object_store::memory::InMemory;
 
 use super::address::{Address, Kind};
 use super::credentials::check_credentials;
+#[cfg(feature = "gcp")]
+use super::credentials::{check_google_credentials, skips_signature};
 use super::options::Storage;
 use super::store::Store;
 use crate::error::{Error, Result};
@@ -19,7 +21,7 @@ pub(super) fn connect(address: &Address, storage: &Storage) -> Result<Store> {
     let (store, endpoint) = match address.kind {
         Kind::S3 => s3(address, storage)?,
         Kind::Memory => (memory(address, storage)?, None),
-        Kind::Google => (google(address, storage)?, None),
+        Kind::Google => google(address, storage)?,
         Kind::Azure => (azure(address, storage)?, None),
         Kind::Http => (http(address, storage)?, None),
     };
@@ -59,18 +61,31 @@ fn memory(address: &Address, storage: &Storage) -> Result<Connected> {
 }
 
 #[cfg(feature = "gcp")]
-fn google(address: &Address, storage: &Storage) -> Result<Connected> {
-    use object_store::gcp::GoogleCloudStorageBuilder;
+fn google(address: &Address, storage: &Storage) -> Result<(Connected, Option<String>)> {
+    use object_store::StaticCredentialProvider;
+    use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
     let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(address.host());
     for (key, value) in storage.options() {
         builder = builder.with_config(known(key, address)?, value);
     }
-    let builder = builder.with_retry(storage.retries());
-    Ok(Arc::new(builder.build().map_err(|e| unfit(address, e))?))
+    check_google_credentials(&builder, address)?;
+    if skips_signature(builder.get_config_value(&GoogleConfigKey::SkipSignature)) {
+        // The library would look for a token all the same when it writes; it signs nothing with this one.
+        let nobody = GcpCredential {
+            bearer: String::new(),
+        };
+        builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
+    }
+    let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+    let store = builder
+        .with_retry(storage.retries())
+        .build()
+        .map_err(|e| unfit(address, e))?;
+    Ok((Arc::new(store), endpoint))
 }
 
 #[cfg(not(feature = "gcp"))]
-fn google(address: &Address, _: &Storage) -> Result<Connected> {
+fn google(address: &Address, _: &Storage) -> Result<(Connected, Option<String>)> {
     Err(not_built(address, "gcp"))
 }
 
@@ -125,9 +140,13 @@ fn known<K: std::str::FromStr>(key: &str, address: &Address) -> Result<K> {
 
 fn unknown(key: &str, address: &Address) -> Error {
     let scheme = address.scheme();
-    Error::pipeline(format!("{scheme:?} has no option {key:?}")).with_hint(
-        "Options are those of the crate object_store, such as aws_region, aws_endpoint or timeout.",
-    )
+    let examples = match address.kind {
+        Kind::Google => "google_service_account, google_base_url or timeout",
+        _ => "aws_region, aws_endpoint or timeout",
+    };
+    Error::pipeline(format!("{scheme:?} has no option {key:?}")).with_hint(format!(
+        "Options are those of the crate object_store, such as {examples}."
+    ))
 }
 
 /// The error of options that do not fit together.

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// | URL | store | from the environment |
 /// |---|---|---|
 /// | `s3://bucket/key` | Amazon S3 and what speaks like it | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT`, … |
-/// | `gs://bucket/key` | Google Cloud Storage, by feature `gcp` | `GOOGLE_SERVICE_ACCOUNT`, … |
+/// | `gs://bucket/key` | Google Cloud Storage, by feature `gcp` | `GOOGLE_SERVICE_ACCOUNT`, `GOOGLE_APPLICATION_CREDENTIALS`, `GOOGLE_BASE_URL`, … |
 /// | `az://container/key`, `abfs://…` | Azure Blob Storage, by feature `azure` | `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`, … |
 /// | `http://…`, `https://…` | single files to read, by feature `http` | |
 /// | `memory://name/key` | this process, until it ends | |
@@ -20,6 +20,10 @@ use std::time::Duration;
 /// Options are those of the crate `object_store`, in any case; an option given here goes before the
 /// environment. Keys are as they are in the store, not escaped. The files `~/.aws/config` and
 /// `~/.aws/credentials` are not read.
+///
+/// An emulator of Google's store is reached by `GOOGLE_BASE_URL` and, where it knows no accounts, by
+/// `GOOGLE_SKIP_SIGNATURE` set to `true`; to be written to, it must know the whole XML API, uploads in parts
+/// too.
 ///
 /// A request that fails for no fault of ours is made again, after a wait that doubles each time, and
 /// ends the run if it fails still. Values of options never stand in messages.

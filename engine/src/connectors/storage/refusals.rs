@@ -137,6 +137,8 @@ fn reason(store: &Store, error: &StoreError, answer: &Answer) -> Reason {
         StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => {
             Reason::new("the storage cannot do that").detail(format!("{error}"))
         }
+        // What a list is refused with has no kind of its own in the library.
+        _ if answer.is_status(&["401", "403"]) => refused_credentials(store),
         _ => failure(store, answer),
     }
 }
@@ -158,11 +160,12 @@ fn failure(store: &Store, answer: &Answer) -> Reason {
         Some(_) => Reason::new("the connection to the storage broke")
             .detail(format!("{endpoint} was tried {tried}: {}.", answer.root))
             .hint("Try again later."),
-        None if answer.status.as_deref().is_some_and(|s| s.starts_with('5')) => {
-            Reason::new("the storage fails")
-                .detail(format!("{endpoint} was tried {tried}."))
-                .hint("Try again later.")
-        }
+        None if answer.is_status(&["429"]) => Reason::new("the storage is asked too often")
+            .detail(format!("{endpoint} was tried {tried}."))
+            .hint("Try again later."),
+        None if answer.is_status(&["5"]) => Reason::new("the storage fails")
+            .detail(format!("{endpoint} was tried {tried}."))
+            .hint("Try again later."),
         None if answer.status.is_some() => Reason::new("the storage refuses it"),
         None => Reason::new(answer.root.clone()),
     }
@@ -179,7 +182,10 @@ pub(super) fn credentials_of(kind: Kind) -> String {
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, if they are temporary)",
             "aws_access_key_id",
         ),
-        Kind::Google => ("GOOGLE_SERVICE_ACCOUNT", "google_service_account"),
+        Kind::Google => (
+            "GOOGLE_SERVICE_ACCOUNT (the path of a service account's key)",
+            "google_service_account",
+        ),
         Kind::Azure => (
             "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
             "azure_storage_account_name",
@@ -193,7 +199,7 @@ pub(super) fn credentials_of(kind: Kind) -> String {
 fn place_of(store: &Store) -> &'static str {
     match store.kind() {
         Kind::S3 => "AWS_ENDPOINT and AWS_REGION",
-        Kind::Google => "GOOGLE_SERVICE_ACCOUNT",
+        Kind::Google => "GOOGLE_BASE_URL",
         Kind::Azure => "AZURE_STORAGE_ACCOUNT_NAME",
         Kind::Http | Kind::Memory => "the URL",
     }
@@ -242,6 +248,14 @@ impl Answer {
             answer.tried = n.map(|n| format!("{} times", n + 1));
         }
         answer
+    }
+
+    /// True if the status begins with one of these.
+    fn is_status(&self, beginnings: &[&str]) -> bool {
+        let status = self.status.as_deref().unwrap_or_default();
+        beginnings
+            .iter()
+            .any(|beginning| status.starts_with(beginning))
     }
 
     /// What the server said, as a sentence.
