@@ -1,11 +1,35 @@
-//! Sources and sinks over object stores: in memory, on a real S3 server that fails, and on those of the environment.
+//! Sources and sinks over object stores: in memory, on real servers that fail, and on those of the environment.
 
+/// Makes a test of each function for each kind of server, in a module that names it.
+macro_rules! on_each_server {
+    ($($test:ident,)*) => {
+        mod s3 {
+            $(#[test]
+            fn $test() {
+                super::$test(&super::StoreServer::s3());
+            })*
+        }
+
+        #[cfg(feature = "gcp")]
+        mod google {
+            $(#[test]
+            fn $test() {
+                super::$test(&super::StoreServer::google());
+            })*
+        }
+    };
+}
+
+#[cfg(feature = "gcp")]
+mod google;
+#[cfg(feature = "gcp")]
+mod google_dialect;
 #[cfg(feature = "http")]
 mod http_server;
 mod other_stores;
 mod publication;
 mod reading;
-mod s3_server;
+mod store_server;
 
 use std::path::{Path, PathBuf};
 

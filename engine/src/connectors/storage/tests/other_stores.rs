@@ -7,6 +7,13 @@
 //! AZURE_STORAGE_USE_EMULATOR=true MAINSTEM_TEST_STORES=az://container \
 //!     cargo test -p mainstem-engine --features azure other_stores
 //! ```
+//!
+//! For an emulator of Google's store that knows the whole XML API, or a proxy that makes one of another store:
+//!
+//! ```sh
+//! GOOGLE_BASE_URL=http://localhost:4443 GOOGLE_SKIP_SIGNATURE=true MAINSTEM_TEST_STORES=gs://bucket \
+//!     cargo test -p mainstem-engine --features gcp other_stores
+//! ```
 
 use super::publication::check_sinks;
 use super::reading::check_sources;

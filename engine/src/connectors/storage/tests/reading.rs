@@ -10,15 +10,30 @@ use datafusion_expr::{col, lit};
 use expect_test::expect;
 use hyper::StatusCode;
 
-use super::s3_server::{Fault, S3Server};
+use super::store_server::{Fault, StoreServer};
 use super::*;
+use crate::connectors::files::Files;
 use crate::connectors::planned_ranges::{PlannedRanges, Wanted};
 use crate::connectors::test_folder::TestFolder;
 use crate::connectors::{csv_sink, parquet_sink};
 use crate::source::{Position, Source};
 use crate::testing::{check_source, table, write_sink};
 
-fn told(server: &S3Server, read: Result<String>) -> String {
+on_each_server! {
+    the_laws_of_sources_hold,
+    a_listing_of_several_pages_is_read_to_its_end,
+    a_large_file_is_read_in_order_range_after_range,
+    parquet_takes_few_requests_whatever_the_number_of_columns_and_pages,
+    a_failure_in_the_middle_of_parquet_names_the_file_and_the_storage,
+    pieces_of_a_file_are_let_go_and_what_is_held_is_bounded,
+    a_server_that_fails_is_asked_again,
+    a_server_that_does_not_answer_is_given_up,
+    a_bucket_that_is_not_there_is_named,
+    a_server_that_is_not_there_is_named,
+    a_file_that_changes_meanwhile_is_refused,
+}
+
+fn told(server: &StoreServer, read: Result<String>) -> String {
     let error = read.unwrap_err();
     assert!(error.is_environment(), "{error:?}");
     // The chain of causes must not tell a secret either.
@@ -72,10 +87,12 @@ fn files_are_found_by_name_folder_and_pattern_in_order_of_their_names() {
 }
 
 #[test]
-fn the_laws_of_sources_hold_in_memory_and_on_s3() {
-    let server = S3Server::start();
+fn the_laws_of_sources_hold_in_memory() {
     check_sources("memory://sources", &Storage::new());
-    check_sources("s3://bucket", &server.storage());
+}
+
+fn the_laws_of_sources_hold(server: &StoreServer) {
+    check_sources(server.root(), &server.storage());
 }
 
 /// Fails unless sources below `root` keep the laws of sources.
@@ -93,15 +110,46 @@ pub(super) fn check_sources(root: &str, storage: &Storage) {
     assert_eq!(show(&check_source(&source).unwrap()), show(&rows));
 }
 
-#[test]
-fn a_large_file_is_read_in_order_range_after_range() {
-    let server = S3Server::start();
+fn a_listing_of_several_pages_is_read_to_its_end(server: &StoreServer) {
+    // A page holds 1,000 names.
+    const N_FILES: usize = 2_100;
+    for n in 0..N_FILES {
+        server.put(&format!("in/{n:05}.csv"), format!("x\n{n}\n"));
+        server.put(&format!("deep/y={n:05}/a.csv"), "x\n1\n");
+    }
+    let list = |place: &str| {
+        let files = Files::new(server.url(place), &["csv"]);
+        files.storage(server.storage()).list().unwrap()
+    };
+    server.log();
+    let found: Vec<String> = list("in/*.csv")
+        .iter()
+        .map(|file| file.location().to_owned())
+        .collect();
+    let all = (0..N_FILES).map(|n| server.url(&format!("in/{n:05}.csv")));
+    assert_eq!(found, all.collect::<Vec<_>>());
+    assert_eq!(n_lists(server), 3);
+    // All of a folder, as a sink looks for what is there.
+    let below = everything(Path::new(&server.url("deep")), &server.storage()).unwrap();
+    assert_eq!(below.len(), N_FILES);
+    assert_eq!(n_lists(server), 3);
+}
+
+/// Requests for lists since this was last asked.
+fn n_lists(server: &StoreServer) -> usize {
+    let log = server.log();
+    log.iter()
+        .filter(|line| line.contains("list-type=2"))
+        .count()
+}
+
+fn a_large_file_is_read_in_order_range_after_range(server: &StoreServer) {
     let mut text = String::from("n,filler\n");
     for n in 0..20_000 {
         text.push_str(&format!("{n},{}\n", "x".repeat(1_000 + n % 7)));
     }
     server.put("large.csv", &text);
-    let source = csv_at("s3://bucket/large.csv", &server.storage());
+    let source = csv_at(&server.url("large.csv"), &server.storage());
     let (rows, _) = read_source(&source, OnBadRow::Fail).unwrap();
     let folder = TestFolder::new();
     let local = read_source(&csv(folder.write("large.csv", &text)), OnBadRow::Fail).unwrap();
@@ -113,14 +161,12 @@ fn a_large_file_is_read_in_order_range_after_range() {
 }
 
 /// Requests for the bytes of `key` since this was last asked.
-fn n_reads(server: &S3Server, key: &str) -> usize {
+fn n_reads(server: &StoreServer, key: &str) -> usize {
     let of_key = |line: &&String| line.starts_with("GET ") && line.contains(key);
     server.log().iter().filter(of_key).count()
 }
 
-#[test]
-fn parquet_takes_few_requests_whatever_the_number_of_columns_and_pages() {
-    let server = S3Server::start();
+fn parquet_takes_few_requests_whatever_the_number_of_columns_and_pages(server: &StoreServer) {
     let n_rows = 40_000_i64;
     let columns = (0..12_i64).map(|c| {
         let values = (0..n_rows).map(|row| row.wrapping_mul(0x9E37_79B9 + c) % 100_003);
@@ -133,13 +179,13 @@ fn parquet_takes_few_requests_whatever_the_number_of_columns_and_pages() {
     write_sink(&sink, &[vec![rows.clone()]]).unwrap();
     let local = folder.path("p/part-00000-of-00001.parquet");
     server.put("p/a.parquet", std::fs::read(&local).unwrap());
-    let source = parquet("s3://bucket/p/*.parquet").storage(server.storage());
+    let source = parquet(server.url("p/*.parquet")).storage(server.storage());
 
     assert_eq!(source.splits().unwrap().len(), 1);
-    assert_eq!(n_reads(&server, "a.parquet"), 1, "requests for the footer");
+    assert_eq!(n_reads(server, "a.parquet"), 1, "requests for the footer");
     assert_eq!(read_parquet(&source).unwrap(), rows);
     // Four row groups of 12 columns with several pages each.
-    let n = n_reads(&server, "a.parquet");
+    let n = n_reads(server, "a.parquet");
     assert!(n <= 4, "{n} requests for the rows");
 
     let one = ["c5".to_owned()];
@@ -151,7 +197,7 @@ fn parquet_takes_few_requests_whatever_the_number_of_columns_and_pages() {
         n_read += rows.num_rows();
     }
     assert_eq!(n_read, 15_000);
-    let n = n_reads(&server, "a.parquet");
+    let n = n_reads(server, "a.parquet");
     assert!(n <= 2, "{n} requests for one column of two row groups");
 
     let only = source.prune(&col("c3").eq(lit(77_i64))).unwrap();
@@ -161,19 +207,17 @@ fn parquet_takes_few_requests_whatever_the_number_of_columns_and_pages() {
         c3.iter().filter(|v| *v == Some(77)).count()
     };
     assert_eq!(of(&kept), of(&rows));
-    let n = n_reads(&server, "a.parquet");
+    let n = n_reads(server, "a.parquet");
     assert!(n <= 8, "{n} requests for two steps");
 }
 
-#[test]
-fn a_failure_in_the_middle_of_parquet_names_the_file_and_the_storage() {
-    let server = S3Server::start();
+fn a_failure_in_the_middle_of_parquet_names_the_file_and_the_storage(server: &StoreServer) {
     let folder = TestFolder::new();
     let sink = parquet_sink(folder.path("p"));
     write_sink(&sink, &[vec![table("x: 1, 2, 3")]]).unwrap();
     let local = folder.path("p/part-00000-of-00001.parquet");
     server.put("a.parquet", std::fs::read(&local).unwrap());
-    let source = parquet("s3://bucket/a.parquet").storage(server.storage());
+    let source = parquet(server.url("a.parquet")).storage(server.storage());
     let splits = source.splits().unwrap();
     let unavailable = Fault::Fail(StatusCode::SERVICE_UNAVAILABLE);
     let read = || {
@@ -185,23 +229,21 @@ fn a_failure_in_the_middle_of_parquet_names_the_file_and_the_storage() {
     assert_eq!(read().unwrap(), "x: 1, 2, 3");
     server.fault("a.parquet", [unavailable; 9]);
     expect![[r#"
-        cannot read "s3://bucket/a.parquet": the storage fails
+        cannot read "ROOT/a.parquet": the storage fails
           "http://ENDPOINT" was tried 3 times.
           It answers 503 Service Unavailable.
           Hint: Try again later."#]]
-    .assert_eq(&told(&server, read()));
+    .assert_eq(&told(server, read()));
 }
 
-#[test]
-fn pieces_of_a_file_are_let_go_and_what_is_held_is_bounded() {
+fn pieces_of_a_file_are_let_go_and_what_is_held_is_bounded(server: &StoreServer) {
     const MIB: usize = 1 << 20;
     let mut content = vec![0_u8; 80 * MIB];
     for (i, page) in content.chunks_mut(4_096).enumerate() {
         page.fill(i as u8);
     }
-    let server = S3Server::start();
     server.put("large.bin", &content);
-    let files = crate::connectors::files::Files::new("s3://bucket/large.bin", &["bin"]);
+    let files = Files::new(server.url("large.bin"), &["bin"]);
     let file = files.storage(server.storage()).list().unwrap().remove(0);
     // Two groups of two lanes of 20 MiB each, read in turns of 256 KiB.
     let wanted = (0..4).map(|i| Wanted {
@@ -222,66 +264,62 @@ fn pieces_of_a_file_are_let_go_and_what_is_held_is_bounded() {
     }
     let most_held = planned.most_held_bytes();
     assert!(most_held <= 48 << 20, "{most_held}");
-    let n = n_reads(&server, "large.bin");
+    let n = n_reads(server, "large.bin");
     assert!(n <= 13, "{n} requests for 80 MiB");
 }
 
-#[test]
-fn a_server_that_fails_is_asked_again() {
-    let server = S3Server::start();
+fn a_server_that_fails_is_asked_again(server: &StoreServer) {
     server.put("in/a.csv", "x\n1\n2\n");
     server.fault("", [Fault::Fail(StatusCode::INTERNAL_SERVER_ERROR); 2]);
-    let source = csv_at("s3://bucket/in/*.csv", &server.storage());
+    let source = csv_at(&server.url("in/*.csv"), &server.storage());
     assert_eq!(read_csv(source).unwrap(), "x: 1, 2");
 
     server.fault("", [Fault::Fail(StatusCode::SERVICE_UNAVAILABLE); 9]);
-    let source = csv_at("s3://bucket/in/*.csv", &server.storage());
+    let source = csv_at(&server.url("in/*.csv"), &server.storage());
     expect![[r#"
-        cannot read "s3://bucket/in": the storage fails
+        cannot read "ROOT/in": the storage fails
           "http://ENDPOINT" was tried 3 times.
           It answers 503 Service Unavailable.
           Hint: Try again later."#]]
-    .assert_eq(&told(&server, read_csv(source)));
+    .assert_eq(&told(server, read_csv(source)));
 }
 
-#[test]
-fn a_server_that_does_not_answer_is_given_up() {
-    let server = S3Server::start();
+fn a_server_that_does_not_answer_is_given_up(server: &StoreServer) {
     server.put("in/a.csv", "x\n1\n2\n");
     // A second is long enough for an answer on a busy machine.
     let storage = server.storage().option("timeout", "1s");
     server.fault("a.csv", [Fault::Silence]);
     assert_eq!(
-        read_csv(csv_at("s3://bucket/in/a.csv", &storage)).unwrap(),
+        read_csv(csv_at(&server.url("in/a.csv"), &storage)).unwrap(),
         "x: 1, 2"
     );
 
     let storage = server.storage().option("timeout", "100ms");
     server.fault("", [Fault::Silence; 9]);
-    let source = csv_at("s3://bucket/in/a.csv", &storage);
+    let source = csv_at(&server.url("in/a.csv"), &storage);
     expect![[r#"
-        cannot read "s3://bucket/in/a.csv": the storage does not answer in time
+        cannot read "ROOT/in/a.csv": the storage does not answer in time
           "http://ENDPOINT" was tried 3 times.
-          Hint: Try again later, or give it more time by `.storage(Storage::new().option("timeout", "60s"))`."#]].assert_eq(&told(&server, read_csv(source)));
+          Hint: Try again later, or give it more time by `.storage(Storage::new().option("timeout", "60s"))`."#]].assert_eq(&told(server, read_csv(source)));
 }
 
 #[test]
 fn credentials_that_are_wrong_are_named_and_never_told() {
-    let server = S3Server::start();
+    let server = StoreServer::s3();
     server.put("in/a.csv", "x\n1\n");
     let wrong_secret = server
         .storage()
         .option("aws_secret_access_key", "another-secret");
     let source = csv_at("s3://bucket/in/*.csv", &wrong_secret);
     expect![[r#"
-        cannot read "s3://bucket/in": the credentials are refused
+        cannot read "ROOT/in": the credentials are refused
           It answers 403 Forbidden: SignatureDoesNotMatch.
           Hint: Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, if they are temporary), or give them by `.storage(Storage::new().option("aws_access_key_id", …))`."#]]
     .assert_eq(&told(&server, read_csv(source)));
     let wrong_id = server.storage().option("aws_access_key_id", "nobody");
     let source = csv_at("s3://bucket/in/*.csv", &wrong_id);
     expect![[r#"
-        cannot read "s3://bucket/in": the credentials are refused
+        cannot read "ROOT/in": the credentials are refused
           It answers 403 Forbidden: NotSignedUp: Your account is not signed up.
           Hint: Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, if they are temporary), or give them by `.storage(Storage::new().option("aws_access_key_id", …))`."#]]
     .assert_eq(&told(&server, read_csv(source)));
@@ -290,7 +328,7 @@ fn credentials_that_are_wrong_are_named_and_never_told() {
         .option("aws_skip_signature", "true");
     let source = csv_at("s3://bucket/in/a.csv", &anonymous);
     expect![[r#"
-        cannot read "s3://bucket/in/a.csv": the credentials are refused
+        cannot read "ROOT/in/a.csv": the credentials are refused
           It answers 403 Forbidden.
           Hint: Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, if they are temporary), or give them by `.storage(Storage::new().option("aws_access_key_id", …))`."#]].assert_eq(&told(&server, read_csv(source)));
     assert_eq!(
@@ -299,63 +337,84 @@ fn credentials_that_are_wrong_are_named_and_never_told() {
     );
 }
 
-#[test]
-fn a_bucket_that_is_not_there_is_named() {
-    let server = S3Server::start();
-    let read = |place: &str| told(&server, read_csv(csv_at(place, &server.storage())));
-    expect![[r#"
-        cannot read "s3://nowhere/in": there is no bucket "nowhere"
-          It answers 404 Not Found: NoSuchBucket.
-          Hint: Check its name, then AWS_ENDPOINT and AWS_REGION."#]]
-    .assert_eq(&read("s3://nowhere/in/*.csv"));
-    expect![[r#"
-        cannot read "s3://nowhere/in/a.csv": there is no bucket "nowhere"
-          It answers 404 Not Found: NoSuchBucket.
-          Hint: Check its name, then AWS_ENDPOINT and AWS_REGION."#]]
-    .assert_eq(&read("s3://nowhere/in/a.csv"));
+fn a_bucket_that_is_not_there_is_named(server: &StoreServer) {
+    let nowhere = server.root().replace("bucket", "nowhere");
+    let read = |place: &str| {
+        let source = csv_at(&format!("{nowhere}/{place}"), &server.storage());
+        told(server, read_csv(source)).replace(&nowhere, "NOWHERE")
+    };
+    let place = place_of(server);
+    assert_eq!(
+        read("in/*.csv"),
+        format!(
+            "cannot read \"NOWHERE/in\": there is no bucket \"nowhere\"
+  It answers 404 Not Found: NoSuchBucket.
+  Hint: Check its name, then {place}."
+        )
+    );
+    assert_eq!(
+        read("in/a.csv"),
+        format!(
+            "cannot read \"NOWHERE/in/a.csv\": there is no bucket \"nowhere\"
+  It answers 404 Not Found: NoSuchBucket.
+  Hint: Check its name, then {place}."
+        )
+    );
 }
 
-#[test]
-fn a_server_that_is_not_there_is_named() {
-    let server = S3Server::start();
+fn a_server_that_is_not_there_is_named(server: &StoreServer) {
     // A port where nobody listens any more.
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let endpoint = format!("http://{port}");
-    let storage = server.storage().option("aws_endpoint", &endpoint);
-    let source = csv_at("s3://bucket/in/*.csv", &storage);
-    let told = told(&server, read_csv(source)).replace(&endpoint, "http://NOWHERE");
-    expect![[r#"
-        cannot read "s3://bucket/in": the storage cannot be reached
-          "http://NOWHERE" was tried 3 times: Connection refused (os error 111).
-          Hint: Check the network, then AWS_ENDPOINT and AWS_REGION."#]]
-    .assert_eq(&told);
+    let source = csv_at(&server.url("in/*.csv"), &server.storage_at(&endpoint));
+    let told = told(server, read_csv(source)).replace(&endpoint, "http://NOWHERE");
+    let place = place_of(server);
+    assert_eq!(
+        told,
+        format!(
+            "cannot read \"ROOT/in\": the storage cannot be reached
+  \"http://NOWHERE\" was tried 3 times: Connection refused (os error 111).
+  Hint: Check the network, then {place}."
+        )
+    );
+}
+
+/// What says where the store is.
+fn place_of(server: &StoreServer) -> &'static str {
+    match server.root() {
+        "s3://bucket" => "AWS_ENDPOINT and AWS_REGION",
+        _ => "GOOGLE_BASE_URL",
+    }
 }
 
 #[test]
-fn a_file_that_changes_meanwhile_is_refused() {
-    let server = S3Server::start();
-    for (url, storage) in [
-        ("memory://changing/in/a.csv", Storage::new()),
-        ("s3://bucket/in/a.csv", server.storage()),
-    ] {
-        for place in [url, &url.replace("a.csv", "*.csv")] {
-            put(url, &storage, "x\n1\n");
-            let source = csv_at(place, &storage);
-            let splits = source.splits().unwrap();
-            put(url, &storage, "x\n1\n2\n");
-            let open = source.open(&splits[0], Position(0), None);
-            let read = open.and_then(|mut reader| {
-                reader.next_batch(&mut crate::output::Output::new(OnBadRow::Fail))
-            });
-            let error = read.unwrap_err();
-            assert!(error.is_data());
-            expect![[r#"
-                file "URL" has changed since it was first read
-                  Hint: Build the pipeline anew, and write new files beside those that are being read."#]].assert_eq(&error.to_string().replace(url, "URL"));
-        }
+fn a_file_that_changes_meanwhile_in_memory_is_refused() {
+    change("memory://changing/in", &Storage::new());
+}
+
+fn a_file_that_changes_meanwhile_is_refused(server: &StoreServer) {
+    change(&server.url("in"), &server.storage());
+}
+
+fn change(folder: &str, storage: &Storage) {
+    let url = format!("{folder}/a.csv");
+    for place in [&url, &format!("{folder}/*.csv")] {
+        put(&url, storage, "x\n1\n");
+        let source = csv_at(place, storage);
+        let splits = source.splits().unwrap();
+        put(&url, storage, "x\n1\n2\n");
+        let open = source.open(&splits[0], Position(0), None);
+        let read = open.and_then(|mut reader| {
+            reader.next_batch(&mut crate::output::Output::new(OnBadRow::Fail))
+        });
+        let error = read.unwrap_err();
+        assert!(error.is_data());
+        expect![[r#"
+            file "URL" has changed since it was first read
+              Hint: Build the pipeline anew, and write new files beside those that are being read."#]].assert_eq(&error.to_string().replace(&url, "URL"));
     }
 }
 

@@ -1,21 +1,22 @@
-//! A real S3 server on the loopback, with faults in front of it.
+//! A real S3 server on the loopback, with faults in front of it, that speaks as Google's store too.
 //!
 //! ```text
 //! object_store ─▶ faults: 500, silence, a log ─▶ s3s (signatures, requests) ─▶ s3s-fs (a folder)
+//!           └▶ google_dialect (tokens, headers) ─▶┘
 //! ```
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fs;
 use std::future::pending;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -24,17 +25,34 @@ use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
+use object_store::path::Path as Key;
+
+#[cfg(feature = "gcp")]
+use super::google_dialect;
 use crate::connectors::Storage;
 
 /// A secret that must never stand in a message.
 pub(super) const SECRET: &str = "a-secret-key-of-the-test";
 
-pub(super) struct S3Server {
+pub(super) struct StoreServer {
+    dialect: Dialect,
     folder: tempfile::TempDir,
     endpoint: String,
     faults: Arc<Mutex<Faults>>,
     /// Dropping it ends the server.
     _runtime: Runtime,
+}
+
+/// What a server speaks, and of whom it takes requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    S3,
+    /// Signed by the service account of the tests.
+    #[cfg(feature = "gcp")]
+    Google,
+    /// Of anybody, as an emulator does.
+    #[cfg(feature = "gcp")]
+    GoogleForAll,
 }
 
 #[derive(Default)]
@@ -57,13 +75,31 @@ pub(super) enum Fault {
     LoseAnswer,
 }
 
-impl S3Server {
-    /// A server with one empty bucket, `bucket`.
-    pub(super) fn start() -> Self {
+impl StoreServer {
+    /// A server of S3 with one empty bucket, `bucket`.
+    pub(super) fn s3() -> Self {
+        Self::start(Dialect::S3)
+    }
+
+    /// A server that speaks as Google's store, with one empty bucket, `bucket`.
+    #[cfg(feature = "gcp")]
+    pub(super) fn google() -> Self {
+        Self::start(Dialect::Google)
+    }
+
+    /// The same for everybody, as an emulator is.
+    #[cfg(feature = "gcp")]
+    pub(super) fn google_for_all() -> Self {
+        Self::start(Dialect::GoogleForAll)
+    }
+
+    fn start(dialect: Dialect) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("bucket")).unwrap();
         let mut service = S3ServiceBuilder::new(FileSystem::new(folder.path()).unwrap());
-        service.set_auth(SimpleAuth::from_single("test", SECRET));
+        if dialect == Dialect::S3 {
+            service.set_auth(SimpleAuth::from_single("test", SECRET));
+        }
         let service = service.build();
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -76,8 +112,9 @@ impl S3Server {
             root: folder.path().to_owned(),
             ..Faults::default()
         }));
-        runtime.spawn(serve(listener, service, Arc::clone(&faults)));
+        runtime.spawn(serve(listener, service, dialect, Arc::clone(&faults)));
         Self {
+            dialect,
             folder,
             endpoint,
             faults,
@@ -85,19 +122,59 @@ impl S3Server {
         }
     }
 
+    /// The URL of the bucket.
+    pub(super) fn root(&self) -> &'static str {
+        match self.dialect {
+            Dialect::S3 => "s3://bucket",
+            #[cfg(feature = "gcp")]
+            _ => "gs://bucket",
+        }
+    }
+
+    /// The URL of an object or a folder in the bucket.
+    pub(super) fn url(&self, key: &str) -> String {
+        format!("{}/{key}", self.root())
+    }
+
     /// How the server is reached, with few and fast retries.
     pub(super) fn storage(&self) -> Storage {
-        self.without_credentials()
-            .option("aws_access_key_id", "test")
-            .option("aws_secret_access_key", SECRET)
+        self.storage_at(&self.endpoint)
+    }
+
+    /// The same for a server that is somewhere else.
+    pub(super) fn storage_at(&self, endpoint: &str) -> Storage {
+        let storage = self.without_credentials();
+        match self.dialect {
+            Dialect::S3 => storage
+                .option("aws_endpoint", endpoint)
+                .option("aws_access_key_id", "test")
+                .option("aws_secret_access_key", SECRET),
+            #[cfg(feature = "gcp")]
+            Dialect::Google => storage.option("google_base_url", endpoint).option(
+                "google_service_account_key",
+                google_dialect::service_account(google_dialect::ACCOUNT),
+            ),
+            #[cfg(feature = "gcp")]
+            Dialect::GoogleForAll => storage
+                .option("google_base_url", endpoint)
+                .option("google_skip_signature", "true"),
+        }
     }
 
     pub(super) fn without_credentials(&self) -> Storage {
-        Storage::new()
-            .option("aws_endpoint", &self.endpoint)
-            .option("aws_region", "us-east-1")
-            .max_retries(2)
-            .first_wait(Duration::from_millis(1))
+        let storage = match self.dialect {
+            Dialect::S3 => Storage::new()
+                .option("aws_endpoint", &self.endpoint)
+                .option("aws_region", "us-east-1"),
+            #[cfg(feature = "gcp")]
+            _ => Storage::new().option("google_base_url", &self.endpoint),
+        };
+        storage.max_retries(2).first_wait(Duration::from_millis(1))
+    }
+
+    #[cfg(feature = "gcp")]
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// The next requests whose method, path and query hold `only` come to this.
@@ -131,20 +208,31 @@ impl S3Server {
         names.filter(|name| name.starts_with(".upload-")).count()
     }
 
-    /// The text without the port, which is another each time.
+    /// The text without the port, which is another each time, and without the kind of the server.
     pub(super) fn hide(&self, text: String) -> String {
         assert!(!text.contains(SECRET), "a secret is told: {text}");
+        #[cfg(feature = "gcp")]
+        assert!(
+            !google_dialect::tells_secret(&text),
+            "a secret is told: {text}"
+        );
         text.replace(&self.endpoint, "http://ENDPOINT")
+            .replace(self.root(), "ROOT")
     }
 }
 
-async fn serve(listener: TcpListener, service: S3Service, faults: Arc<Mutex<Faults>>) {
+async fn serve(
+    listener: TcpListener,
+    service: S3Service,
+    dialect: Dialect,
+    faults: Arc<Mutex<Faults>>,
+) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let (service, faults) = (service.clone(), Arc::clone(&faults));
         let answer = service_fn(move |request| {
             let (service, faults) = (service.clone(), Arc::clone(&faults));
-            async move { Ok::<_, Infallible>(answer(&service, &faults, request).await) }
+            async move { Ok::<_, Infallible>(answer(&service, dialect, &faults, request).await) }
         });
         tokio::spawn(async move {
             let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -155,18 +243,31 @@ async fn serve(listener: TcpListener, service: S3Service, faults: Arc<Mutex<Faul
 
 async fn answer(
     service: &S3Service,
+    dialect: Dialect,
     faults: &Mutex<Faults>,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    #[cfg(feature = "gcp")]
+    let request = match dialect {
+        Dialect::S3 => request,
+        Dialect::Google | Dialect::GoogleForAll => {
+            let for_all = dialect == Dialect::GoogleForAll;
+            match google_dialect::to_s3(request, for_all) {
+                Ok(request) => request,
+                Err(refused) => return refused.answer(),
+            }
+        }
+    };
+    // Google's client escapes all slashes of a key, that of S3 none.
+    let path = Key::from_url_path(request.uri().path()).unwrap();
     let query = request.uri().query().map(|q| format!("?{q}"));
     let condition = match request.headers().contains_key(IF_NONE_MATCH) {
         true => " if none",
         false => "",
     };
     let line = format!(
-        "{} {}{}{condition}",
+        "{} /{path}{}{condition}",
         request.method(),
-        request.uri().path(),
         query.unwrap_or_default()
     );
     let (fault, root) = {
@@ -178,11 +279,7 @@ async fn answer(
         faults.log.push(line);
         (fault, faults.root.clone())
     };
-    // The server behind takes a folder of its disk for an object, and fails at it.
-    let path = root.join(request.uri().path().trim_start_matches('/'));
-    if request.method() == hyper::Method::HEAD && path.is_dir() {
-        return with_status(StatusCode::NOT_FOUND);
-    }
+    let path = root.join(path.as_ref());
     // It looks whether an object is there and then puts it: two requests could both find nothing.
     let one_at_a_time = match request.headers().contains_key(IF_NONE_MATCH) {
         true => Some(CONDITIONAL.lock().await),
@@ -192,23 +289,37 @@ async fn answer(
         Some(Fault::Fail(status)) => with_status(status),
         Some(Fault::Silence) => pending().await,
         Some(Fault::LoseAnswer) => {
-            let _ = pass(service, request).await;
+            let _ = pass(service, dialect, &path, request).await;
             drop(one_at_a_time);
             pending().await
         }
-        None => pass(service, request).await,
+        None => pass(service, dialect, &path, request).await,
     }
 }
 
 /// Held by a request that puts an object where none is.
 static CONDITIONAL: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Passes a request on. The server behind does not know conditions of GET, so they are checked here.
-async fn pass(service: &S3Service, request: Request<Incoming>) -> Response<Body> {
+/// Passes a request for what is kept at a path on. The server behind does not know conditions of GET, so they
+/// are checked here.
+async fn pass(
+    service: &S3Service,
+    dialect: Dialect,
+    path: &Path,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    // The server behind takes a folder of its disk for an object, and fails at it.
+    if request.method() == Method::HEAD && path.is_dir() {
+        return with_status(StatusCode::NOT_FOUND);
+    }
     let wanted = request.headers().get(IF_MATCH).cloned();
-    let is_get = request.method() == hyper::Method::GET;
+    let is_get = request.method() == Method::GET;
+    #[cfg(feature = "gcp")]
+    if dialect != Dialect::S3 && google_dialect::removes_nothing(&request, path) {
+        return google_dialect::Refusal(StatusCode::NOT_FOUND, "NoSuchKey").answer();
+    }
     let answer: Result<_, HttpError> = service.call(request.map(Body::from)).await;
-    match answer {
+    let answer = match answer {
         Ok(answer)
             if is_get && wanted.is_some() && answer.headers().get(ETAG) != wanted.as_ref() =>
         {
@@ -216,6 +327,11 @@ async fn pass(service: &S3Service, request: Request<Incoming>) -> Response<Body>
         }
         Ok(answer) => answer,
         Err(_) => with_status(StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    match dialect {
+        Dialect::S3 => answer,
+        #[cfg(feature = "gcp")]
+        Dialect::Google | Dialect::GoogleForAll => google_dialect::to_google(answer, path),
     }
 }
 
