@@ -6,6 +6,7 @@ mod footers;
 mod loaded;
 mod ranges;
 mod reader;
+mod sieve;
 mod splits;
 mod statistics;
 

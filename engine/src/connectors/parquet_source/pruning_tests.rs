@@ -391,25 +391,64 @@ fn folders_are_columns_and_files_are_left_out_by_them() {
     assert_eq!((node.rows_in, node.rows_out, node.pruned), (100, 100, 200));
 }
 
-#[test]
-fn a_row_behind_left_out_rows_names_its_true_place() {
+/// One row in so many is read, of three row groups, and one of those fails.
+fn failing(one_in: i64) -> String {
     let folder = TestFolder::new();
     let id: ArrayRef = Arc::new(Int64Array::from_iter_values(0..30_000));
-    let x: ArrayRef = Arc::new(Int64Array::from_iter_values((0..30_000).map(|i| i % 1_000)));
+    let x: ArrayRef = Arc::new(Int64Array::from_iter_values(
+        (0..30_000).map(|i| i % one_in),
+    ));
     let all = RecordBatch::try_from_iter([("id", id), ("x", x)]).unwrap();
     write(&folder, &all, 10_000, 100, EnabledStatistics::Page);
     let pipeline = Pipeline::new("fail");
     let (sink, _) = collect();
     pipeline
         .read("rows", parquet(folder.path("a.parquet")))
-        .filter(col("x").eq(lit(777)))
+        .filter(col("x").eq(lit(25_777 % one_in)))
         .with_column("y", lit(1) / (col("id") - lit(25_777)))
         .write(sink);
     let error = pipeline.run(&RunOptions::new().workers(2)).unwrap_err();
-    expect![[r#"
+    folder.hide(error.to_string())
+}
+
+#[test]
+fn a_row_behind_left_out_rows_names_its_true_place() {
+    let told = expect![[r#"
         file "FOLDER/a.parquet", row groups 0 to 2, row 25777: expression `Int32(1) / (id - Int32(25777))` failed on {"id":25777}: Divide by zero error
           in transform "with_column"
-          Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]].assert_eq(&folder.hide(error.to_string()));
+          Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]];
+    told.assert_eq(&failing(1_000));
+    told.assert_eq(&failing(10));
+}
+
+#[test]
+fn of_scattered_rows_full_batches_are_read() {
+    let folder = TestFolder::new();
+    let id: ArrayRef = Arc::new(Int64Array::from_iter_values(0..30_000));
+    let x: ArrayRef = Arc::new(Int64Array::from_iter_values((0..30_000).map(|i| i % 10)));
+    let all = RecordBatch::try_from_iter([("id", id), ("x", x)]).unwrap();
+    write(&folder, &all, 30_000, 100, EnabledStatistics::Page);
+    let given = |predicate: Expr| {
+        let source = parquet(folder.path("a.parquet")).prune(&predicate).unwrap();
+        let split = source.splits().unwrap().remove(0);
+        let mut reader = source.open(&split, Position(5), None).unwrap();
+        let mut out = Output::new(OnBadRow::Fail);
+        let rows = std::iter::from_fn(|| reader.next_batch(&mut out).unwrap());
+        let sizes: Vec<usize> = rows.map(|rows| rows.num_rows()).collect();
+        format!("{sizes:?}, {} left out", reader.n_pruned_rows())
+    };
+    expect![[r#"
+        [2999], 26996 left out
+        [8192, 6805], 14998 left out
+        [8192, 8192, 8192, 5419], 0 left out"#]]
+    .assert_eq(
+        &[
+            given(col("x").eq(lit(3))),
+            given((col("x") % lit(2)).eq(lit(0))),
+            given(col("x").lt(lit(6))),
+        ]
+        .join("\n"),
+    );
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use arrow::array::BooleanArray;
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{BooleanArray, BooleanBufferBuilder};
 use arrow::util::bit_iterator::BitSliceIterator;
 
 use crate::source::RowsRead;
@@ -90,13 +89,12 @@ impl Cursor {
             _ => (self.open.start, self.open.start),
         };
         let mask = (taken.len() > 1).then(|| {
-            let mut of_rows = taken.iter().peekable();
-            let bits = BooleanBuffer::collect_bool((end - first_row) as usize, |i| {
-                let row = first_row + i as u64;
-                while of_rows.next_if(|rows| rows.end <= row).is_some() {}
-                of_rows.peek().is_some_and(|rows| rows.start <= row)
-            });
-            BooleanArray::new(bits, None)
+            let mut bits = BooleanBufferBuilder::new((end - first_row) as usize);
+            for rows in &taken {
+                bits.append_n((rows.start - first_row) as usize - bits.len(), false);
+                bits.append_n((rows.end - rows.start) as usize, true);
+            }
+            BooleanArray::new(bits.finish(), None)
         });
         (RowsRead { first_row, mask }, end)
     }

@@ -24,6 +24,7 @@ use super::chunks::Chunks;
 use super::fetching::bytes_wanted;
 use super::footers::{ParquetFile, n_rows, unsigned};
 use super::ranges::{Cursor, Ranges};
+use super::sieve::Sieve;
 use super::splits::{Locator, share};
 use super::statistics::rows_that_may_hold;
 use crate::batch::BATCH_ROWS;
@@ -40,6 +41,11 @@ const MOST_HELD_BYTES: u64 = 32 << 20;
 /// leaving some out only costs: measured with one row in 50, a fifth more than reading all; with one in
 /// 100 it saves 40 % of a wide row, with one in 1,000 more than half.
 const LEAST_ROWS_PER_RUN: u64 = 64;
+
+/// Rows that were decoded all the same are given only if one in so many is kept, or fewer: then the others are not
+/// compared once more, and full batches cost less behind the source than many small ones. Where most are kept,
+/// filters behind would copy them again.
+const LEAST_LEFT_OUT: u64 = 2;
 
 /// What is asked of a split.
 pub(super) struct Request<'a> {
@@ -76,6 +82,15 @@ enum Columns {
     All(ParquetRecordBatchReader),
     /// Those that a predicate reads, of rows it was asked about, and the others, of the same rows.
     Two(VecDeque<RecordBatch>, ParquetRecordBatchReader),
+    /// Both, of more rows than the predicate keeps.
+    Sifted(Box<Sifted>),
+}
+
+/// The columns of decoded rows, of which some are given.
+struct Sifted {
+    held: VecDeque<RecordBatch>,
+    reader: ParquetRecordBatchReader,
+    rows: Sieve,
 }
 
 impl ParquetReader {
@@ -113,17 +128,22 @@ impl ParquetReader {
                 failure.unwrap_or_else(|| cannot_decode(name, at, error))
             })
         };
+        let both = |held: &mut VecDeque<RecordBatch>, reader: &mut ParquetRecordBatchReader| {
+            let Some(others) = next(reader)? else {
+                return Ok(None);
+            };
+            let Some(first) = held.pop_front() else {
+                return Err(Error::bug(format!("{name}: columns of different lengths")));
+            };
+            beside(&first, &others).map(Some)
+        };
         match &mut self.columns {
             Columns::None => Ok(None),
             Columns::All(reader) => next(reader),
-            Columns::Two(held, reader) => {
-                let Some(others) = next(reader)? else {
-                    return Ok(None);
-                };
-                let Some(first) = held.pop_front() else {
-                    return Err(Error::bug(format!("{name}: columns of different lengths")));
-                };
-                beside(&first, &others).map(Some)
+            Columns::Two(held, reader) => both(held, reader),
+            Columns::Sifted(sifted) => {
+                let Sifted { held, reader, rows } = &mut **sifted;
+                rows.next(|| both(held, reader))
             }
         }
     }
@@ -325,7 +345,12 @@ impl<'a> Scan<'a> {
         let ranges = self.ranges.filter(&masks);
         if ranges.n_runs() * LEAST_ROWS_PER_RUN > self.ranges.n_rows() {
             let reader = self.read(&self.ranges, others)?;
-            return Ok((Columns::Two(held, reader), self.ranges.clone()));
+            if ranges.n_rows().saturating_mul(LEAST_LEFT_OUT) > self.ranges.n_rows() {
+                return Ok((Columns::Two(held, reader), self.ranges.clone()));
+            }
+            let rows = Sieve::new(masks);
+            let sifted = Sifted { held, reader, rows };
+            return Ok((Columns::Sifted(Box::new(sifted)), ranges));
         }
         let kept: Vec<RecordBatch> = held
             .iter()
