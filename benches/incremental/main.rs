@@ -18,13 +18,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
-use arrow::datatypes::{Int8Type, Int64Type};
+use arrow::datatypes::{DataType, Int8Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 use clap::Parser;
 use mainstem::engine::aggregates::min;
+use mainstem::engine::expression::cast;
+use mainstem::engine::expression::functions::math::expr_fn::{ceil, log2};
 use mainstem::engine::ops::{JoinKind, Watermarks};
 use mainstem::engine::{Relation, RunOptions};
-use mainstem::prelude::{Collection, Pipeline, col, connectors};
+use mainstem::prelude::{Collection, Pipeline, col, connectors, lit};
 
 use graph::{components_by_hand, random_graph};
 use rounds::{Heard, Rounds, Tap, changes};
@@ -44,27 +46,41 @@ struct Options {
     /// How many workers; by default one run with 1 and one with 2.
     #[arg(long)]
     workers: Option<usize>,
+    /// All nodes enter the loop at once, and not those first whose label spreads.
+    #[arg(long)]
+    plain: bool,
     /// Set by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
+/// How many rounds after another the nodes enter whose number has one more bit: as in differential dataflow's
+/// `propagate`, and more than any label needs to come everywhere.
+const ROUNDS_PER_BIT: i64 = 256;
+
 /// The least node that each node is connected with.
-fn components(edges: &Collection) -> Collection {
+fn components(edges: &Collection, plain: bool) -> Collection {
     let edges = edges.incremental();
     let back = edges.select([col("to").alias("from"), col("from").alias("to")]);
     let both = edges.select([col("from"), col("to")]).union([&back]);
     let nodes = both
         .select([col("from").alias("node"), col("from").alias("least")])
         .distinct();
-    let least = nodes.iterate(|least: &Relation| {
+    let nearer = |least: &Relation, nodes: &Relation| {
         least
             .join(&both, JoinKind::Inner, [(col("node"), col("from"))])
             .select([col("to").alias("node"), col("least")])
-            .union([&nodes])
+            .union([nodes])
             .group_by([col("node")])
             .agg([min(col("least")).alias("least")])
-    });
+    };
+    let least = match plain {
+        true => nodes.iterate(|least: &Relation| nearer(least, &nodes)),
+        false => {
+            let n_bits = cast(ceil(log2(col("least") + lit(1.0))), DataType::Int64);
+            nodes.iterate_entering(n_bits * lit(ROUNDS_PER_BIT), nearer)
+        }
+    };
     least.into_collection("components")
 }
 
@@ -76,7 +92,11 @@ struct Outcome {
 }
 
 /// Gives the rounds one after the other, each once all of the one before has left.
-fn run(rounds: Vec<Vec<RecordBatch>>, n_workers: usize) -> Result<Outcome, Box<dyn Error>> {
+fn run(
+    rounds: Vec<Vec<RecordBatch>>,
+    n_workers: usize,
+    plain: bool,
+) -> Result<Outcome, Box<dyn Error>> {
     let n_rounds = rounds.len();
     let open = Arc::new(AtomicUsize::new(0));
     let (sender, passed) = mpsc::channel::<Heard>();
@@ -87,7 +107,7 @@ fn run(rounds: Vec<Vec<RecordBatch>>, n_workers: usize) -> Result<Outcome, Box<d
         .read("edges", Rounds::new(rounds, &open)?)
         .assign_timestamps(col("at"), Watermarks::monotone());
     let (sink, _) = connectors::collect();
-    components(&edges)
+    components(&edges, plain)
         .apply(Tap::new(sender, n_rounds, &rows))
         .write(sink);
     let options = RunOptions::new().workers(n_workers);
@@ -158,8 +178,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let kept = run(
             vec![changes(&edges, 0, 1)?, changes(removed, 1, -1)?],
             n_workers,
+            options.plain,
         )?;
-        let fresh = run(vec![changes(left, 0, 1)?], n_workers)?;
+        let fresh = run(vec![changes(left, 0, 1)?], n_workers, options.plain)?;
         if kept.components != by_hand || fresh.components != by_hand {
             return Err("the components are not those of a search by hand".into());
         }

@@ -101,6 +101,11 @@ impl Expression {
         Ok(compiled)
     }
 
+    /// What messages call it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The type of the result.
     pub fn data_type(&self) -> &DataType {
         &self.data_type

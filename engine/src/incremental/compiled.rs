@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
+use super::iterate::round_of;
 use super::program::{Program, Step};
 use crate::changelog::{diff_field, has_time, is_changelog, own_columns};
 use crate::error::{Error, Result};
@@ -45,7 +46,16 @@ pub(crate) struct CompiledStep {
 pub(crate) enum Kind {
     Input(usize),
     Variable {
-        initial: usize,
+        /// The rows that it begins with; `None` for none.
+        initial: Option<usize>,
+    },
+    /// Rows that enter a loop each in its round.
+    Enter {
+        from: usize,
+        /// An integer.
+        round: Expression,
+        /// How many rounds the loop may take.
+        max_rounds: u64,
     },
     Select {
         from: usize,
@@ -222,7 +232,7 @@ impl Compiled {
             Kind::Join(plan) => self.may_miss_rows(plan.left) || self.may_miss_rows(plan.right),
             Kind::Union { from } => from.iter().any(|from| self.may_miss_rows(*from)),
             // Loops read no such rows.
-            Kind::Variable { .. } | Kind::Iterate { .. } => false,
+            Kind::Variable { .. } | Kind::Enter { .. } | Kind::Iterate { .. } => false,
             Kind::Aggregate { .. } | Kind::Distinct { .. } => false,
         }
     }
@@ -272,14 +282,27 @@ fn put_together_what_is_selected(program: &Program, steps: &mut [CompiledStep]) 
     }
 }
 
-/// Refuses steps of a loop that are read outside of it.
+/// Refuses steps of a loop that are read outside of it, and one that does not read what enters.
 fn check_place(program: &Program, loops: &[Option<usize>], n: usize) -> Result<()> {
     let is_after = loops[n].is_some_and(|inside| n > inside);
     match &program.steps[n] {
-        Step::Variable { initial: None } => Err(left_its_loop()),
+        Step::Variable { initial: None, .. } | Step::Enter { from: None, .. } => {
+            Err(left_its_loop())
+        }
         _ if is_after => Err(left_its_loop()),
+        Step::Iterate {
+            entered: Some(entered),
+            body,
+            ..
+        } if !program.depends(*body, *entered) => Err(nothing_enters(n)),
         _ => Ok(()),
     }
+}
+
+fn nothing_enters(step: usize) -> Error {
+    Error::pipeline("the rows that enter an iteration round by round are not read in it")
+        .with_detail(format!("It is in step {step} of the relation, iterate."))
+        .with_hint("Use the second relation that the body is given in place of the rows outside, or `iterate`.")
 }
 
 fn left_its_loop() -> Error {
@@ -305,10 +328,25 @@ fn compile(
             }
             (Kind::Input(*n), schema)
         }
-        Step::Variable { initial } => {
+        Step::Variable { initial, is_empty } => {
             let initial = initial.ok_or_else(left_its_loop)?;
             let schema = nullable(schema_of(initial));
+            let initial = (!is_empty).then_some(initial);
             (Kind::Variable { initial }, schema)
+        }
+        Step::Enter {
+            from,
+            round,
+            options,
+        } => {
+            let from = from.ok_or_else(left_its_loop)?;
+            let schema = schema_of(from);
+            let kind = Kind::Enter {
+                from,
+                round: round_of(round, schema)?,
+                max_rounds: options.n_rounds(),
+            };
+            (kind, Arc::clone(schema))
         }
         Step::Select { from, columns } => select(*from, columns, schema_of(*from))?,
         Step::Filter { from, predicate } => {
@@ -351,6 +389,7 @@ fn compile(
             variable,
             body,
             options,
+            ..
         } => {
             let begin = schema_of(*initial);
             check_same(begin, schema_of(*body), "what an iteration makes")?;
@@ -388,7 +427,7 @@ fn nullable(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn check_steady<'a>(expressions: impl IntoIterator<Item = &'a Expr>) -> Result<()> {
+pub(super) fn check_steady<'a>(expressions: impl IntoIterator<Item = &'a Expr>) -> Result<()> {
     match expressions.into_iter().find(|e| e.is_volatile()) {
         None => Ok(()),
         Some(expr) => Err(

@@ -92,7 +92,13 @@ pub struct Relation(Arc<What>);
 enum What {
     Input(Collection),
     /// What goes round in a loop that begins with these rows.
-    Variable(Relation),
+    Variable {
+        initial: Relation,
+        /// It begins with nothing, since these rows enter round by round.
+        is_empty: bool,
+    },
+    /// Those of these rows that have entered a loop so far.
+    Enter(Relation, Expr, Iterate),
     Select(Relation, Vec<Expr>),
     Filter(Relation, Expr),
     Join(Relation, Relation, Join),
@@ -102,6 +108,8 @@ enum What {
     Iterate {
         initial: Relation,
         variable: Relation,
+        /// The rows that enter round by round, where they do.
+        entered: Option<Relation>,
         body: Relation,
         options: Iterate,
     },
@@ -214,12 +222,106 @@ impl Relation {
         options: Iterate,
         body: impl FnOnce(&Relation) -> Relation,
     ) -> Relation {
-        let variable = Self::new(What::Variable(self.clone()));
+        let variable = Self::new(What::Variable {
+            initial: self.clone(),
+            is_empty: false,
+        });
         let body = body(&variable);
-        let initial = self.clone();
         Self::new(What::Iterate {
-            initial,
+            initial: self.clone(),
             variable,
+            entered: None,
+            body,
+            options,
+        })
+    }
+
+    /// As [`Relation::iterate`], but these rows enter the loop one after the other, each in the round that `round` gives
+    /// for it; 0 is the first.
+    ///
+    /// `body` is given what the round before has made, which is nothing in the first, and the rows that have entered so
+    /// far:
+    ///
+    /// ```text
+    /// made(0) = body(nothing, entered(0))
+    /// made(n) = body(made(n - 1), entered(n))      entered(n): the rows whose round is n or less
+    /// ```
+    ///
+    /// It ends when all rows have entered and nothing changes any more. A round in which nothing enters and nothing
+    /// changes costs nothing, so rounds may lie far apart.
+    ///
+    /// This is for loops in which some rows win over others, as the least label of a component does over all others:
+    /// `iterate` carries each label along until a better one catches up with it, and keeps how each node came to be
+    /// relabelled, round by round. Where the labels that win in the end enter first, and the others once those have
+    /// been carried everywhere, hardly anything is relabelled, so that a fresh computation and a change of its
+    /// inputs both cost a fraction, of memory too. Where rows that have entered only add to what is made, or make it
+    /// better, as `distinct` rows and the least or greatest do, both come to the same; a body for which that is not so
+    /// gives what follows from the order in which rows enter.
+    ///
+    /// The number of bits of a label, times as many rounds as a label needs to come everywhere, is a good round where
+    /// the least labels win and most nodes are connected with one of them: each step admits as many labels as
+    /// all before it. So does [`propagate`](https://docs.rs/differential-dataflow/0.26.0/differential_dataflow/algorithms/graphs/propagate/)
+    /// of differential dataflow, with 256 rounds for each bit.
+    ///
+    /// ```
+    /// use arrow::datatypes::DataType;
+    /// use mainstem_engine::aggregates::min;
+    /// use mainstem_engine::connectors::{collect, from_record_batches};
+    /// use mainstem_engine::expression::{cast, functions::math::expr_fn::{ceil, log2}};
+    /// use mainstem_engine::ops::JoinKind;
+    /// use mainstem_engine::testing::{show, table};
+    /// use mainstem_engine::{Pipeline, RunOptions, col, lit};
+    ///
+    /// let pipeline = Pipeline::new("graph");
+    /// let edges = table("from: 1, 2, 3, 2, 7, 8; to: 2, 1, 2, 3, 8, 7");
+    /// let edges = pipeline.read("edges", from_record_batches(vec![edges])).incremental();
+    /// let nodes = edges.select([col("from").alias("node"), col("from").alias("least")]).distinct();
+    /// let n_bits = cast(ceil(log2(col("least") + lit(1.0))), DataType::Int64);
+    /// let components = nodes.iterate_entering(n_bits * lit(256_i64), |least, nodes| {
+    ///     let near = least.join(&edges, JoinKind::Inner, [(col("node"), col("from"))]);
+    ///     near.select([col("to").alias("node"), col("least")])
+    ///         .union([nodes])
+    ///         .group_by([col("node")])
+    ///         .agg([min(col("least")).alias("least")])
+    /// });
+    /// let (sink, rows) = collect();
+    /// components.into_collection("components").write(sink);
+    /// pipeline.run(&RunOptions::new().workers(1))?;
+    /// let rows: Vec<String> = rows.take().iter().map(show).collect();
+    /// assert_eq!(rows, ["node: 1, 2, 3, 7, 8\nleast: 1, 1, 1, 7, 7\ndiff: 1, 1, 1, 1, 1"]);
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
+    ///
+    /// `round` is an integer of these rows; any other type is refused while planning. A row for which it fails, is null,
+    /// is negative or is not less than what [`Iterate::max_rounds`] allows is a bad row, and does not enter. A body that
+    /// does not read the rows that enter is refused too.
+    #[must_use]
+    pub fn iterate_entering(
+        &self,
+        round: Expr,
+        body: impl FnOnce(&Relation, &Relation) -> Relation,
+    ) -> Relation {
+        self.iterate_entering_with(Iterate::new(), round, body)
+    }
+
+    /// As [`Relation::iterate_entering`], as `options` say.
+    #[must_use]
+    pub fn iterate_entering_with(
+        &self,
+        options: Iterate,
+        round: Expr,
+        body: impl FnOnce(&Relation, &Relation) -> Relation,
+    ) -> Relation {
+        let variable = Self::new(What::Variable {
+            initial: self.clone(),
+            is_empty: true,
+        });
+        let entered = Self::new(What::Enter(self.clone(), round, options));
+        let body = body(&variable, &entered);
+        Self::new(What::Iterate {
+            initial: self.clone(),
+            variable,
+            entered: Some(entered),
             body,
             options,
         })
@@ -262,9 +364,20 @@ impl Flat {
         let step = match &*relation.0 {
             What::Input(rows) => Step::Input(self.input(rows)),
             // Those of loops that are being added are there already: this one has left its loop.
-            What::Variable(initial) => {
+            What::Variable { initial, is_empty } => {
                 self.add(initial);
-                Step::Variable { initial: None }
+                Step::Variable {
+                    initial: None,
+                    is_empty: *is_empty,
+                }
+            }
+            What::Enter(rows, round, options) => {
+                self.add(rows);
+                Step::Enter {
+                    from: None,
+                    round: round.clone(),
+                    options: *options,
+                }
             }
             What::Select(from, columns) => Step::Select {
                 from: self.add(from),
@@ -293,17 +406,23 @@ impl Flat {
             What::Iterate {
                 initial,
                 variable,
+                entered,
                 body,
                 options,
             } => {
                 let initial = self.add(initial);
                 let place = self.push(Step::Variable {
                     initial: Some(initial),
+                    is_empty: entered.is_some(),
                 });
                 self.places.insert(Arc::as_ptr(&variable.0), place);
+                let entered = entered
+                    .as_ref()
+                    .and_then(|entered| self.enter(entered, initial));
                 Step::Iterate {
                     initial,
                     variable: place,
+                    entered,
                     body: self.add(body),
                     options: *options,
                 }
@@ -312,6 +431,20 @@ impl Flat {
         let place = self.push(step);
         self.places.insert(at, place);
         place
+    }
+
+    /// The rows that enter a loop whose body is added next.
+    fn enter(&mut self, entered: &Relation, from: usize) -> Option<usize> {
+        let What::Enter(_, round, options) = &*entered.0 else {
+            return None;
+        };
+        let place = self.push(Step::Enter {
+            from: Some(from),
+            round: round.clone(),
+            options: *options,
+        });
+        self.places.insert(Arc::as_ptr(&entered.0), place);
+        Some(place)
     }
 
     fn push(&mut self, step: Step) -> usize {

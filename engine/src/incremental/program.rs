@@ -25,6 +25,14 @@ pub(crate) enum Step {
     /// What goes round in a loop; without a beginning where it stands outside of its loop.
     Variable {
         initial: Option<usize>,
+        /// It begins with nothing, since the rows enter round by round.
+        is_empty: bool,
+    },
+    /// The rows that have entered a loop so far; none that enter where it stands outside of its loop.
+    Enter {
+        from: Option<usize>,
+        round: Expr,
+        options: Iterate,
     },
     Select {
         from: usize,
@@ -53,6 +61,8 @@ pub(crate) enum Step {
     Iterate {
         initial: usize,
         variable: usize,
+        /// The rows that enter round by round, where they do.
+        entered: Option<usize>,
         body: usize,
         options: Iterate,
     },
@@ -63,7 +73,9 @@ impl Step {
     pub(crate) fn reads(&self) -> Vec<usize> {
         match self {
             Self::Input(_) => Vec::new(),
-            Self::Variable { initial } => initial.iter().copied().collect(),
+            Self::Variable { initial: from, .. } | Self::Enter { from, .. } => {
+                from.iter().copied().collect()
+            }
             Self::Select { from, .. }
             | Self::Filter { from, .. }
             | Self::Aggregate { from, .. }
@@ -73,9 +85,13 @@ impl Step {
             Self::Iterate {
                 initial,
                 variable,
+                entered,
                 body,
                 ..
-            } => vec![*initial, *variable, *body],
+            } => {
+                let all = [Some(*initial), Some(*variable), *entered, Some(*body)];
+                all.into_iter().flatten().collect()
+            }
         }
     }
 
@@ -84,6 +100,7 @@ impl Step {
         match self {
             Self::Input(_) => "input",
             Self::Variable { .. } => "variable",
+            Self::Enter { .. } => "enter",
             Self::Select { .. } => "select",
             Self::Filter { .. } => "filter",
             Self::Join { .. } => "join",
@@ -104,6 +121,7 @@ impl Step {
             Self::Aggregate {
                 keys, aggregates, ..
             } => json!({ "keys": text(keys), "aggregates": text(aggregates) }),
+            Self::Enter { round, .. } => json!({ "round": round.to_string() }),
             Self::Iterate { options, .. } => json!({ "max_rounds": options.n_rounds() }),
             _ => json!({}),
         };
@@ -157,13 +175,28 @@ impl Program {
         read
     }
 
+    /// True if what a step gives is made of what another gives.
+    pub(crate) fn depends(&self, step: usize, on: usize) -> bool {
+        let mut is_made_of = vec![false; self.steps.len()];
+        is_made_of[on] = true;
+        for (n, of) in self.steps.iter().enumerate().skip(on + 1) {
+            is_made_of[n] = of.reads().into_iter().any(|read| is_made_of[read]);
+        }
+        is_made_of[step]
+    }
+
     /// For each step the innermost loop that it stands in: the step that iterates. Only what depends on what goes round
     /// in a loop stands in it; all else is computed once, outside, also where that is another loop.
     pub(crate) fn loops(&self) -> Vec<Option<usize>> {
-        let mut of_variable = vec![None; self.steps.len()];
+        let mut goes_round = vec![None; self.steps.len()];
         for (n, step) in self.steps.iter().enumerate() {
-            if let Step::Iterate { variable, .. } = step {
-                of_variable[*variable] = Some(n);
+            if let Step::Iterate {
+                variable, entered, ..
+            } = step
+            {
+                for of_loop in std::iter::once(variable).chain(entered) {
+                    goes_round[*of_loop] = Some(n);
+                }
             }
         }
         // The loops on whose rounds each step depends.
@@ -171,7 +204,7 @@ impl Program {
         for (n, step) in self.steps.iter().enumerate() {
             let reads = step.reads().into_iter();
             let mut on: BTreeSet<usize> = reads.flat_map(|read| all[read].clone()).collect();
-            on.extend(of_variable[n]);
+            on.extend(goes_round[n]);
             // What leaves a loop is no longer in its rounds.
             on.remove(&n);
             all.push(on);

@@ -1,9 +1,11 @@
 //! Tests of what is refused while planning.
 
+use arrow::datatypes::DataType;
 use expect_test::expect;
 
 use crate::aggregates::{array_agg, count, min};
 use crate::connectors::{collect, from_record_batches};
+use crate::expression::{cast, functions::math::expr_fn::random};
 use crate::graph::Stage;
 use crate::incremental::Relation;
 use crate::ops::JoinKind;
@@ -92,6 +94,98 @@ fn loops_keep_their_columns_and_what_is_in_them() {
             made.union(&leaked)
         })
     }));
+}
+
+#[test]
+fn rows_that_enter_round_by_round_have_a_round_and_are_read() {
+    let all = |made: &Relation, entered: &Relation| made.union([entered]).distinct();
+    expect![[r#"
+        a round must be an integer, `b` is Utf8
+          in transform "made"
+          It is in step 2 of the relation, enter.
+          Hint: Bring it to `Int64` with `cast`."#]]
+    .assert_eq(&refused(|rows| rows.iterate_entering(col("b"), all)));
+    expect![[r#"
+        a round must be an integer, `a / Float64(2)` is Float64
+          in transform "made"
+          It is in step 2 of the relation, enter.
+          Hint: Bring it to `Int64` with `cast`."#]]
+    .assert_eq(&refused(|rows| {
+        rows.iterate_entering(col("a") / lit(2.0), all)
+    }));
+    expect![[r#"
+        column "c" is not there
+          in transform "made"
+          The columns are "a", "b".
+          It is in step 2 of the relation, enter."#]]
+    .assert_eq(&refused(|rows| rows.iterate_entering(col("c"), all)));
+    expect![[r#"
+        `CAST(random() * Float64(9) AS Int64)` may give another value each time
+          in transform "made"
+          A row that is taken back must be the row that was added.
+          It is in step 2 of the relation, enter."#]]
+    .assert_eq(&refused(|rows| {
+        let chance = cast(random() * lit(9.0), DataType::Int64);
+        rows.iterate_entering(chance, all)
+    }));
+    expect![[r#"
+        the rows that enter an iteration round by round are not read in it
+          in transform "made"
+          It is in step 5 of the relation, iterate.
+          Hint: Use the second relation that the body is given in place of the rows outside, or `iterate`."#]].assert_eq(&refused(|rows| {
+        rows.iterate_entering(col("a"), |made, _| made.union([rows]).distinct())
+    }));
+    expect![[r#"
+        what an iteration makes has other columns
+          in transform "made"
+          Expected: Field { "a": nullable Int64 }, Field { "b": nullable Utf8 }.
+          Found: Field { "a": nullable Int64 }.
+          It is in step 6 of the relation, iterate.
+          Hint: Bring them to the same columns with `select`."#]]
+    .assert_eq(&refused(|rows| {
+        rows.iterate_entering(col("a"), |made, entered| {
+            all(made, entered).select([col("a")])
+        })
+    }));
+    expect![[r#"
+        what goes round in an iteration is used outside of it
+          in transform "made"
+          Hint: Use what `iterate` returns."#]]
+    .assert_eq(&refused(|rows| {
+        let mut leaked = None;
+        let made = rows.iterate_entering(col("a"), |made, entered| {
+            all(made, leaked.insert(entered.clone()))
+        });
+        made.union(&leaked)
+    }));
+    assert_eq!(
+        refused(|rows| rows.iterate_entering(cast(col("a"), DataType::UInt8), all)),
+        "accepted"
+    );
+}
+
+#[test]
+fn the_graph_as_data_says_in_which_round_rows_enter() {
+    let pipeline = Pipeline::new("test");
+    let rows = pipeline.read("rows", from_record_batches(vec![table("a: 1")]));
+    let made = rows
+        .incremental()
+        .iterate_entering(col("a") * lit(2_i64), |made, entered| {
+            made.union([entered]).distinct()
+        });
+    made.into_collection("made").write(collect().0);
+    let plan = pipeline.plan().unwrap();
+    let config = plan.graph.nodes[1].stage.describe().config;
+    let steps = config["steps"].as_array().unwrap().iter();
+    let lines: Vec<String> = steps.map(ToString::to_string).collect();
+    expect![[r#"
+        {"input":0,"reads":[],"step":"input"}
+        {"reads":[0],"step":"variable"}
+        {"reads":[0],"round":"a * Int64(2)","step":"enter"}
+        {"reads":[1,2],"step":"union"}
+        {"reads":[3],"step":"distinct"}
+        {"max_rounds":100000,"reads":[0,1,2,4],"step":"iterate"}"#]]
+    .assert_eq(&lines.join("\n"));
 }
 
 #[test]

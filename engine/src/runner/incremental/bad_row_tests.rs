@@ -18,7 +18,7 @@ use crate::{Collection, Expr, Pipeline, Relation, RunOptions, col, lit};
 type Compose<'a> = &'a dyn Fn(&[Collection]) -> Collection;
 
 /// What reaches a sink behind `compose`, and the dead letters, or the error.
-fn run(
+pub(super) fn run_with(
     tables: &[RecordBatch],
     n_workers: usize,
     policy: OnBadRow,
@@ -50,10 +50,10 @@ fn run(
 }
 
 /// Checks what is made, and the dead letters, for 1 to 3 workers; and that as much is made where they are dropped.
-fn check(tables: &[RecordBatch], compose: Compose<'_>, expected: Expect) {
+pub(super) fn check(tables: &[RecordBatch], compose: Compose<'_>, expected: Expect) {
     let all = |n_workers| {
-        let (made, letters) = run(tables, n_workers, OnBadRow::DeadLetter, compose).unwrap();
-        let (kept, _) = run(tables, n_workers, OnBadRow::Drop, compose).unwrap();
+        let (made, letters) = run_with(tables, n_workers, OnBadRow::DeadLetter, compose).unwrap();
+        let (kept, _) = run_with(tables, n_workers, OnBadRow::Drop, compose).unwrap();
         assert_eq!(show_rows(&kept), show_rows(&made), "dropped");
         format!("{}\n---\n{}", show_rows(&made), show_rows(&letters))
     };
@@ -95,7 +95,7 @@ fn a_pair_for_which_a_join_of_changelogs_has_no_answer() {
             node='join' split='a pair of rows of step 2 of the relation, join' row=0 reason='expression `x / by > Int32(1)` failed on {"x":6,"by":0}: Divide by zero error' data='{"k":1,"x":6,"j":1,"by":0,"event_time":"1970-01-01T00:00:00.003"}'
             node='join' split='a pair of rows of step 2 of the relation, join' row=0 reason='expression `x / by > Int32(1)` failed on {"x":8,"by":0}: Divide by zero error' data='{"k":2,"x":8,"j":2,"by":0,"event_time":"1970-01-01T00:00:00.002"}'"#]],
     );
-    let failed = run(&[left, right], 1, OnBadRow::Fail, &joined).unwrap_err();
+    let failed = run_with(&[left, right], 1, OnBadRow::Fail, &joined).unwrap_err();
     assert!(failed.is_data());
     expect![[r#"
         a pair of rows of step 2 of the relation, join: expression `x / by > Int32(1)` failed on {"x":6,"by":0}: Divide by zero error
@@ -324,7 +324,7 @@ proptest! {
         let tables = [changes_of(&left, "a"), changes_of(&right, "b")];
         for kind in [JoinKind::Inner, JoinKind::Left, JoinKind::LeftAnti] {
             let (made, letters) =
-                run(&tables, n_workers, OnBadRow::DeadLetter, &join_by_a(kind)).unwrap();
+                run_with(&tables, n_workers, OnBadRow::DeadLetter, &join_by_a(kind)).unwrap();
             for time in 0..14 {
                 let expected = naive_join(kind, &keyed(&left, time), &there(&right, time));
                 prop_assert_eq!(contents_at(&made, Some(time)), expected, "{:?} at {}", kind, time);
@@ -345,7 +345,7 @@ proptest! {
             let join = Join::new(JoinKind::Inner, [(col("k"), col("k"))]);
             inputs[0].join_with(&inputs[1], join.filter((col("b") / col("a")).gt_eq(lit(1))))
         };
-        let (made, letters) = run(&tables, n_workers, OnBadRow::DeadLetter, &joined).unwrap();
+        let (made, letters) = run_with(&tables, n_workers, OnBadRow::DeadLetter, &joined).unwrap();
         let pairs = |time| {
             let (left, right) = (there(&left, time), there(&right, time));
             let pairs = left.into_iter().flat_map(|(k, a)| {

@@ -6,7 +6,8 @@
 //!
 //! A loop and all inside of it stand in one scope of timely's, in which a time says which round of each loop it is. So
 //! what is outside of an inner loop, but in the scope, is read there as it is: its inner rounds are all 0. A loop with
-//! none inside counts its rounds by a number, which is cheaper.
+//! none inside counts its rounds by a number, which is cheaper. Rows that enter a loop round by round get theirs on the
+//! way in, as by `enter_at` of differential dataflow: they are there from that round on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use differential_dataflow::operators::iterate::{Variable, VecVariable};
 use differential_dataflow::trace::wrappers::enter::TraceEnter;
 use differential_dataflow::{Data, VecCollection};
 use timely::dataflow::Scope;
-use timely::dataflow::operators::vec::Filter;
+use timely::dataflow::operators::vec::{Filter, Map};
 use timely::order::Product;
 use timely::progress::Timestamp;
 
@@ -28,7 +29,8 @@ use super::bad_rows::{by_round, in_most};
 use super::join::{JoinParts, Operand, Pair, halves, keeps_alone};
 use super::render::{Index, Layer, Trace};
 use super::row::RowBytes;
-use super::steps::{Context, Rows, plain_step};
+use super::seen::Seen;
+use super::steps::{Context, Rows, plain_step, with_round};
 use crate::error::{Error, Result};
 use crate::incremental::{Compiled, Kind};
 use crate::runner::time::LogicalTime;
@@ -49,6 +51,9 @@ trait Rounds: Timestamp + Lattice {
     /// The round of the loop at this depth.
     fn round(&self, depth: usize) -> u64;
 
+    /// The first time from this one on that is in this round of the loop at this depth, or after it.
+    fn enter_at(self, depth: usize, round: u64) -> Self;
+
     /// Out of the loop at this depth, which is not the outermost.
     fn leave<'s, D: Data>(rows: Changes<'s, Self, D>, depth: usize) -> Changes<'s, Self, D>;
 }
@@ -63,6 +68,10 @@ impl Rounds for u64 {
         *self
     }
 
+    fn enter_at(self, _depth: usize, round: u64) -> Self {
+        self.max(round)
+    }
+
     fn leave<'s, D: Data>(rows: Changes<'s, Self, D>, _depth: usize) -> Changes<'s, Self, D> {
         rows
     }
@@ -75,6 +84,15 @@ impl Rounds for PointStamp<u64> {
 
     fn round(&self, depth: usize) -> u64 {
         self.get(depth - 1).copied().unwrap_or(0)
+    }
+
+    fn enter_at(self, depth: usize, round: u64) -> Self {
+        let mut rounds = self.into_inner();
+        if rounds.len() < depth {
+            rounds.resize(depth, 0);
+        }
+        rounds[depth - 1] = rounds[depth - 1].max(round);
+        Self::new(rounds)
     }
 
     fn leave<'s, D: Data>(rows: Changes<'s, Self, D>, depth: usize) -> Changes<'s, Self, D> {
@@ -123,7 +141,8 @@ pub(super) fn render_loop<'s>(
 fn rows_read(kind: &Kind) -> impl Iterator<Item = usize> {
     let read = match kind {
         Kind::Input(_) => Vec::new(),
-        Kind::Variable { initial } => vec![*initial],
+        Kind::Variable { initial } => initial.iter().copied().collect(),
+        Kind::Enter { from, .. } => vec![*from],
         Kind::Select { from, .. }
         | Kind::Filter { from, .. }
         | Kind::Aggregate { from, .. }
@@ -174,12 +193,28 @@ impl Loops<'_> {
             };
             let rows = match &step.kind {
                 Kind::Variable { initial } => {
-                    let begin = rows_of(*initial, &layer)?;
                     let depth = compiled.loops_of(n).len();
                     let next = Product::new((), R::next(depth));
-                    let (feedback, rows) = Variable::new_from(begin, next);
+                    let (feedback, rows) = match initial {
+                        Some(initial) => Variable::new_from(rows_of(*initial, &layer)?, next),
+                        None => Variable::new(scope, next),
+                    };
                     going_round.insert(n, feedback);
                     rows
+                }
+                Kind::Enter {
+                    from,
+                    round,
+                    max_rounds,
+                } => {
+                    let depth = compiled.loops_of(n).len();
+                    let rows = Seen::new(rows_of(*from, &layer)?, compiled, *from, &context)?;
+                    let rows = with_round(rows, round, *max_rounds).inner;
+                    let entered = rows.map(move |((row, round), time, diff)| {
+                        let inner = time.inner.enter_at(depth, round);
+                        (row, Product::new(time.outer, inner), diff)
+                    });
+                    entered.as_collection()
                 }
                 Kind::Iterate { variable, body, .. } => {
                     let made = rows_of(*body, &layer)?;
@@ -284,7 +319,7 @@ fn endless(number: usize, max_rounds: u64) -> Error {
     ))
     .with_detail(format!("It is in step {number} of the relation, iterate."))
     .with_detail("Rows still change from one round to the next.")
-    .with_hint("Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `iterate_with(Iterate::new().max_rounds(..), ..)`.")
+    .with_hint("Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `Iterate::new().max_rounds(..)`.")
 }
 
 /// A side of a join inside of a loop: indices that hold its rows together.

@@ -17,6 +17,8 @@ mod bad_row_tests;
 mod bad_rows;
 mod codec;
 mod ends;
+#[cfg(test)]
+mod entering_tests;
 mod gate;
 mod join;
 mod kept;

@@ -6,13 +6,12 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use super::restart_tests::{courses, in_effect, script, there_after, with_and_without};
-use super::tests::{Life, changes_of, components, lives, naive_components, run, there};
-use crate::aggregates::min;
+use super::tests::{Life, changes_of, components, lives, naive_components, nearer, run, there};
 use crate::connectors::{collect, from_record_batches};
 use crate::expression::when;
 use crate::ops::JoinKind;
 use crate::testing::{changelog, contents_at, show_rows, table};
-use crate::{Collection, Iterate, Pipeline, Relation, RunOptions, col, lit};
+use crate::{Collection, Expr, Iterate, Pipeline, Relation, RunOptions, col, lit};
 
 /// The edges of tables that [`changes_of`] makes, with 3 for a null.
 fn edges_of(rows: &Collection) -> Relation {
@@ -25,18 +24,17 @@ fn turned(edges: &Relation) -> Relation {
     edges.select([col("to").alias("from"), col("from").alias("to")])
 }
 
-/// Those of `edges` whose ends the same least node of them comes to along `cycle`, turned around.
-fn trimmed(cycle: &Relation, edges: &Relation) -> Relation {
+/// Those of `edges` whose ends the same least node of them comes to along `cycle`, turned around; with a round for
+/// `least`, nodes enter in it.
+fn trimmed(cycle: &Relation, edges: &Relation, round: Option<&Expr>) -> Relation {
     let nodes = edges.select([col("to").alias("node"), col("to").alias("least")]);
     let nodes = nodes.distinct();
-    let labels = nodes.iterate(|least| {
-        least
-            .join(cycle, JoinKind::Inner, [(col("node"), col("from"))])
-            .select([col("to").alias("node"), col("least")])
-            .union([&nodes])
-            .group_by([col("node")])
-            .agg([min(col("least")).alias("least")])
-    });
+    let labels = match round {
+        None => nodes.iterate(|least| nearer(least, &nodes, cycle)),
+        Some(round) => {
+            nodes.iterate_entering(round.clone(), |least, nodes| nearer(least, nodes, cycle))
+        }
+    };
     let of_from = labels.select([col("node").alias("a"), col("least").alias("of_a")]);
     let of_to = labels.select([col("node").alias("b"), col("least").alias("of_b")]);
     edges
@@ -47,9 +45,9 @@ fn trimmed(cycle: &Relation, edges: &Relation) -> Relation {
 }
 
 /// The edges inside of strongly connected components, as in `algorithms/graphs/scc.rs` of differential-dataflow 0.26.
-fn strongly_connected(edges: &Relation) -> Relation {
+fn strongly_connected(edges: &Relation, round: Option<&Expr>) -> Relation {
     let back = turned(edges);
-    edges.iterate(|inside| trimmed(&trimmed(inside, edges), &back))
+    edges.iterate(|inside| trimmed(&trimmed(inside, edges, round), &back, round))
 }
 
 /// By hand: an edge whose end comes back to its beginning.
@@ -74,9 +72,17 @@ fn graphs() -> impl Strategy<Value = Vec<Life>> {
     prop::collection::vec(edge, 0..14)
 }
 
-fn of_graph(inputs: &[Collection]) -> Collection {
+/// No round, where nodes are all there from the first on, and rounds in which they enter.
+fn rounds() -> impl Strategy<Value = Option<Expr>> {
+    let least = col("least");
+    let at_once = least.clone() * lit(0_i64);
+    let backwards = (lit(4_i64) - least.clone()) * lit(5_i64);
+    prop::sample::select(vec![None, Some(at_once), Some(least), Some(backwards)])
+}
+
+fn of_graph(inputs: &[Collection], round: Option<&Expr>) -> Collection {
     // An edge may come twice, and is there once.
-    strongly_connected(&edges_of(&inputs[0]).distinct()).into_collection("inside")
+    strongly_connected(&edges_of(&inputs[0]).distinct(), round).into_collection("inside")
 }
 
 proptest! {
@@ -84,8 +90,10 @@ proptest! {
     #[test]
     fn strong_components_are_those_of_a_search_at_each_instant(
         edges in graphs(),
+        round in rounds(),
         n_workers in 1usize..4,
     ) {
+        let of_graph = |inputs: &[Collection]| of_graph(inputs, round.as_ref());
         let made = run(&[changes_of(&edges, "n")], n_workers, of_graph);
         for time in 0..14 {
             let expected = naive_strongly_connected(&there(&edges, time));
@@ -96,8 +104,10 @@ proptest! {
     #[test]
     fn strong_components_go_on_as_if_they_had_not_been_stopped(
         edges in graphs(),
+        round in rounds(),
         course in courses(),
     ) {
+        let of_graph = |inputs: &[Collection]| of_graph(inputs, round.as_ref());
         let tables = [changes_of(&edges, "n")];
         let (made, expected) = with_and_without(&tables, &course, &of_graph);
         prop_assert_eq!(show_rows(&made), show_rows(&expected));
@@ -110,22 +120,30 @@ proptest! {
 
     /// Once all rounds of an inner loop are over nothing is left to the outer ones but to find that out.
     #[test]
-    fn loops_may_stand_in_loops_in_loops(edges in lives(10), n_workers in 1usize..4) {
+    fn loops_may_stand_in_loops_in_loops(
+        edges in lives(10),
+        round in rounds(),
+        n_workers in 1usize..4,
+    ) {
         let made = run(&[changes_of(&edges, "n")], n_workers, |inputs| {
             let edges = edges_of(&inputs[0]);
             let edges = edges.select([col("from"), (col("to") + lit(2_i64)).alias("to")]);
             let both = edges.union([&turned(&edges)]);
             let nodes = both.select([col("from").alias("node"), col("from").alias("least")]);
             let nodes = nodes.distinct();
-            let nearer = |least: &Relation| {
-                least
-                    .join(&both, JoinKind::Inner, [(col("node"), col("from"))])
-                    .select([col("to").alias("node"), col("least")])
-                    .union([&nodes])
-                    .group_by([col("node")])
-                    .agg([min(col("least")).alias("least")])
+            let nearer = |least: &Relation, nodes: &Relation| nearer(least, nodes, &both);
+            let least = match round {
+                None => nodes.iterate(|a| a.iterate(|b| b.iterate(|c| nearer(c, &nodes)))),
+                // What an outer round has made, and what has entered until then, enters the inner loop in turn.
+                Some(round) => nodes.iterate_entering(round.clone(), |a, nodes| {
+                    let nodes = a.union([nodes]);
+                    let made = nodes.iterate_entering(round.clone(), |b, nodes| {
+                        let nodes = b.union([nodes]);
+                        nodes.iterate_entering(round.clone(), nearer)
+                    });
+                    made.distinct()
+                }),
             };
-            let least = nodes.iterate(|a| a.iterate(|b| b.iterate(nearer)));
             least.into_collection("components")
         });
         for time in 0..14 {
@@ -197,5 +215,5 @@ fn an_inner_loop_without_an_end_is_an_error_that_names_it() {
           in transform "upwards"
           It is in step 4 of the relation, iterate.
           Rows still change from one round to the next.
-          Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `iterate_with(Iterate::new().max_rounds(..), ..)`."#]].assert_eq(&error.report());
+          Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `Iterate::new().max_rounds(..)`."#]].assert_eq(&error.report());
 }

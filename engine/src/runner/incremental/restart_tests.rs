@@ -9,7 +9,9 @@ use arrow::record_batch::RecordBatch;
 use expect_test::expect;
 use proptest::prelude::*;
 
-use super::tests::{changes_of, components, lives, naive_components, naive_join, there};
+use super::tests::{
+    changes_of, components, components_entering, lives, naive_components, naive_join, there,
+};
 use crate::aggregates::{avg, count, max, sum};
 use crate::changelog::diffs;
 use crate::connectors::collect;
@@ -225,13 +227,21 @@ proptest! {
     }
 
     #[test]
-    fn loops_do_too(edges in lives(14), course in courses()) {
+    fn loops_do_too(
+        edges in lives(14),
+        course in courses(),
+        enters in prop::sample::select(vec![false, true]),
+    ) {
         let tables = [changes_of(&edges, "n")];
         let of_graph = |inputs: &[Collection]| {
             let key = when(col("k").is_null(), lit(3_i64)).otherwise(col("k")).unwrap();
             let edges = inputs[0].incremental();
             let edges = edges.select([key.alias("from"), (col("n") + lit(2_i64)).alias("to")]);
-            components(&edges).into_collection("components")
+            let components = match enters {
+                false => components(&edges),
+                true => components_entering(&edges, (lit(4_i64) - col("least")) * lit(3_i64)),
+            };
+            components.into_collection("components")
         };
         let (made, expected) = with_and_without(&tables, &course, &of_graph);
         prop_assert_eq!(show_rows(&made), show_rows(&expected));

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::Int64Type;
 use differential_dataflow::VecCollection;
 use differential_dataflow::lattice::Lattice;
 use timely::progress::Timestamp;
@@ -78,9 +79,11 @@ pub(super) fn plain_step<'s, T: Timestamp + Lattice>(
                 false => first.concatenate(all),
             })
         }
-        Kind::Input(_) | Kind::Variable { .. } | Kind::Join(_) | Kind::Iterate { .. } => {
-            Err(Error::bug("a step of a relation stands where it cannot"))
-        }
+        Kind::Input(_)
+        | Kind::Variable { .. }
+        | Kind::Enter { .. }
+        | Kind::Join(_)
+        | Kind::Iterate { .. } => Err(Error::bug("a step of a relation stands where it cannot")),
     }
 }
 
@@ -185,6 +188,43 @@ pub(super) fn with_good_key<'s, T: Timestamp + Lattice>(
         |_: Vec<ArrayRef>, rows| Ok(rows.iter().map(|row| Some((*row).clone())).collect()),
         |_| None,
     )
+}
+
+/// Rows with the round in which they enter a loop; those for which it has none are bad.
+pub(super) fn with_round<'s, T: Timestamp + Lattice>(
+    seen: Seen<'s, T>,
+    round: &Expression,
+    max_rounds: u64,
+) -> VecCollection<'s, T, (RowBytes, u64), isize> {
+    let round = round.clone();
+    seen.through(
+        move |batch| {
+            let rounds = round.evaluate(batch)?;
+            let rounds = rounds.as_primitive::<Int64Type>().iter();
+            let rounds = rounds.map(|n| checked_round(n, max_rounds, round.text()));
+            rounds.collect::<Result<Vec<u64>>>()
+        },
+        |rounds, rows| {
+            let rows = rows.iter().zip(rounds);
+            Ok(rows
+                .map(|(row, round)| Some(((*row).clone(), round)))
+                .collect())
+        },
+    )
+}
+
+fn checked_round(round: Option<i64>, max_rounds: u64, text: &str) -> Result<u64> {
+    let Some(round) = round else {
+        return Err(Error::data(format!(
+            "the round in which it enters, `{text}`, is null"
+        )));
+    };
+    let in_loop = u64::try_from(round).ok().filter(|n| *n < max_rounds);
+    in_loop.ok_or_else(|| {
+        Error::data(format!(
+            "the round in which it enters, `{text}`, is {round}, expected at least 0 and less than {max_rounds}"
+        ))
+    })
 }
 
 fn aggregate<'s, T: Timestamp + Lattice>(

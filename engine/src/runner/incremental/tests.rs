@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::ops::{JoinKind, Watermarks};
 use crate::testing::{changelog, contents_at, show_rows, table};
 use crate::{
-    Collection, Description, Iterate, Output, Pipeline, Position, Relation, RunOptions, Source,
-    Split, SplitReader, col, lit,
+    Collection, Description, Expr, Iterate, Output, Pipeline, Position, Relation, RunOptions,
+    Source, Split, SplitReader, col, lit,
 };
 
 /// What reaches a sink behind `make`, which gets a collection for each of the tables.
@@ -137,7 +137,7 @@ fn a_loop_may_take_as_many_rounds_as_it_is_given() {
           in transform "reached"
           It is in step 8 of the relation, iterate.
           Rows still change from one round to the next.
-          Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `iterate_with(Iterate::new().max_rounds(..), ..)`."#]];
+          Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `Iterate::new().max_rounds(..)`."#]];
     for n_workers in 1..=2 {
         let all = (0..6).map(|node| format!("node={node} diff=1"));
         assert_eq!(
@@ -196,7 +196,7 @@ fn a_loop_that_counts_upwards_is_an_error_of_the_node() {
           in transform "upwards"
           It is in step 3 of the relation, iterate.
           Rows still change from one round to the next.
-          Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `iterate_with(Iterate::new().max_rounds(..), ..)`."#]].assert_eq(&error.report());
+          Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `Iterate::new().max_rounds(..)`."#]].assert_eq(&error.report());
 }
 
 #[test]
@@ -369,19 +369,32 @@ pub(super) fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
 
 /// The connected components of a graph that changes.
 pub(super) fn components(edges: &Relation) -> Relation {
+    let (edges, nodes) = both_ways(edges);
+    nodes.iterate(|least| nearer(least, &nodes, &edges))
+}
+
+/// The same, where each node enters in the round that this gives for its label, `least`.
+pub(super) fn components_entering(edges: &Relation, round: Expr) -> Relation {
+    let (edges, nodes) = both_ways(edges);
+    nodes.iterate_entering(round, |least, nodes| nearer(least, nodes, &edges))
+}
+
+/// The edges of a graph in both directions, and its nodes, each with itself as the least.
+fn both_ways(edges: &Relation) -> (Relation, Relation) {
     let back = edges.select([col("to").alias("from"), col("from").alias("to")]);
     let edges = edges.union([&back]);
-    let nodes = edges
-        .select([col("from").alias("node"), col("from").alias("least")])
-        .distinct();
-    nodes.iterate(|least| {
-        least
-            .join(&edges, JoinKind::Inner, [(col("node"), col("from"))])
-            .select([col("to").alias("node"), col("least")])
-            .union([&nodes])
-            .group_by([col("node")])
-            .agg([min(col("least")).alias("least")])
-    })
+    let nodes = edges.select([col("from").alias("node"), col("from").alias("least")]);
+    (edges, nodes.distinct())
+}
+
+/// The least node that each node hears of from those near it, or is itself.
+pub(super) fn nearer(least: &Relation, nodes: &Relation, edges: &Relation) -> Relation {
+    least
+        .join(edges, JoinKind::Inner, [(col("node"), col("from"))])
+        .select([col("to").alias("node"), col("least")])
+        .union([nodes])
+        .group_by([col("node")])
+        .agg([min(col("least")).alias("least")])
 }
 
 proptest! {
