@@ -47,7 +47,9 @@ where
         if let Some(near) = self.near.give_up() {
             self.move_to_slots(&near);
         }
-        self.slots.make_room(std::mem::take(&mut self.n_expected));
+        let n_expected = std::mem::take(&mut self.n_expected);
+        self.slots.make_room(n_expected);
+        self.values.reserve(n_expected);
         self.slots.find_all(
             values,
             &mut self.values,
@@ -130,7 +132,7 @@ where
     }
 
     fn expect(&mut self, n_keys: usize) {
-        self.n_expected = n_keys;
+        self.n_expected = self.n_expected.max(n_keys);
     }
 
     fn len(&self) -> usize {

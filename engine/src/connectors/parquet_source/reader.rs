@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use arrow::array::BooleanArray;
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
@@ -46,6 +47,9 @@ const LEAST_ROWS_PER_RUN: u64 = 64;
 /// compared once more, and full batches cost less behind the source than many small ones. Where most are kept,
 /// filters behind would copy them again.
 const LEAST_LEFT_OUT: u64 = 2;
+
+/// Of the rows of a split's first batch one in so many must be left out, or nothing is decoded ahead of the rest.
+const LEAST_FIRST_LEFT_OUT: usize = 8;
 
 /// What is asked of a split.
 pub(super) struct Request<'a> {
@@ -336,6 +340,10 @@ impl<'a> Scan<'a> {
                 None => &*compiled.insert(predicate.over(&whole.schema())?),
             };
             masks.push(compiled.mask(&whole)?);
+            if held.is_empty() && !pays(&masks[0]) {
+                let reader = self.read(&self.ranges, self.wanted.clone())?;
+                return Ok((Columns::All(reader), self.ranges.clone()));
+            }
             held.push_back(rows);
         }
         let n_kept: usize = masks.iter().map(|m| m.true_count()).sum();
@@ -412,6 +420,11 @@ impl<'a> Scan<'a> {
         let failure = self.bytes.failure();
         failure.unwrap_or_else(|| cannot_decode(&self.request.name, self.request.position.0, error))
     }
+}
+
+/// True unless nearly all rows of the first batch are kept: the others are then not asked about.
+fn pays(first: &BooleanArray) -> bool {
+    first.true_count() <= first.len() - first.len() / LEAST_FIRST_LEFT_OUT
 }
 
 /// The columns of the file of these names.

@@ -133,6 +133,7 @@ impl LiveSlices {
 
     fn put_together(&mut self, window: Window, spans: &[Window]) -> Result<GroupTable> {
         self.overlap.forget();
+        let n_expected = self.n_groups;
         let mut all = None;
         for span in spans {
             let Some(live) = self.slices.get_mut(span) else {
@@ -140,16 +141,18 @@ impl LiveSlices {
             };
             if live.slice.last_end > window.end {
                 let rows = live.read()?;
-                merge_all(or_new(&mut all, &self.plan)?, rows)?;
+                merge_all(or_new(&mut all, &self.plan, n_expected)?, rows)?;
                 continue;
             }
             match self.remove(*span) {
                 Some(Groups::Open(table)) if all.is_none() => all = Some(table),
                 Some(Groups::Open(mut table)) => {
                     let rows = table.take_states()?;
-                    merge_all(or_new(&mut all, &self.plan)?, &rows)?;
+                    merge_all(or_new(&mut all, &self.plan, n_expected)?, &rows)?;
                 }
-                Some(Groups::Read(rows)) => merge_all(or_new(&mut all, &self.plan)?, &rows)?,
+                Some(Groups::Read(rows)) => {
+                    merge_all(or_new(&mut all, &self.plan, n_expected)?, &rows)?
+                }
                 None => {}
             }
         }
@@ -270,9 +273,18 @@ impl LiveSlice {
     }
 }
 
-fn or_new<'a>(slot: &'a mut Option<GroupTable>, plan: &WindowedPlan) -> Result<&'a mut GroupTable> {
+/// The table, or a new one with room for so many groups.
+fn or_new<'a>(
+    slot: &'a mut Option<GroupTable>,
+    plan: &WindowedPlan,
+    n_expected: usize,
+) -> Result<&'a mut GroupTable> {
     Ok(match slot {
         Some(table) => table,
-        None => slot.insert(GroupTable::new(&plan.planned)?),
+        None => {
+            let table = slot.insert(GroupTable::new(&plan.planned)?);
+            table.expect(n_expected);
+            table
+        }
     })
 }
