@@ -80,6 +80,7 @@ impl Source for LiveKeys {
         SourceProperties {
             bounded: false,
             repeatable: false,
+            ..SourceProperties::default()
         }
     }
 }

@@ -65,7 +65,8 @@ pub use source::{Lines, Position, RowsRead, Source, SourceProperties, Split, Spl
 pub use state::StatePart;
 pub use trainer::{Step, Trainer, TrainingContext, TrainingRows};
 pub use transform::{
-    Description, Distribution, OnChangelog, Operator, Properties, SplitEvent, Transform, Watermark,
+    ChangeTimes, Description, Distribution, OnChangelog, Operator, Properties, SplitEvent,
+    Transform, Watermark,
 };
 pub use windowing::{Accumulation, Trigger, Window, WindowFn, Windowing};
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::output::Output;
-use crate::transform::Description;
+use crate::transform::{ChangeTimes, Description};
 
 /// A place in a split: how many rows of it have been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub struct SourceProperties {
     pub bounded: bool,
     /// The splits can be opened again and give the same rows, so a later phase may read anew.
     pub repeatable: bool,
+    /// What event times say, where rows are [changes](crate::changelog).
+    pub change_times: ChangeTimes,
 }
 
 impl Default for SourceProperties {
@@ -44,6 +46,7 @@ impl Default for SourceProperties {
         Self {
             bounded: true,
             repeatable: true,
+            change_times: ChangeTimes::Effect,
         }
     }
 }

@@ -63,6 +63,19 @@ pub enum OnChangelog {
     Understand,
 }
 
+/// What the event times say of the changes that a transform gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChangeTimes {
+    /// When each takes effect: a row that is taken back has the time at which it is no longer there, which may be
+    /// another than that with which it was added. This is always safe to say.
+    #[default]
+    Effect,
+    /// As before it: each change leaves with the event time with which it came.
+    Kept,
+    /// When the row was: one that is taken back has the event time with which it was added.
+    Row,
+}
+
 /// What the planner wants to know of a transform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Properties {
@@ -101,6 +114,11 @@ pub struct Properties {
     pub same_windows: bool,
     /// What it makes of a changelog.
     pub on_changelog: OnChangelog,
+    /// What the event times of the changes say that it gives.
+    pub change_times: ChangeTimes,
+    /// It takes a change back where the event time of the row says, and so is refused where that of the change says
+    /// when it takes effect.
+    pub needs_row_times: bool,
     /// How many inputs it takes; `None` for any number of at least one.
     pub n_inputs: Option<usize>,
     /// The names of its output ports.
@@ -125,6 +143,8 @@ impl Default for Properties {
             ignores_windows: false,
             same_windows: false,
             on_changelog: OnChangelog::Refuse,
+            change_times: ChangeTimes::Effect,
+            needs_row_times: false,
             n_inputs: Some(1),
             ports: vec!["out".into()],
         }
@@ -138,6 +158,7 @@ impl Properties {
             row_wise: true,
             immediate: true,
             on_changelog: OnChangelog::Carry,
+            change_times: ChangeTimes::Kept,
             ..Self::default()
         }
     }
@@ -174,6 +195,13 @@ impl Properties {
     #[must_use]
     pub fn on_changelog(mut self, on_changelog: OnChangelog) -> Self {
         self.on_changelog = on_changelog;
+        self
+    }
+
+    /// Sets what the event times of the changes say that it gives.
+    #[must_use]
+    pub fn change_times(mut self, change_times: ChangeTimes) -> Self {
+        self.change_times = change_times;
         self
     }
 

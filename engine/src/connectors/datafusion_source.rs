@@ -268,6 +268,7 @@ impl Source for DataFusionSource {
         SourceProperties {
             bounded: true,
             repeatable: self.repeatable,
+            ..SourceProperties::default()
         }
     }
 }

@@ -177,6 +177,7 @@ impl Source for StreamSource {
         SourceProperties {
             bounded: self.bounded,
             repeatable: false,
+            ..SourceProperties::default()
         }
     }
 }

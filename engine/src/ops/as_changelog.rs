@@ -16,7 +16,7 @@ use crate::event_time::{DIFF, EVENT_TIME};
 use crate::expression::check_column;
 use crate::output::Output;
 use crate::pipeline::Collection;
-use crate::transform::{Description, Operator, Properties, Transform};
+use crate::transform::{ChangeTimes, Description, Operator, Properties, Transform};
 
 /// Makes each row a change: a changelog in which nothing is taken back, or as a column says.
 ///
@@ -36,6 +36,9 @@ impl AsChangelog {
     /// The column of this name, of integers, says how each row changes the collection: 1 adds it, -1 takes it
     /// back, as [`Collection::changes`] writes them. It becomes the column `diff`; a row for which it is null,
     /// 0, or no small integer is rejected.
+    ///
+    /// The event time of the rows, where they have one, is taken for that of the change; windows ask for that of the
+    /// row, which [`Windowing::row_time`](crate::windowing::Windowing::row_time) says.
     pub fn by(column: impl Into<String>) -> Self {
         Self {
             by: Some(column.into()),
@@ -101,7 +104,14 @@ impl Transform for AsChangelog {
     }
 
     fn properties(&self) -> Properties {
-        Properties::row_wise().keeps_positions(true)
+        // Where rows are taken back, their event time may say when, in place of when the row was.
+        let change_times = match self.by {
+            None => ChangeTimes::Kept,
+            Some(_) => ChangeTimes::Effect,
+        };
+        Properties::row_wise()
+            .keeps_positions(true)
+            .change_times(change_times)
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::event_time::{EVENT_TIME, MAX_TIME, check_event_time, event_times};
 use crate::output::Output;
 use crate::pipeline::Collection;
-use crate::transform::{Description, Operator, Properties, Transform};
+use crate::transform::{ChangeTimes, Description, Operator, Properties, Transform};
 
 /// Lets the changes of each `every` take effect together, at its last instant.
 ///
@@ -72,7 +72,10 @@ impl Transform for Rounds {
     }
 
     fn properties(&self) -> Properties {
-        Properties::row_wise().keeps_positions(true)
+        // A late change takes effect in the round of the watermark, whenever the row was.
+        Properties::row_wise()
+            .keeps_positions(true)
+            .change_times(ChangeTimes::Effect)
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

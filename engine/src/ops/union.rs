@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::event_time::{DIFF, EVENT_TIME};
 use crate::output::Output;
 use crate::pipeline::Collection;
-use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
+use crate::transform::{ChangeTimes, Description, OnChangelog, Operator, Properties, Transform};
 
 /// The rows of all inputs; rows of one split and one input keep their order.
 ///
@@ -80,6 +80,7 @@ impl Transform for Union {
             immediate: true,
             keeps_positions: true,
             on_changelog: OnChangelog::Carry,
+            change_times: ChangeTimes::Kept,
             ..Properties::default()
         }
     }

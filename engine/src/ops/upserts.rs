@@ -55,6 +55,9 @@ const DELETES: &str = "$deletes";
 /// in its source; the others are counted as filtered. A row from before the watermark takes effect at the
 /// watermark, if it is newer than that of its key; see [`Upserts::allowed_lateness`].
 ///
+/// A row that is taken back leaves with the event time of the one that takes its place: windows of the changes need
+/// [`Windowing::row_time`](crate::windowing::Windowing::row_time).
+///
 /// **Without one** the row that comes last counts, and changes leave with each batch.
 #[derive(Clone, Debug)]
 pub struct Upserts {

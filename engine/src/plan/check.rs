@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{ports, streaming};
+use super::{change_times, ports, streaming};
 use crate::changelog::{has_time, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::DIFF;
@@ -132,6 +132,9 @@ fn check_node(
     }
     streaming::check(graph, node, &properties)?;
     check_takes_changes(node, &inputs)?;
+    change_times::check(graph, node, &inputs, &properties, &|index| {
+        schemas[index].clone()
+    })?;
     match &node.stage {
         Stage::Source(source) => named_once(source.schema()?).map(Some),
         Stage::Transform(transform) if inputs.is_empty() => {

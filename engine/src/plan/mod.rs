@@ -5,6 +5,7 @@
 //!                  (all errors together)                                          2: steps, one dataflow, trainers ...
 //! ```
 
+mod change_times;
 mod check;
 mod encoding;
 mod explain;

@@ -10,7 +10,7 @@ use crate::pipeline::Pipeline;
 use crate::runner;
 use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::state::StatePart;
-use crate::transform::Description;
+use crate::transform::{ChangeTimes, Description};
 
 /// A source whose rows come from a [`Script`]; it never ends by itself, and has no rows in a run.
 #[derive(Clone, Debug)]
@@ -33,7 +33,8 @@ pub fn scripted(rows: &str) -> Scripted {
     scripted_with(table(rows).schema())
 }
 
-/// A source for [`simulate`] with these columns.
+/// A source for [`simulate`] with these columns. Where they are those of changes, a row is taken back with the event time
+/// with which it was added.
 pub fn scripted_with(schema: SchemaRef) -> Scripted {
     Scripted {
         schema,
@@ -67,6 +68,7 @@ impl Source for Scripted {
         SourceProperties {
             bounded: self.bounded,
             repeatable: false,
+            change_times: ChangeTimes::Row,
         }
     }
 }

@@ -29,6 +29,9 @@ impl fmt::Display for Windowing {
                 }
             }
         }
+        if let Some(time) = &self.row_time {
+            write!(f, " of the row time {time}")?;
+        }
         if self.trigger != Trigger::Default {
             write!(f, ", fires {}", Fires(&self.trigger))?;
         }

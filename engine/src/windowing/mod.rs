@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion_expr::Expr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -76,6 +77,7 @@ pub struct Windowing {
     pub(crate) allowed_lateness_ms: i64,
     pub(crate) closing: Closing,
     pub(crate) allow_data_loss: bool,
+    pub(crate) row_time: Option<Expr>,
 }
 
 impl Default for Windowing {
@@ -95,6 +97,7 @@ impl Windowing {
             allowed_lateness_ms: 0,
             closing: Closing::default(),
             allow_data_loss: false,
+            row_time: None,
         }
     }
 
@@ -172,6 +175,23 @@ impl Windowing {
         self
     }
 
+    /// Sets the time by which rows of a [changelog](crate::changelog) are dealt to windows: `time`, computed from a
+    /// row, in place of the event time, which says when it is added or taken back.
+    ///
+    /// A row that is taken back is then taken back in its windows, whenever that is: so rows may move from window to
+    /// window, as those of [`Upserts`](crate::ops::Upserts) do. A change that takes effect when a window is over, its
+    /// allowed lateness included, is too late for it: what a window gave at last is what was there when it closed.
+    ///
+    /// `time` is of the types that [`assign_timestamps`](crate::Collection::assign_timestamps) takes, mostly the
+    /// column that it was given; a row whose time is null or out of range is rejected, when it is added and when it is
+    /// taken back. It holds for the next aggregation: results have an event time of their own. Windows of rows that
+    /// are no changes are those of their event time, and a row time is refused for them while planning.
+    #[must_use]
+    pub fn row_time(mut self, time: Expr) -> Self {
+        self.row_time = Some(time);
+        self
+    }
+
     /// Checks the windows and the trigger; called while planning by whatever groups rows in windows.
     ///
     /// # Errors
@@ -208,7 +228,7 @@ impl Windowing {
     /// The strategy as data.
     pub fn to_json(&self) -> Value {
         let window = self.window_fn.describe();
-        json!({
+        let mut json = json!({
             "window": window.kind,
             "config": window.config,
             "trigger": self.trigger,
@@ -217,7 +237,11 @@ impl Windowing {
             "allowed_lateness_ms": self.allowed_lateness_ms,
             "closing": self.closing,
             "allow_data_loss": self.allow_data_loss,
-        })
+        });
+        if let Some(time) = &self.row_time {
+            json["row_time"] = time.to_string().into();
+        }
+        json
     }
 }
 

@@ -30,6 +30,7 @@ impl Windowing {
         let continued = self.clone().trigger(self.trigger.continuation());
         Self {
             window_fn,
+            row_time: None,
             ..continued
         }
     }

@@ -3,7 +3,7 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 
-use super::to_millis;
+use super::good_times::to_millis;
 use super::watermarks::{Follows, Watermarks};
 use crate::error::Result;
 use crate::event_time::{MAX_TIME, MIN_TIME};

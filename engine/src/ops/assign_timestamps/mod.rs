@@ -7,6 +7,7 @@
 //! ```
 
 mod generator;
+mod good_times;
 mod splits;
 #[cfg(test)]
 mod tests;
@@ -14,27 +15,28 @@ mod watermarks;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
-use arrow::compute::{cast, filter};
-use arrow::datatypes::{
-    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType,
-};
+use arrow::array::{ArrayRef, AsArray};
+use arrow::compute::filter;
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 use serde_json::json;
 
 use self::generator::marks_of;
+pub(in crate::ops) use self::good_times::{as_instants, check_type, good_times};
 use self::splits::Splits;
 pub use self::watermarks::Watermarks;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
-use crate::error::{Error, Result};
-use crate::event_time::{EVENT_TIME, MAX_TIME, MIN_TIME, time_field, time_type};
+use crate::error::Result;
+use crate::event_time::{EVENT_TIME, time_field, time_type};
 use crate::expression::{Evaluator, Expression, on_good_rows, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::state::StatePart;
-use crate::transform::{Description, Operator, Properties, SplitEvent, Transform, Watermark};
+use crate::transform::{
+    ChangeTimes, Description, Operator, Properties, SplitEvent, Transform, Watermark,
+};
 
 /// Adds the column `event_time`, or replaces it, and makes the watermark from it.
 #[derive(Clone, Debug)]
@@ -120,6 +122,8 @@ impl Transform for AssignTimestamps {
             makes_watermarks: true,
             aligned_within_ms: self.watermarks.aligned_within_ms,
             stateful: true,
+            // Of a change the time is computed from a column that may tell when a row was taken back.
+            change_times: ChangeTimes::Effect,
             ..Properties::row_wise().keeps_positions(true)
         }
     }
@@ -129,41 +133,6 @@ impl Transform for AssignTimestamps {
         let others: Vec<String> = others.cloned().collect();
         let read = std::iter::once(&self.time).chain(self.watermarks.expr());
         with_columns_of(Some(&others), read)
-    }
-}
-
-fn check_type(time: &Expr, data_type: &DataType) -> Result<()> {
-    use DataType::{Date32, Date64, Int64, Timestamp};
-    if matches!(data_type, Timestamp(_, _) | Date32 | Date64 | Int64) {
-        return Ok(());
-    }
-    Err(Error::pipeline(format!(
-        "event time `{time}` must be a timestamp, a date or an Int64 of milliseconds, found {data_type}"
-    ))
-    .with_hint("Convert it, for example with `to_timestamp_millis`."))
-}
-
-/// Milliseconds since 1970, rounded down; null where the value is null or does not fit.
-fn to_millis(values: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
-    let plain = |values: &ArrayRef| -> Result<PrimitiveArray<Int64Type>> {
-        Ok(cast(values, &DataType::Int64)?
-            .as_primitive::<Int64Type>()
-            .clone())
-    };
-    let finer = |per_ms: i64| -> Result<PrimitiveArray<Int64Type>> {
-        Ok(plain(values)?.unary(|t: i64| t.div_euclid(per_ms)))
-    };
-    let coarser = |ms: i64| -> Result<PrimitiveArray<Int64Type>> {
-        Ok(plain(values)?.unary_opt(|t: i64| t.checked_mul(ms)))
-    };
-    match values.data_type() {
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => finer(1_000_000),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => finer(1_000),
-        DataType::Timestamp(TimeUnit::Second, _) => coarser(1_000),
-        DataType::Date32 => Ok(cast(values, &DataType::Int32)?
-            .as_primitive::<arrow::datatypes::Int32Type>()
-            .unary(|day: i32| i64::from(day) * 86_400_000)),
-        _ => plain(values),
     }
 }
 
@@ -191,26 +160,12 @@ impl AssignOperator {
             let marks = mark.map(|mark| mark.evaluate(rows)).transpose()?;
             Ok((time.evaluate(rows)?, marks))
         })?;
-        let millis = to_millis(&values)?;
-        let in_range = |t: i64| (MIN_TIME..=MAX_TIME).contains(&t);
-        let is_good = |row: usize| millis.is_valid(row) && in_range(millis.value(row));
-        if millis.null_count() == 0 && millis.values().iter().all(|t| in_range(*t)) {
-            return Ok((batch, Arc::new(millis), marks));
-        }
-        for row in (0..millis.len()).filter(|row| !is_good(*row)) {
-            let reason = match values.is_null(row) {
-                true => format!("event time `{}` is null", self.text),
-                false => format!(
-                    "event time `{}` is out of range, {MIN_TIME} to {MAX_TIME} milliseconds since 1970",
-                    self.text
-                ),
-            };
-            out.reject(&batch, row, reason)?;
-        }
-        let good: BooleanArray = (0..millis.len()).map(|row| Some(is_good(row))).collect();
-        let times = filter(&millis, &good)?;
+        let (times, good) = good_times(&values, &self.text, &batch, out)?;
+        let Some(good) = good else {
+            return Ok((batch, Arc::new(times), marks));
+        };
         let marks = marks.map(|marks| filter(&marks, &good)).transpose()?;
-        Ok((batch.filter(&good)?, times, marks))
+        Ok((batch.filter(&good)?, Arc::new(times), marks))
     }
 
     fn with_times(&mut self, batch: Batch, times: &ArrayRef) -> Result<Batch> {

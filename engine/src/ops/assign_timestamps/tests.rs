@@ -196,7 +196,8 @@ fn marks_are_those_of_the_rows_that_are_left() {
         watermark_after("t: null, 20, 30; m: 100, 10, null", col("m")),
         (10, 1)
     );
-    let divided = crate::expression::cast(crate::lit(60) / col("m"), DataType::Int64);
+    let divided =
+        crate::expression::cast(crate::lit(60) / col("m"), arrow::datatypes::DataType::Int64);
     assert_eq!(
         watermark_after("t: 5, 20, 30; m: 0, 6, 4", divided),
         (15, 1)

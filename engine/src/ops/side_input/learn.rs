@@ -15,7 +15,7 @@ use super::operator::{PORTS, SideInputOperator, Stored, late_schema};
 use crate::analyzer::{Analysis, Analyzer, DynAnalyzer};
 use crate::artifact::{ArtifactId, ArtifactRef, Artifacts};
 use crate::error::Result;
-use crate::transform::{Description, Operator, Properties, Transform};
+use crate::transform::{ChangeTimes, Description, Operator, Properties, Transform};
 
 /// Learns the rows of a side input.
 #[derive(Clone, Debug)]
@@ -197,6 +197,7 @@ impl Transform for WithLearnedSide {
             keeps_positions: true,
             stateful: true,
             on_changelog: self.layout.reach.on_changelog(),
+            change_times: ChangeTimes::Kept,
             ..Properties::default()
         }
         .ports(PORTS)

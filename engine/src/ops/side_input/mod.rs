@@ -41,7 +41,7 @@ use crate::error::{Error, Result};
 use crate::ops::good_rows::GoodRows;
 use crate::pipeline::Collection;
 use crate::plan::{Learned, Lowered, Place};
-use crate::transform::{Description, Distribution, Operator, Properties, Transform};
+use crate::transform::{ChangeTimes, Description, Distribution, Operator, Properties, Transform};
 use crate::windowing::Windowing;
 
 /// What a row sees of a side input, for [`Collection::with_side_input`].
@@ -347,6 +347,7 @@ impl Transform for WithSideInput {
         Properties {
             stateful: true,
             on_changelog: reach.on_changelog(),
+            change_times: ChangeTimes::Kept,
             other_distributions: vec![Distribution::Broadcast],
             n_inputs: Some(2),
             ..Properties::default()

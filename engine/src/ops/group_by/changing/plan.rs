@@ -26,7 +26,10 @@ pub(in crate::ops::group_by) struct ChangingPlan {
     /// The type of each aggregate's values as they travel, and whether some rows are left out.
     pub(super) values: Vec<(DataType, bool)>,
     pub(super) has_time: bool,
-    /// The columns that travel: keys, the values of each aggregate and which count, when, by how much.
+    /// Columns that travel as they are.
+    carried: Vec<FieldRef>,
+    /// The columns that travel: keys, the values of each aggregate and which count, those that are carried, when, by
+    /// how much.
     pub(in crate::ops::group_by) prepared: SchemaRef,
     /// The columns that leave: keys, outputs, when, by how much.
     pub(in crate::ops::group_by) output: SchemaRef,
@@ -35,6 +38,15 @@ pub(in crate::ops::group_by) struct ChangingPlan {
 impl ChangingPlan {
     /// Checks keys and aggregates against the schema of a changelog.
     pub(in crate::ops::group_by) fn new(grouping: &Grouping, schema: &SchemaRef) -> Result<Self> {
+        Self::carrying(grouping, schema, Vec::new())
+    }
+
+    /// As [`ChangingPlan::new`], where these columns of what is aggregated travel too.
+    pub(in crate::ops::group_by) fn carrying(
+        grouping: &Grouping,
+        schema: &SchemaRef,
+        carried: Vec<FieldRef>,
+    ) -> Result<Self> {
         check_expressions(grouping.keys.iter().chain(&grouping.outputs), schema)?;
         let plan = match grouping.groups_alone {
             true => Planned::of_groups,
@@ -99,7 +111,8 @@ impl ChangingPlan {
         let output = planned.output.fields().iter().chain(&own).cloned();
         Ok(Self {
             output: Arc::new(Schema::new(output.collect::<Vec<_>>())),
-            prepared: Arc::new(Schema::new([prepared, own].concat())),
+            prepared: Arc::new(Schema::new([prepared, carried.clone(), own].concat())),
+            carried,
             planned,
             kinds,
             values,
@@ -125,8 +138,14 @@ impl ChangingPlan {
         out: &mut Output,
         as_aggregated: impl Fn(&RecordBatch) -> Result<RecordBatch>,
     ) -> Result<Batch> {
-        let (batch, inputs) = on_good_rows(batch, out, |rows| {
-            self.planned.evaluate_rows(&as_aggregated(rows)?)
+        let (batch, (inputs, carried)) = on_good_rows(batch, out, |rows| {
+            let rows = as_aggregated(rows)?;
+            let carried = self.carried.iter().map(|field| {
+                let column = rows.column_by_name(field.name()).cloned();
+                column.ok_or_else(|| Error::bug("a column that is carried is missing"))
+            });
+            let carried = carried.collect::<Result<Vec<_>>>()?;
+            Ok((self.planned.evaluate_rows(&rows)?, carried))
         })?;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.prepared.fields().len());
         for (key, field) in inputs.keys.iter().zip(&self.planned.key_fields) {
@@ -141,6 +160,7 @@ impl ChangingPlan {
                 columns.push(Arc::new(filter));
             }
         }
+        columns.extend(carried);
         let own: &[&str] = if self.has_time {
             &[EVENT_TIME, DIFF]
         } else {

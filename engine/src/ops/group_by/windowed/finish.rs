@@ -19,7 +19,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
-use super::changing::{ChangingWindows, MergingChanges};
+use super::changing::{ByEffect, ChangingWindows, MergingChanges};
 use super::live::LiveSlices;
 use super::pane::Pane;
 use super::partial::{SLICES, by_span};
@@ -35,7 +35,7 @@ use crate::ops::group_by::table::States;
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{
-    Description, Distribution, OnChangelog, Operator, Properties, Transform, Watermark,
+    ChangeTimes, Description, Distribution, OnChangelog, Operator, Properties, Transform, Watermark,
 };
 use crate::windowing::Window;
 
@@ -74,6 +74,9 @@ impl Transform for WindowedFinalAggregate {
             ("allowed_lateness_ms", json!(windowing.allowed_lateness_ms)),
         ];
         config.extend(of_windows.map(|(name, value)| (name.to_owned(), value)));
+        if let Some(time) = &windowing.row_time {
+            config.insert("row_time".into(), json!(time.to_string()));
+        }
         Description::new(asked.kind(), config.into())
     }
 
@@ -86,9 +89,18 @@ impl Transform for WindowedFinalAggregate {
             WindowedPlans::Rows(plan) => plan,
             WindowedPlans::Changes(plan) => {
                 let keys = self.grouping.key_names();
-                return Ok(match plan.windowing.window_fn.is_merging() {
-                    true => Box::new(MergingChanges::new(&plan, keys)?),
-                    false => Box::new(ChangingWindows::new(&plan, keys)),
+                let is_merging = plan.windowing.window_fn.is_merging();
+                return Ok(match (is_merging, plan.has_row_time) {
+                    (true, false) => Box::new(MergingChanges::new(&plan, keys)?),
+                    (false, false) => Box::new(ChangingWindows::new(&plan, keys)),
+                    (true, true) => {
+                        let of = MergingChanges::new(&plan, keys.clone())?;
+                        Box::new(ByEffect::new(of, keys))
+                    }
+                    (false, true) => {
+                        let of = ChangingWindows::new(&plan, keys.clone());
+                        Box::new(ByEffect::new(of, keys))
+                    }
                 });
             }
         };
@@ -113,6 +125,8 @@ impl Transform for WindowedFinalAggregate {
         Properties {
             stateful: true,
             on_changelog: OnChangelog::Understand,
+            // A result is taken back at the event time that it had.
+            change_times: ChangeTimes::Row,
             distribution: if keys.is_empty() {
                 Distribution::One
             } else {

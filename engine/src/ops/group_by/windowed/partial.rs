@@ -27,11 +27,14 @@ use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::event_time::event_times;
+use crate::expression::with_columns_of;
 use crate::ops::group_by::planned::Inputs;
 use crate::ops::group_by::table::{GroupTable, converters};
 use crate::output::Output;
 use crate::state::StatePart;
-use crate::transform::{Description, OnChangelog, Operator, Properties, Transform, Watermark};
+use crate::transform::{
+    ChangeTimes, Description, OnChangelog, Operator, Properties, Transform, Watermark,
+};
 use crate::windowing::Window;
 
 /// Tables with more groups than this are sent on, so that they fit the caches and the memory stays bounded.
@@ -76,6 +79,9 @@ impl Transform for WindowedPartialAggregate {
         config.remove("aggregates");
         config.insert("window".into(), json!(window.kind));
         config.insert("window_config".into(), window.config);
+        if let Some(time) = &windowing.row_time {
+            config.insert("row_time".into(), json!(time.to_string()));
+        }
         Description::new(asked.partial_kind(), config.into())
     }
 
@@ -103,6 +109,9 @@ impl Transform for WindowedPartialAggregate {
         Properties {
             stateful: true,
             on_changelog: OnChangelog::Understand,
+            // Those of changes that leave late, as they came.
+            change_times: ChangeTimes::Kept,
+            needs_row_times: self.grouping.needs_row_times(),
             ..Properties::default()
         }
         .ports(["out", "late"])
@@ -110,6 +119,8 @@ impl Transform for WindowedPartialAggregate {
 
     fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
         let columns = self.grouping.asked.reads()?;
+        let row_time = self.grouping.windowing.row_time.iter();
+        let columns = with_columns_of(Some(&columns), row_time)?;
         let planned = self.grouping.plans().ok();
         Some(match planned {
             // Of the outputs only what stands inside of aggregates is a column of the input.

@@ -24,7 +24,9 @@ use crate::ops::group_by::first_rows::unnested;
 use crate::ops::group_by::planned::{Inputs, Planned};
 use crate::ops::top_k::Ranking;
 use crate::output::Output;
-use crate::windowing::{Accumulation, Closing, TimestampCombiner, Trigger, Windowing};
+use crate::windowing::{
+    Accumulation, Closing, GlobalWindow, TimestampCombiner, Trigger, WindowFn, Windowing,
+};
 
 /// The column in which rows have their event time where it counts for the event time of results.
 ///
@@ -46,6 +48,13 @@ impl WindowedGrouping {
             windowing: windowing.clone(),
             planned: Mutex::new(None),
         }
+    }
+
+    /// True if a change counts where its event time says, and so must have that of its row: of windows that have an
+    /// end, and where rows do not say themselves when they were.
+    pub(super) fn needs_row_times(&self) -> bool {
+        let is_one = self.windowing.window_fn.describe() == WindowFn::describe(&GlobalWindow);
+        self.windowing.row_time.is_none() && !is_one
     }
 
     /// The columns by whose values rows are dealt, once the first half has been checked.

@@ -56,6 +56,44 @@ impl Lateness {
     }
 }
 
+/// When rows of a batch count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now<'a> {
+    watermark: i64,
+    /// When each takes effect, where that is not at once.
+    effects: Option<&'a [i64]>,
+}
+
+impl<'a> Now<'a> {
+    /// All at once.
+    pub(super) fn at(watermark: i64) -> Self {
+        Self {
+            watermark,
+            effects: None,
+        }
+    }
+
+    /// Each at a time of its own, but none before the watermark.
+    pub(super) fn each(watermark: i64, effects: &'a [i64]) -> Self {
+        Self {
+            watermark,
+            effects: Some(effects),
+        }
+    }
+
+    /// When this row does.
+    pub(super) fn of(self, row: usize) -> i64 {
+        let effect = self.effects.map_or(self.watermark, |effects| effects[row]);
+        effect.max(self.watermark)
+    }
+
+    /// When the last of them does.
+    pub(super) fn last(self) -> i64 {
+        let last = self.effects.and_then(|effects| effects.iter().max());
+        last.map_or(self.watermark, |last| self.watermark.max(*last))
+    }
+}
+
 /// What becomes of the rows of a batch.
 #[derive(Debug)]
 pub(super) struct Fates {
@@ -92,6 +130,24 @@ impl Sliced {
             return;
         }
         let wanted: Vec<bool> = self.slices.iter().map(is_wanted).collect();
+        self.retain_entries(n_rows, |_, slice| wanted[slice]);
+    }
+
+    /// The rows and their slices of which some window still takes the row.
+    pub(super) fn retain_taken(&mut self, n_rows: usize, lateness: Lateness, now: Now<'_>) {
+        let last = now.last();
+        if self.slices.iter().all(|slice| lateness.takes(slice, last)) {
+            return;
+        }
+        let slices = std::mem::take(&mut self.slices);
+        self.retain_entries(n_rows, |row, slice| {
+            lateness.takes(&slices[slice], now.of(row as usize))
+        });
+        self.slices = slices;
+    }
+
+    /// The entries of rows and slices, the latter as a place in `slices`, of which `is_wanted` is true.
+    fn retain_entries(&mut self, n_rows: usize, is_wanted: impl Fn(u32, usize) -> bool) {
         let all = (0u32..).take(n_rows);
         let rows = self.rows.take().unwrap_or_else(|| all.collect());
         if self.of.is_empty() {
@@ -100,7 +156,7 @@ impl Sliced {
         let (rows, of) = rows
             .into_iter()
             .zip(&self.of)
-            .filter(|(_, slice)| wanted[**slice as usize])
+            .filter(|(row, slice)| is_wanted(*row, **slice as usize))
             .unzip();
         self.rows = Some(rows);
         self.of = of;
@@ -186,16 +242,17 @@ impl Sliced {
     }
 
     /// What becomes of each row; `None` where some window takes each.
-    pub(super) fn fates(&self, n_rows: usize, lateness: Lateness, watermark: i64) -> Option<Fates> {
-        let takes = |slice: &Slice| lateness.takes(slice, watermark);
-        if self.rows.is_none() && self.slices.iter().all(takes) {
+    pub(super) fn fates(&self, n_rows: usize, lateness: Lateness, now: Now<'_>) -> Option<Fates> {
+        let last = now.last();
+        let mut slices = self.slices.iter();
+        if self.rows.is_none() && slices.all(|slice| lateness.takes(slice, last)) {
             return None;
         }
         let mut taken = vec![false; n_rows];
         let mut late = vec![false; n_rows];
         for n in 0..self.n_entries(n_rows) {
             let (row, slice) = (self.row_of(n), &self.slices[self.slice_of(n)]);
-            taken[row] |= takes(slice);
+            taken[row] |= lateness.takes(slice, now.of(row));
             late[row] |= slice.has_windows();
         }
         for (late, taken) in late.iter_mut().zip(&taken) {

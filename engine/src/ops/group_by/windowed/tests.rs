@@ -19,12 +19,14 @@ use expect_test::{Expect, expect};
 use self::driver::Driver;
 use self::script::Event::{self, Clock, End, Rows, Watermark};
 use self::script::check_script;
+use crate::Pipeline;
 use crate::aggregates::*;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::connectors::collect;
 use crate::expression::{col, lit};
 use crate::output::{OnBadRow, Output};
-use crate::testing::{show, table};
+use crate::testing::{Script, changelog, scripted_with, show, show_rows, simulate, table};
 use crate::transform::Transform;
 use crate::windowing::{
     Accumulation, CalendarDays, Closing, FixedWindows, GlobalWindow, Sessions, SlidingWindows,
@@ -804,4 +806,23 @@ fn state_stays_small_while_keys_come_and_go() {
             "{largest:?} bytes in {windowing:?}"
         );
     }
+}
+
+#[test]
+fn late_rows_may_be_read_in_columns_that_are_not_aggregated() {
+    let pipeline = Pipeline::new("test");
+    let schema = changelog("k: a; j: 1; event_time: 1").schema();
+    let rows = pipeline.read("rows", scripted_with(schema));
+    let grouped = rows.window(fixed(10)).group_by([col("k")]);
+    let (made, late) = grouped.agg_with_late([count(lit(1)).alias("n")]);
+    made.select([col("n")]).named("out").write(collect().0);
+    late.select([col("j")]).named("late").write(collect().0);
+    let script = Script::new()
+        .batch("rows", 0, changelog("k: a; j: 5; event_time: 1"))
+        .watermark("rows", 10)
+        .batch("rows", 0, changelog("k: b; j: 6; event_time: 2"))
+        .end("rows");
+    let made = simulate(&pipeline, &script, 1, 0).unwrap();
+    assert_eq!(show_rows(&made.rows("out")), "n=1");
+    assert_eq!(show_rows(&made.rows("late")), "j=6");
 }

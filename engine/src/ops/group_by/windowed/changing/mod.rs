@@ -6,22 +6,26 @@
 //!                                              │ groups of each window, until no change may come
 //! ```
 //!
-//! A change counts in the windows of its own event time, and all changes of a window take effect together. So one
-//! that takes a row back must have the event time of that row: where it is in another window, the row was never
-//! added to that, which ends the run when the window closes.
+//! A change counts in the windows of its row, and all changes of a window take effect together. So one that takes a row
+//! back must have the time of that row, as what windows take back has. Where the event time says when a change takes
+//! effect, as of upserts, the time of the row is computed from its columns, and changes wait until the watermark has
+//! passed their effect (`by_effect`); planning refuses what has no such time.
 //!
 //! Windows that do not merge have a table of groups each, which forget rows as they come; those that merge are made of
 //! the rows of each key, which are kept (`merging`).
 
+mod by_effect;
 mod merging;
 mod open_window;
 mod operator;
 mod plan;
 mod prepare;
+mod row_time;
 mod saved;
 #[cfg(test)]
 mod tests;
 
+pub(super) use by_effect::ByEffect;
 pub(super) use merging::MergingChanges;
 pub(super) use operator::ChangingWindows;
 pub(super) use plan::ChangingWindowsPlan;

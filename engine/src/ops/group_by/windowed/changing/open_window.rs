@@ -294,7 +294,7 @@ pub(super) fn never_added_in(
     keys: Option<Vec<ArrayRef>>,
     window: Window,
 ) -> Error {
-    let error = never_added().with_hint("A change counts in the windows of its own event time: one that takes a row back must have the event time of that row. Aggregate without windows what is true of one instant after the other, such as changes of `upserts`.");
+    let error = never_added().with_hint("A change counts in the windows of its row: one that takes a row back must have the time of that row, which `Windowing::row_time` reads from a column where the event time is another.");
     let names = plan.of_groups.planned.key_fields.iter();
     let mut names: Vec<String> = names.map(|f| f.name().clone()).collect();
     names.extend([WINDOW_START.to_owned(), WINDOW_END.to_owned()]);

@@ -1,11 +1,12 @@
 //! Keeps the groups of each window up to date, where equal keys have met on one worker.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
+use super::by_effect::TakesEffect;
 use super::open_window::OpenWindow;
 use super::plan::{ChangingWindowsPlan, N_SLICE};
 use super::saved;
@@ -14,6 +15,7 @@ use crate::error::Result;
 use crate::ops::group_by::windowed::finish::in_few_runs;
 use crate::ops::group_by::windowed::partial::by_span;
 use crate::ops::group_by::windowed::results::push_together;
+use crate::ops::group_by::windowed::settled::windows_of;
 use crate::ops::group_by::windowed::slices::Slicer;
 use crate::ops::group_by::windowed::{latest_watermark, watermark_part};
 use crate::output::Output;
@@ -103,6 +105,18 @@ impl ChangingWindows {
             }
         }
         push_together(self.plan.leave(results)?, out)
+    }
+}
+
+impl TakesEffect for ChangingWindows {
+    fn turns(&mut self, changes: &RecordBatch) -> Result<Option<BTreeSet<i64>>> {
+        let spans: BTreeSet<Window> = windows_of(changes)?.into_iter().collect();
+        let mut ends: BTreeSet<i64> = self.open.keys().map(|(end, _)| *end).collect();
+        for span in spans {
+            ends.extend(self.slicer.windows(span).iter().map(|window| window.end));
+        }
+        let over = ends.iter().map(|end| self.plan.lateness.expiry(*end));
+        Ok(Some(ends.iter().copied().chain(over).collect()))
     }
 }
 

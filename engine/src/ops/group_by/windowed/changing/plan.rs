@@ -1,5 +1,6 @@
 //! What the schema of a changelog makes of an aggregation in windows, and which windows fit changes.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, StructArray};
@@ -7,10 +8,11 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use super::row_time::{RowTime, row_time_field};
 use crate::batch::Batch;
 use crate::changelog::diff_field;
 use crate::error::{Error, Result};
-use crate::event_time::{WINDOW_END, WINDOW_START, check_event_time, time_field};
+use crate::event_time::{EVENT_TIME, WINDOW_END, WINDOW_START, check_event_time, time_field};
 use crate::ops::group_by::Grouping;
 use crate::ops::group_by::changing::ChangingPlan;
 use crate::ops::group_by::first_rows::unnested;
@@ -33,7 +35,8 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
     pub(super) given: SchemaRef,
     /// Keys and aggregates, without windows.
     pub(in crate::ops::group_by::windowed) of_groups: ChangingPlan,
-    /// The columns that travel: the slice, keys, the values of each aggregate and which count, by how much.
+    /// The columns that travel: the slice, keys, the values of each aggregate and which count, when the change takes
+    /// effect where rows have a time of their own, by how much.
     pub(in crate::ops::group_by::windowed) travels: SchemaRef,
     /// The columns of results: keys, outputs, and what their window gives them.
     pub(in crate::ops::group_by::windowed) output: SchemaRef,
@@ -43,6 +46,8 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
     ranked: Option<(Ranking, Fields)>,
     /// The columns as they are aggregated.
     input: SchemaRef,
+    /// Rows have a time of their own, besides that at which a change takes effect.
+    pub(in crate::ops::group_by::windowed) has_row_time: bool,
     pub(super) firing: Firing,
     /// As [`WindowedPlan::says_all_at_once`](crate::ops::group_by::windowed::plan::WindowedPlan).
     pub(super) says_all_at_once: bool,
@@ -68,6 +73,7 @@ impl ChangingWindowsPlan {
         windowing.check()?;
         check_event_time(schema)?;
         let firing = check_windowing(windowing)?;
+        let row_time = RowTime::of(windowing, schema)?.map(|_| row_time_field());
         let Grouped {
             keys,
             outputs,
@@ -75,6 +81,7 @@ impl ChangingWindowsPlan {
             rows,
         } = grouping.asked.grouped(schema)?;
         let mut input = schema.fields().to_vec();
+        input.extend(row_time.clone());
         let row = rows.as_ref().map(|rows| row_fields(rows));
         input.extend(row.clone().map(|fields| {
             let of = DataType::Struct(fields);
@@ -88,7 +95,9 @@ impl ChangingWindowsPlan {
             groups_alone: true,
             planned: Mutex::new(None),
         };
-        let of_groups = ChangingPlan::new(&of_groups, &input)?;
+        let has_row_time = row_time.is_some();
+        let carried = row_time.into_iter().collect();
+        let of_groups = ChangingPlan::carrying(&of_groups, &input, carried)?;
         let added = added_fields(windowing, true);
         let leaving = of_groups.planned.output.fields();
         check_added(leaving, &added)?;
@@ -97,9 +106,14 @@ impl ChangingWindowsPlan {
         let output = output.collect::<Vec<_>>();
         let leaving = rows.map(|rows| Arc::new(Schema::new([rows, added].concat())));
         let mut travels = vec![time_field(WINDOW_START), time_field(WINDOW_END)];
-        // All but the event time, which the slice takes the place of.
+        // All but the time of the row, which the slice takes the place of.
         let prepared = of_groups.prepared.fields();
-        travels.extend(prepared[..prepared.len().saturating_sub(2)].iter().cloned());
+        travels.extend(
+            prepared[..prepared.len().saturating_sub(2 + usize::from(has_row_time))]
+                .iter()
+                .cloned(),
+        );
+        travels.extend(has_row_time.then(|| time_field(EVENT_TIME)));
         travels.push(diff_field());
         Ok(Self {
             windowing: windowing.clone(),
@@ -110,19 +124,32 @@ impl ChangingWindowsPlan {
             ranked: ranking.zip(row),
             input,
             of_groups,
+            has_row_time,
             firing,
             says_all_at_once: grouping.asked.says_all_at_once(),
             lateness: Lateness::of(windowing),
         })
     }
 
-    /// The columns that travel, but for the slice, with the event time before the last; those on which an expression
-    /// fails are rejected.
-    pub(super) fn prepare(&self, batch: Batch, out: &mut Output) -> Result<Batch> {
-        let Some((ranking, fields)) = &self.ranked else {
+    /// The columns that travel, but for the slice, with the row time, where there is one, and the event time before the
+    /// last; those on which an expression fails are rejected.
+    pub(super) fn prepare(
+        &self,
+        row_time: Option<&RowTime>,
+        batch: Batch,
+        out: &mut Output,
+    ) -> Result<Batch> {
+        if row_time.is_none() && self.ranked.is_none() {
             return self.of_groups.prepare(batch, out);
-        };
+        }
         self.of_groups.prepare_as(batch, out, |rows| {
+            let mut columns = rows.columns().to_vec();
+            if let Some(row_time) = row_time {
+                columns.push(row_time.column(rows)?);
+            }
+            let Some((ranking, fields)) = &self.ranked else {
+                return Ok(RecordBatch::try_new(Arc::clone(&self.input), columns)?);
+            };
             let mut of_row: Vec<ArrayRef> = vec![Arc::new(ranking.asked(rows)?)];
             for field in &fields[1..] {
                 let column = rows.column_by_name(field.name());
@@ -130,7 +157,6 @@ impl ChangingWindowsPlan {
                 of_row.push(cast(column, field.data_type())?);
             }
             let row = StructArray::try_new(fields.clone(), of_row, None)?;
-            let mut columns = rows.columns().to_vec();
             columns.push(Arc::new(row));
             Ok(RecordBatch::try_new(Arc::clone(&self.input), columns)?)
         })
@@ -153,6 +179,19 @@ impl ChangingWindowsPlan {
     /// Rows of keys and outputs as they leave, each with a mark of its own.
     pub(super) fn marked(&self, rows: &RecordBatch, marks: &[Mark]) -> Result<RecordBatch> {
         marked(rows.columns().to_vec(), marks, &self.output)
+    }
+
+    /// The place of the time of the row in what is prepared.
+    pub(super) fn place_of_time(&self, prepared: &RecordBatch) -> usize {
+        let n_behind = 2 + usize::from(self.has_row_time);
+        prepared.num_columns().saturating_sub(n_behind)
+    }
+
+    /// The places of what is aggregated, in what travels.
+    pub(super) fn places_of_values(&self) -> Range<usize> {
+        let n_behind = 1 + usize::from(self.has_row_time);
+        let n_before = N_SLICE + self.of_groups.planned.key_fields.len();
+        n_before..self.travels.fields().len().saturating_sub(n_behind)
     }
 
     /// True if a window closes without a word.

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::plan::ChangingWindowsPlan;
+use super::row_time::{RowTime, row_times};
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::ops::group_by::windowed::in_time::InTime;
@@ -33,6 +34,7 @@ pub(in crate::ops::group_by::windowed) struct PrepareWindows {
 struct Open {
     schema: SchemaRef,
     plan: ChangingWindowsPlan,
+    row_time: Option<RowTime>,
     /// The columns that planning knew, in which late changes leave.
     promised: SchemaRef,
 }
@@ -60,6 +62,7 @@ impl PrepareWindows {
             self.open = Some(Open {
                 schema: Arc::clone(schema),
                 plan: ChangingWindowsPlan::new(&self.grouping, schema)?,
+                row_time: RowTime::of(&self.grouping.windowing, schema)?,
                 promised,
             });
         }
@@ -78,9 +81,21 @@ impl Operator for PrepareWindows {
             lateness: open.plan.lateness,
             watermark: self.watermark,
         };
-        let (batch, _) = in_time.rows(batch, &open.promised, out)?;
-        let prepared = open.plan.prepare(batch, out)?;
-        let sliced = in_time.slices(&prepared)?;
+        let (prepared, sliced) = match &open.row_time {
+            None => {
+                let (batch, _) = in_time.rows(batch, &open.promised, out)?;
+                let prepared = open.plan.prepare(None, batch, out)?;
+                let sliced = in_time.slices(&prepared)?;
+                (prepared, sliced)
+            }
+            Some(row_time) => {
+                let (batch, times) = row_time.of_changes(batch, out)?;
+                let batch = in_time.rows_of(batch, &times, &open.promised, out)?;
+                let prepared = open.plan.prepare(Some(row_time), batch, out)?;
+                let sliced = in_time.slices_of(&prepared, row_times(prepared.rows())?)?;
+                (prepared, sliced)
+            }
+        };
         let rows = in_slices(&open.plan, prepared.rows(), &sliced)?;
         out.push(prepared.derive(rows));
         Ok(())
@@ -101,7 +116,8 @@ impl Operator for PrepareWindows {
     }
 }
 
-/// Each row once for each of its slices, with that before it and without its own time.
+/// Each row once for each of its slices, with that before it and without its own time; with that of its effect where
+/// that is another.
 fn in_slices(
     plan: &ChangingWindowsPlan,
     rows: &RecordBatch,
@@ -115,12 +131,10 @@ fn in_slices(
     ];
     let picked = sliced.rows.as_ref();
     let picked = picked.map(|rows| UInt32Array::from(rows.clone()));
-    // Before the last stands the time, which the slice takes the place of.
-    let n_columns = rows.num_columns();
-    for (_, column) in (1..)
-        .zip(rows.columns())
-        .filter(|(n, _)| n + 1 != n_columns)
-    {
+    // The slice takes the place of the time of the row.
+    let time = plan.place_of_time(rows);
+    let others = rows.columns().iter().enumerate();
+    for (_, column) in others.filter(|(n, _)| *n != time) {
         columns.push(match &picked {
             Some(picked) => take(column, picked, None)?,
             None => Arc::clone(column),

@@ -4,6 +4,8 @@ mod first;
 mod laws;
 mod merging;
 mod merging_random;
+mod moved;
+mod moved_random;
 mod random;
 
 use std::time::Duration;
@@ -488,7 +490,7 @@ fn a_row_that_is_taken_back_in_a_window_in_which_it_never_was_ends_the_run() {
         a changelog takes back a row that it never added
           in transform "group_by"
           The group is k = a, window_start = 1970-01-01T00:00:00.010, window_end = 1970-01-01T00:00:00.020.
-          Hint: A change counts in the windows of its own event time: one that takes a row back must have the event time of that row. Aggregate without windows what is true of one instant after the other, such as changes of `upserts`."#]].assert_eq(&run(script, grouped).unwrap_err().to_string());
+          Hint: A change counts in the windows of its row: one that takes a row back must have the time of that row, which `Windowing::row_time` reads from a column where the event time is another."#]].assert_eq(&run(script, grouped).unwrap_err().to_string());
     // As many rows as before, and yet not the same: the value tells.
     let script = Script::new()
         .batch(
@@ -611,9 +613,10 @@ fn an_argument_that_fails_is_a_bad_row_of_the_first_half() {
     use crate::output::OnBadRow;
     use crate::runner::RunOptions;
     let pipeline = Pipeline::new("test");
-    let rows = changelog("k: a, a, a; x: 1, 2, 0; event_time: 1, 2, 3; diff: 1, 1, 1");
+    let rows = changelog("k: a, a, a; x: 1, 2, 0; at: 1, 2, 3; event_time: 1, 2, 3; diff: 1, 1, 1");
     let rows = pipeline.read("rows", crate::connectors::from_record_batches(vec![rows]));
-    let grouped = rows.window(fixed(10)).group_by([col("k")]);
+    let windowing = fixed(10).row_time(col("at"));
+    let grouped = rows.window(windowing).group_by([col("k")]);
     let sums = grouped.agg([sum(lit(12) / col("x")).alias("sum")]);
     let sums = sums.on_bad_row(OnBadRow::DeadLetter);
     let (sink, dead) = collect();
@@ -623,7 +626,7 @@ fn an_argument_that_fails_is_a_bad_row_of_the_first_half() {
     pipeline.run(&RunOptions::new().workers(1)).unwrap();
     expect!["k='a' sum=18 window_start=0 window_end=10 event_time=9 diff=1"]
         .assert_eq(&show_rows(&made.take()));
-    expect![[r#"node='group_by/partial' split='record batch 0' row=2 reason='expression `CAST(Int32(12) AS Int64) / x` failed on {"x":0}: Divide by zero error' data='{"k":"a","x":0,"event_time":"1970-01-01T00:00:00.003","diff":1}'"#]].assert_eq(&show_rows(&dead.take()));
+    expect![[r#"node='group_by/partial' split='record batch 0' row=2 reason='expression `CAST(Int32(12) AS Int64) / x` failed on {"x":0}: Divide by zero error' data='{"k":"a","x":0,"at":3,"event_time":"1970-01-01T00:00:00.003","diff":1}'"#]].assert_eq(&show_rows(&dead.take()));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::batch::{BATCH_ROWS, Batch};
 use crate::changelog::diffs;
 use crate::error::Result;
 use crate::keys::{Keys, keys_of};
+use crate::ops::group_by::windowed::changing::by_effect::TakesEffect;
 use crate::ops::group_by::windowed::changing::open_window::{How, never_added_in};
 use crate::ops::group_by::windowed::changing::plan::{ChangingWindowsPlan, N_SLICE};
 use crate::ops::group_by::windowed::pane::Timing;
@@ -131,11 +132,10 @@ impl MergingChanges {
     /// Takes changes in that come in time, and gives what leaves by them.
     fn take_in(&mut self, rows: &RecordBatch) -> Result<Vec<Left>> {
         let n_keys = self.plan.of_groups.planned.key_fields.len();
-        let (keys, values) = rows.columns()[N_SLICE..].split_at(n_keys);
+        let keys = &rows.columns()[N_SLICE..N_SLICE + n_keys];
         let groups = self.number(keys, rows.num_rows())?;
-        let bytes = self
-            .values
-            .write(&values[..values.len() - 1], rows.num_rows())?;
+        let values = &rows.columns()[self.plan.places_of_values()];
+        let bytes = self.values.write(values, rows.num_rows())?;
         let changes = groups.iter().zip(bytes);
         let changes = changes.zip(windows_of(rows)?.into_iter().zip(diffs(rows)?));
         let mut touched: BTreeMap<usize, BTreeSet<Window>> = BTreeMap::new();
@@ -333,6 +333,13 @@ fn mark(window: Window, pane: crate::ops::group_by::windowed::pane::Pane, diff: 
         event_time: window.max_timestamp(),
         pane,
         diff,
+    }
+}
+
+impl TakesEffect for MergingChanges {
+    /// Windows become others with every change.
+    fn turns(&mut self, _changes: &RecordBatch) -> Result<Option<BTreeSet<i64>>> {
+        Ok(None)
     }
 }
 

@@ -10,7 +10,7 @@ use arrow::row::{RowConverter, SortField};
 use crate::batch::BATCH_ROWS;
 use crate::error::Result;
 use crate::ops::group_by::changing::Changed;
-use crate::ops::group_by::windowed::changing::plan::{ChangingWindowsPlan, N_SLICE};
+use crate::ops::group_by::windowed::changing::plan::ChangingWindowsPlan;
 use crate::ops::rows_by_time::Run;
 
 /// Makes bytes of the values of rows and of results, and the other way round.
@@ -24,8 +24,11 @@ impl Bytes {
     /// Of the values that aggregates read, as they travel.
     pub(super) fn of_values(plan: &ChangingWindowsPlan) -> Result<Self> {
         let fields = plan.travels.fields();
-        let values = N_SLICE + plan.of_groups.planned.key_fields.len()..fields.len() - 1;
-        Self::of(fields[values].iter().map(|f| f.data_type().clone()))
+        Self::of(
+            fields[plan.places_of_values()]
+                .iter()
+                .map(|f| f.data_type().clone()),
+        )
     }
 
     /// Of keys and outputs.

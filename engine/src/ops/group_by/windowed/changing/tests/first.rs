@@ -98,10 +98,11 @@ fn sessions_that_part_have_first_rows_of_their_own() {
 #[test]
 fn a_change_without_an_order_is_a_bad_row_and_own_columns_are_none() {
     let pipeline = Pipeline::new("test");
-    let rows = changelog("k: a, a, a; x: 0, 4, 0; event_time: 1, 2, 3; diff: 1, 1, -1");
+    let rows =
+        changelog("k: a, a, a; x: 0, 4, 0; at: 1, 2, 1; event_time: 1, 2, 3; diff: 1, 1, -1");
     let first = pipeline
         .read("rows", from_record_batches(vec![rows]))
-        .window(fixed(10))
+        .window(fixed(10).row_time(col("at")))
         .top_k(2, [(lit(8) / col("x")).sort(true, false)])
         .on_bad_row(OnBadRow::DeadLetter);
     let (dead, letters) = collect();
@@ -109,11 +110,11 @@ fn a_change_without_an_order_is_a_bad_row_and_own_columns_are_none() {
     let (sink, made) = collect();
     first.write(sink);
     pipeline.run(&RunOptions::new().workers(1)).unwrap();
-    expect!["k='a' x=4 window_start=0 window_end=10 event_time=9 diff=1"]
+    expect!["k='a' x=4 at=2 window_start=0 window_end=10 event_time=9 diff=1"]
         .assert_eq(&show_rows(&made.take()));
     expect![[r#"
-        node='top_k/partial' split='record batch 0' row=0 reason='expression `Int32(8) / x` failed on {"x":0}: Divide by zero error' data='{"k":"a","x":0,"event_time":"1970-01-01T00:00:00.001","diff":1}'
-        node='top_k/partial' split='record batch 0' row=2 reason='expression `Int32(8) / x` failed on {"x":0}: Divide by zero error' data='{"k":"a","x":0,"event_time":"1970-01-01T00:00:00.003","diff":-1}'"#]].assert_eq(&show_rows(&letters.take()));
+        node='top_k/partial' split='record batch 0' row=0 reason='expression `Int32(8) / x` failed on {"x":0}: Divide by zero error' data='{"k":"a","x":0,"at":1,"event_time":"1970-01-01T00:00:00.001","diff":1}'
+        node='top_k/partial' split='record batch 0' row=2 reason='expression `Int32(8) / x` failed on {"x":0}: Divide by zero error' data='{"k":"a","x":0,"at":1,"event_time":"1970-01-01T00:00:00.003","diff":-1}'"#]].assert_eq(&show_rows(&letters.take()));
 
     let refused = |first: fn(&Collection) -> Collection| {
         let pipeline = Pipeline::new("test");

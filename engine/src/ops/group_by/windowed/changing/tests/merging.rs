@@ -298,7 +298,7 @@ fn a_row_that_was_never_added_ends_the_run_when_its_window_is_over() {
         a changelog takes back a row that it never added
           in transform "group_by"
           The group is k = a, window_start = 1970-01-01T00:00:00.005, window_end = 1970-01-01T00:00:00.015.
-          Hint: A change counts in the windows of its own event time: one that takes a row back must have the event time of that row. Aggregate without windows what is true of one instant after the other, such as changes of `upserts`."#]].assert_eq(&error.to_string());
+          Hint: A change counts in the windows of its row: one that takes a row back must have the time of that row, which `Windowing::row_time` reads from a column where the event time is another."#]].assert_eq(&error.to_string());
 }
 
 /// Rows and keys are let go with their sessions.

@@ -71,7 +71,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn aggregates() -> Vec<Expr> {
+pub(super) fn aggregates() -> Vec<Expr> {
     vec![
         count(lit(1)).alias("n"),
         sum(col("x")).alias("sum"),
@@ -224,7 +224,7 @@ fn sorted(text: &str) -> String {
     lines.join("\n")
 }
 
-fn windowings() -> impl Strategy<Value = Windowing> {
+pub(super) fn windowings() -> impl Strategy<Value = Windowing> {
     let windows = prop_oneof![
         Just(fixed(10)),
         Just(Windowing::of(SlidingWindows::of(ms(20)).every(ms(8)))),
