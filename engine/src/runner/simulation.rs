@@ -150,6 +150,7 @@ impl<'a> Simulation<'a> {
             workshop,
         };
         simulation.build(&BTreeMap::new())?;
+        simulation.begin()?;
         Ok(simulation)
     }
 
@@ -184,8 +185,13 @@ impl<'a> Simulation<'a> {
                 self.running.push(instances.collect::<Result<_>>()?);
             }
         }
+        Ok(())
+    }
+
+    /// Looks where the watermark of each chain is, by what it holds, which may have been restored.
+    fn begin(&mut self) -> Result<()> {
         for chain in 0..self.running.len() {
-            for worker in 0..n_workers {
+            for worker in 0..self.workshop.n_workers {
                 match self.relations.contains_key(&chain) {
                     true => self.pass(chain, worker, self.seen[chain][worker])?,
                     false => self.work(chain, worker, i64::MIN)?,
@@ -235,6 +241,7 @@ impl<'a> Simulation<'a> {
                 }
             }
         }
+        self.begin()?;
         let open: Vec<(NodeIndex, u32)> = self
             .sources
             .iter()

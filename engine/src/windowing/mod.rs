@@ -51,8 +51,12 @@ pub enum TimestampCombiner {
     #[default]
     EndOfWindow,
     /// That of the earliest row in the result. Holds the watermark back until the window has fired.
+    ///
+    /// A row that was behind the watermark when it came does not count, so that the result is not late. Of a
+    /// [changelog](crate::changelog) all rows count that are there, since one that is taken back cannot tell how it
+    /// came: there a result may be late, and one that is corrected is taken back at the time that it had.
     Earliest,
-    /// That of the latest row in the result.
+    /// That of the latest row in the result, by the same rules.
     Latest,
 }
 

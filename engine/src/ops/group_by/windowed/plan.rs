@@ -51,10 +51,11 @@ impl WindowedGrouping {
     }
 
     /// True if a change counts where its event time says, and so must have that of its row: of windows that have an
-    /// end, and where rows do not say themselves when they were.
+    /// end, or whose results have the time of a row, and where rows do not say themselves when they were.
     pub(super) fn needs_row_times(&self) -> bool {
         let is_one = self.windowing.window_fn.describe() == WindowFn::describe(&GlobalWindow);
-        self.windowing.row_time.is_none() && !is_one
+        let at_end = self.windowing.timestamp_combiner == TimestampCombiner::EndOfWindow;
+        self.windowing.row_time.is_none() && !(is_one && at_end)
     }
 
     /// The columns by whose values rows are dealt, once the first half has been checked.

@@ -29,6 +29,9 @@ const WAITING: &str = "waiting";
 pub(in crate::ops::group_by::windowed) trait TakesEffect:
     Operator
 {
+    /// Rows count as having come in time that are not from before `watermark`, wherever their changes take it to.
+    fn in_time_from(&mut self, watermark: i64);
+
     /// The instants at which something happens to windows that are open, or that these changes open: those of before
     /// and of after such an instant are not taken in together. `None` if it may be any.
     ///
@@ -84,11 +87,16 @@ impl<T: TakesEffect> Operator for ByEffect<T> {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        self.of.in_time_from(self.watermark);
         self.watermark = self.watermark.max(watermark.0);
         if let Some(changes) = self.waiting.take_before(self.watermark)? {
             self.take_in(&changes, out)?;
         }
         self.of.on_watermark(watermark, out)
+    }
+
+    fn output_watermark(&self, input: Watermark) -> Watermark {
+        self.of.output_watermark(input)
     }
 
     fn state_bytes(&self) -> u64 {

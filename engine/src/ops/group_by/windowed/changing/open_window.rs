@@ -26,6 +26,9 @@ pub(super) struct OpenWindow {
     pub(super) n_rows: Vec<i64>,
     pub(super) fired: Vec<Fired>,
     pub(super) aggregates: Vec<Box<dyn Retractable>>,
+    /// The earliest event time that a result at the end may have for the sake of rows that came in time; `i64::MAX`
+    /// where that of the window is given.
+    pub(super) hold: i64,
     /// The watermark has passed the end, and what was to leave by that has left.
     pub(super) is_past_end: bool,
 }
@@ -85,6 +88,7 @@ impl OpenWindow {
             n_rows: Vec::new(),
             fired: Vec::new(),
             aggregates: kinds.map(|kind| kind.create()).collect::<Result<_>>()?,
+            hold: i64::MAX,
             is_past_end: false,
         })
     }
@@ -106,12 +110,18 @@ impl OpenWindow {
         Ok(groups)
     }
 
-    /// Takes in changes as they travel, without their slice, and gives what leaves by it.
+    /// Takes in changes as they travel, without their slice, and gives what leaves by it. Their rows came in time that
+    /// are not from before `watermark`.
     pub(super) fn take_in(
         &mut self,
         plan: &ChangingWindowsPlan,
         rows: &RecordBatch,
+        watermark: i64,
     ) -> Result<Vec<RecordBatch>> {
+        if let Some(times) = plan.times_of(rows).filter(|_| !self.is_past_end) {
+            let in_time = times.iter().filter(|time| **time >= watermark);
+            self.hold = in_time.fold(self.hold, |hold, time| hold.min(*time));
+        }
         let of_groups = &plan.of_groups;
         let groups = self.number(of_groups.keys(rows), rows.num_rows())?;
         let diffs = diffs(rows)?;
@@ -159,6 +169,7 @@ impl OpenWindow {
         let waiting = (0..self.fired.len()).filter(|group| !self.fired[*group].is_past_end);
         let waiting: Vec<usize> = waiting.collect();
         self.is_past_end = true;
+        self.hold = i64::MAX;
         for fired in &mut self.fired {
             fired.is_past_end = true;
         }

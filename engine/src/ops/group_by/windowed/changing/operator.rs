@@ -31,6 +31,8 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindows {
     /// The windows that still take changes, by their end.
     open: BTreeMap<(i64, i64), OpenWindow>,
     watermark: i64,
+    /// Rows from before came late; `None` for the watermark.
+    in_time_from: Option<i64>,
     /// Of all windows.
     n_bytes: usize,
     /// What was restored may be of operators that had not heard of the watermark yet.
@@ -48,6 +50,7 @@ impl ChangingWindows {
             slicer: Slicer::new(&plan.windowing.window_fn),
             open: BTreeMap::new(),
             watermark: Watermark::START.0,
+            in_time_from: None,
             n_bytes: 0,
             is_behind: false,
         }
@@ -75,10 +78,11 @@ impl ChangingWindows {
         let windows = self.slicer.windows(span).iter();
         let takes = |window: &&Window| plan.lateness.expiry(window.end) > self.watermark;
         let windows: Vec<Window> = windows.filter(takes).copied().collect();
+        let in_time_from = self.in_time_from.unwrap_or(self.watermark);
         for window in &windows {
             let open = self.open(*window)?;
             let before = open.n_bytes();
-            results.extend(open.take_in(&plan, rows)?);
+            results.extend(open.take_in(&plan, rows, in_time_from)?);
             let after = open.n_bytes();
             self.n_bytes = (self.n_bytes + after).saturating_sub(before);
         }
@@ -109,6 +113,10 @@ impl ChangingWindows {
 }
 
 impl TakesEffect for ChangingWindows {
+    fn in_time_from(&mut self, watermark: i64) {
+        self.in_time_from = Some(watermark);
+    }
+
     fn turns(&mut self, changes: &RecordBatch) -> Result<Option<BTreeSet<i64>>> {
         let spans: BTreeSet<Window> = windows_of(changes)?.into_iter().collect();
         let mut ends: BTreeSet<i64> = self.open.keys().map(|(end, _)| *end).collect();
@@ -139,6 +147,14 @@ impl Operator for ChangingWindows {
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
         self.watermark = self.watermark.max(watermark.0);
         self.advance(out)
+    }
+
+    fn output_watermark(&self, input: Watermark) -> Watermark {
+        if !self.plan.has_times {
+            return input;
+        }
+        let holds = self.open.values().map(|open| open.hold);
+        Watermark(holds.fold(input.0, i64::min))
     }
 
     fn state_bytes(&self) -> u64 {

@@ -3,16 +3,20 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimestampMillisecondType,
+};
 use arrow::record_batch::RecordBatch;
 
-use super::row_time::{RowTime, row_time_field};
+use super::row_time::{ROW_TIME, RowTime, row_time_field};
+use crate::aggregates::{max, min};
 use crate::batch::Batch;
 use crate::changelog::diff_field;
 use crate::error::{Error, Result};
 use crate::event_time::{EVENT_TIME, WINDOW_END, WINDOW_START, check_event_time, time_field};
+use crate::expression::col;
 use crate::ops::group_by::Grouping;
 use crate::ops::group_by::changing::ChangingPlan;
 use crate::ops::group_by::first_rows::unnested;
@@ -48,6 +52,10 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
     input: SchemaRef,
     /// Rows have a time of their own, besides that at which a change takes effect.
     pub(in crate::ops::group_by::windowed) has_row_time: bool,
+    /// Results have the event time of a row, which is the last of what groups give.
+    pub(super) has_times: bool,
+    /// How many of the columns of keys and outputs leave; after them comes that time.
+    n_leaving: usize,
     pub(super) firing: Firing,
     /// As [`WindowedPlan::says_all_at_once`](crate::ops::group_by::windowed::plan::WindowedPlan).
     pub(super) says_all_at_once: bool,
@@ -73,15 +81,23 @@ impl ChangingWindowsPlan {
         windowing.check()?;
         check_event_time(schema)?;
         let firing = check_windowing(windowing)?;
-        let row_time = RowTime::of(windowing, schema)?.map(|_| row_time_field());
         let Grouped {
             keys,
-            outputs,
+            mut outputs,
             ranking,
             rows,
         } = grouping.asked.grouped(schema)?;
         let mut input = schema.fields().to_vec();
-        input.extend(row_time.clone());
+        let has_row_time = RowTime::of(windowing, schema)?.is_some();
+        let combined = match windowing.timestamp_combiner {
+            TimestampCombiner::EndOfWindow => None,
+            TimestampCombiner::Earliest => Some(min(col(ROW_TIME))),
+            TimestampCombiner::Latest => Some(max(col(ROW_TIME))),
+        };
+        let n_leaving = keys.len() + outputs.len();
+        let has_times = combined.is_some();
+        outputs.extend(combined.map(|time| time.alias(" time")));
+        input.extend((has_row_time || has_times).then(row_time_field));
         let row = rows.as_ref().map(|rows| row_fields(rows));
         input.extend(row.clone().map(|fields| {
             let of = DataType::Struct(fields);
@@ -95,11 +111,11 @@ impl ChangingWindowsPlan {
             groups_alone: true,
             planned: Mutex::new(None),
         };
-        let has_row_time = row_time.is_some();
-        let carried = row_time.into_iter().collect();
+        // What is dealt by it needs it for that alone; where it counts for the time of results, it is aggregated.
+        let carried = has_row_time.then(row_time_field).into_iter().collect();
         let of_groups = ChangingPlan::carrying(&of_groups, &input, carried)?;
         let added = added_fields(windowing, true);
-        let leaving = of_groups.planned.output.fields();
+        let leaving = &of_groups.planned.output.fields()[..n_leaving];
         check_added(leaving, &added)?;
         check_added(rows.as_deref().unwrap_or_default(), &added)?;
         let output = leaving.iter().cloned().chain(added.clone());
@@ -125,6 +141,8 @@ impl ChangingWindowsPlan {
             input,
             of_groups,
             has_row_time,
+            has_times,
+            n_leaving,
             firing,
             says_all_at_once: grouping.asked.says_all_at_once(),
             lateness: Lateness::of(windowing),
@@ -139,13 +157,15 @@ impl ChangingWindowsPlan {
         batch: Batch,
         out: &mut Output,
     ) -> Result<Batch> {
-        if row_time.is_none() && self.ranked.is_none() {
+        if row_time.is_none() && !self.has_times && self.ranked.is_none() {
             return self.of_groups.prepare(batch, out);
         }
         self.of_groups.prepare_as(batch, out, |rows| {
             let mut columns = rows.columns().to_vec();
-            if let Some(row_time) = row_time {
-                columns.push(row_time.column(rows)?);
+            match row_time {
+                Some(row_time) => columns.push(row_time.column(rows)?),
+                None if self.has_times => columns.push(Arc::clone(&rows[EVENT_TIME])),
+                None => {}
             }
             let Some((ranking, fields)) = &self.ranked else {
                 return Ok(RecordBatch::try_new(Arc::clone(&self.input), columns)?);
@@ -178,7 +198,30 @@ impl ChangingWindowsPlan {
 
     /// Rows of keys and outputs as they leave, each with a mark of its own.
     pub(super) fn marked(&self, rows: &RecordBatch, marks: &[Mark]) -> Result<RecordBatch> {
-        marked(rows.columns().to_vec(), marks, &self.output)
+        let columns = rows.columns()[..self.n_leaving].to_vec();
+        let Some(times) = rows.columns().get(self.n_leaving) else {
+            return marked(columns, marks, &self.output);
+        };
+        let times = times.as_primitive::<TimestampMillisecondType>();
+        // Of a group that is there a row is.
+        let marks = marks.iter().enumerate().map(|(row, mark)| Mark {
+            event_time: times
+                .is_valid(row)
+                .then(|| times.value(row))
+                .unwrap_or(mark.event_time),
+            ..*mark
+        });
+        marked(columns, &marks.collect::<Vec<_>>(), &self.output)
+    }
+
+    /// The times of rows in what travels, or in its last columns, where they count for the time of results.
+    pub(super) fn times_of<'a>(&self, travelling: &'a RecordBatch) -> Option<&'a [i64]> {
+        // Aggregated last, and last of the values.
+        let n_behind = self.travels.fields().len() - self.places_of_values().end;
+        let place = travelling.num_columns().checked_sub(n_behind + 1)?;
+        let times = travelling.columns().get(place).filter(|_| self.has_times)?;
+        let times = times.as_primitive_opt::<TimestampMillisecondType>()?;
+        Some(times.values())
     }
 
     /// The place of the time of the row in what is prepared.
@@ -218,13 +261,6 @@ fn row_fields(values: &[FieldRef]) -> Fields {
 /// Refuses windows that do not fit changes, all that is wrong at once.
 fn check_windowing(windowing: &Windowing) -> Result<Firing> {
     let mut errors = Vec::new();
-    if windowing.timestamp_combiner != TimestampCombiner::EndOfWindow {
-        errors.push(
-            Error::pipeline("results of a changelog have the event time of the end of their window")
-                .with_detail("The row whose event time they would have may be taken back.")
-                .with_hint("Say `.timestamp_combiner(TimestampCombiner::EndOfWindow)`, and aggregate a column of times with `min` or `max`."),
-        );
-    }
     let firing = firing_of(&windowing.trigger, windowing.allowed_lateness_ms > 0);
     if firing.is_none() {
         errors.push(

@@ -16,7 +16,7 @@ use crate::windowing::Windowing;
 /// The column with the row times.
 ///
 /// Users' columns may be called anything; what begins with a space is ours.
-const ROW_TIME: &str = " row time";
+pub(super) const ROW_TIME: &str = " row time";
 
 /// The column with the row times, as they travel.
 pub(super) fn row_time_field() -> FieldRef {

@@ -37,7 +37,7 @@ pub(super) fn parts(
     let tables = (0..n_aggregates).map(|n| (format!("{AGGREGATE}{n}"), Some(n)));
     for (table, aggregate) in std::iter::once((GROUPS.to_owned(), None)).chain(tables) {
         let rows = open.iter().map(|window| match aggregate {
-            None => rows_of(plan, window, &all(window), groups(window)),
+            None => rows_of(plan, window, &all(window), groups(plan, window)),
             Some(n) => {
                 let (groups, columns) = window.aggregates[n].state()?;
                 rows_of(plan, window, &groups, columns)
@@ -65,6 +65,10 @@ pub(super) fn restore(
     if table == GROUPS {
         restore_groups(open, &groups, columns)?;
         open.is_past_end = open.fired.iter().all(|fired| fired.is_past_end);
+        if plan.has_times && !open.is_past_end {
+            let holds: &Int64Array = column(columns, 1 + N_FIRED)?;
+            open.hold = holds.values().iter().copied().fold(open.hold, i64::min);
+        }
         return Ok(());
     }
     let n = table.strip_prefix(AGGREGATE).and_then(|n| n.parse().ok());
@@ -79,9 +83,15 @@ fn all(open: &OpenWindow) -> Vec<usize> {
 }
 
 /// What is known of each group, as columns.
-fn groups(open: &OpenWindow) -> Vec<ArrayRef> {
+fn groups(plan: &ChangingWindowsPlan, open: &OpenWindow) -> Vec<ArrayRef> {
     let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(open.n_rows.clone()))];
     columns.extend(fired_columns(open.fired.iter()));
+    if plan.has_times {
+        columns.push(Arc::new(Int64Array::from_value(
+            open.hold,
+            open.fired.len(),
+        )));
+    }
     columns
 }
 

@@ -7,6 +7,7 @@ mod merging_random;
 mod moved;
 mod moved_random;
 mod random;
+mod times;
 
 use std::time::Duration;
 
@@ -424,13 +425,6 @@ fn refused(windowing: Windowing) -> String {
 #[test]
 fn windows_that_do_not_fit_changes_are_refused_with_the_reason() {
     expect![[r#"
-        results of a changelog have the event time of the end of their window
-          in transform "group_by/partial"
-          The row whose event time they would have may be taken back.
-          Hint: Say `.timestamp_combiner(TimestampCombiner::EndOfWindow)`, and aggregate a column of times with `min` or `max`."#]].assert_eq(&refused(
-        fixed(10).timestamp_combiner(TimestampCombiner::Earliest),
-    ));
-    expect![[r#"
         discarding windows over a changelog would give results that do not take back those before
           in transform "group_by/partial"
           A row that is taken back changes a result that has left: that is withdrawn, and the right one takes its place.
@@ -465,7 +459,7 @@ fn windows_that_do_not_fit_changes_are_refused_with_the_reason() {
 #[test]
 fn what_does_not_fit_is_refused_all_at_once() {
     let sessions = Windowing::of(Sessions::with_gap(ms(5)))
-        .timestamp_combiner(TimestampCombiner::Latest)
+        .trigger(Trigger::after_count(2).repeatedly())
         .allowed_lateness(ms(5));
     let text = refused(sessions);
     assert_eq!(text.lines().next(), Some("2 errors"), "{text}");

@@ -41,8 +41,12 @@ pub(in crate::ops::group_by::windowed) struct MergingChanges {
     pub(super) groups: Vec<RowsOfKey>,
     /// When each key is to be looked at.
     timers: BTreeSet<(i64, usize)>,
+    /// What each key holds the watermark back to.
+    holds: BTreeSet<(i64, usize)>,
     n_gone: usize,
     pub(super) watermark: i64,
+    /// Rows from before came late; `None` for the watermark.
+    in_time_from: Option<i64>,
     /// Keys that were restored of operators which had not heard of the watermark yet.
     pub(super) behind: BTreeSet<usize>,
     /// Of the rows of all keys.
@@ -73,6 +77,8 @@ impl MergingChanges {
             key_names,
             groups: Vec::new(),
             timers: BTreeSet::new(),
+            holds: BTreeSet::new(),
+            in_time_from: None,
             n_gone: 0,
             watermark: Watermark::START.0,
             behind: BTreeSet::new(),
@@ -127,6 +133,21 @@ impl MergingChanges {
                 self.timers.insert((next, group));
             }
         }
+        self.schedule_hold(group);
+    }
+
+    fn schedule_hold(&mut self, group: usize) {
+        if !self.plan.has_times {
+            return;
+        }
+        let rows = &mut self.groups[group];
+        let ahead = rows.merged.values().filter(|m| !m.fired.is_past_end);
+        let hold = ahead.map(|merged| merged.hold).min().unwrap_or(i64::MAX);
+        let was = std::mem::replace(&mut rows.hold, hold);
+        self.holds.remove(&(was, group));
+        if hold < i64::MAX {
+            self.holds.insert((hold, group));
+        }
     }
 
     /// Takes changes in that come in time, and gives what leaves by them.
@@ -138,17 +159,27 @@ impl MergingChanges {
         let bytes = self.values.write(values, rows.num_rows())?;
         let changes = groups.iter().zip(bytes);
         let changes = changes.zip(windows_of(rows)?.into_iter().zip(diffs(rows)?));
+        let plan = Arc::clone(&self.plan);
+        let times = plan.times_of(rows);
+        let in_time_from = self.in_time_from.unwrap_or(self.watermark);
         let mut touched: BTreeMap<usize, BTreeSet<Window>> = BTreeMap::new();
-        for ((&group, row), (window, diff)) in changes {
+        let mut came: BTreeMap<usize, Vec<(Window, i64)>> = BTreeMap::new();
+        for (n, ((&group, row), (window, diff))) in changes.enumerate() {
             self.with_group(group, |rows| rows.add(window, &row, i64::from(*diff)));
             touched.entry(group).or_default().insert(window);
+            if let Some(time) = times.map(|times| times[n]).filter(|t| *t >= in_time_from) {
+                came.entry(group).or_default().push((window, time));
+            }
         }
-        let plan = Arc::clone(&self.plan);
         let mut left = Vec::new();
         let mut leaving = Vec::new();
         for (&group, changed) in &touched {
             let mut now = self.groups[group].windows(&*plan.windowing.window_fn);
             let changes = self.with_group(group, |rows| rows.change(changed, &now));
+            if plan.has_times {
+                let came = came.remove(&group).unwrap_or_default();
+                self.groups[group].hold(&came, &changes.gone);
+            }
             for (window, merged) in changes.gone {
                 if let (Some(pane), Some(result)) = (merged.fired.pane, merged.result) {
                     left.push((result, mark(window, pane, -1)));
@@ -316,6 +347,9 @@ impl MergingChanges {
         self.groups = groups.collect();
         let timers = self.groups.iter().enumerate();
         self.timers = timers.map(|(group, rows)| (rows.timer, group)).collect();
+        let holds = self.groups.iter().enumerate();
+        let holds = holds.filter(|(_, rows)| rows.hold < i64::MAX);
+        self.holds = holds.map(|(group, rows)| (rows.hold, group)).collect();
         self.n_gone = 0;
         Ok(())
     }
@@ -337,6 +371,10 @@ fn mark(window: Window, pane: crate::ops::group_by::windowed::pane::Pane, diff: 
 }
 
 impl TakesEffect for MergingChanges {
+    fn in_time_from(&mut self, watermark: i64) {
+        self.in_time_from = Some(watermark);
+    }
+
     /// Windows become others with every change.
     fn turns(&mut self, _changes: &RecordBatch) -> Result<Option<BTreeSet<i64>>> {
         Ok(None)
@@ -370,6 +408,11 @@ impl Operator for MergingChanges {
         let due = self.timers.range(..=(self.watermark, usize::MAX));
         let due: Vec<usize> = due.map(|(_, group)| *group).collect();
         self.advance(&due, out)
+    }
+
+    fn output_watermark(&self, input: Watermark) -> Watermark {
+        let hold = self.holds.first().map_or(i64::MAX, |(hold, _)| *hold);
+        Watermark(input.0.min(hold))
     }
 
     fn state_bytes(&self) -> u64 {

@@ -21,15 +21,30 @@ pub(super) struct RowsOfKey {
     pub(super) merged: BTreeMap<Window, Merged>,
     /// When the watermark next matters to them; `i64::MAX` without any.
     pub(super) timer: i64,
+    /// The earliest event time that a result of a window which has not ended may have; `i64::MAX` where that of the
+    /// window is given.
+    pub(super) hold: i64,
     n_bytes: usize,
 }
 
 /// A window that others have become, or one that stands alone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Merged {
     pub(super) fired: Fired,
+    /// As [`RowsOfKey::hold`], of this window.
+    pub(super) hold: i64,
     /// The bytes of the result that has left and was not taken back; there if `fired` has a pane.
     pub(super) result: Option<Box<[u8]>>,
+}
+
+impl Default for Merged {
+    fn default() -> Self {
+        Self {
+            fired: Fired::default(),
+            hold: i64::MAX,
+            result: None,
+        }
+    }
 }
 
 /// What a change of rows has made of windows.
@@ -47,6 +62,7 @@ impl Default for RowsOfKey {
             rows: BTreeMap::new(),
             merged: BTreeMap::new(),
             timer: i64::MAX,
+            hold: i64::MAX,
             n_bytes: 0,
         }
     }
@@ -150,6 +166,28 @@ impl RowsOfKey {
             }
         }
         changes
+    }
+
+    /// Takes note of the times of rows in windows that have not ended: of those that have come in time, each with the
+    /// window that it opened, and of those in windows that are no more.
+    pub(super) fn hold(&mut self, came: &[(Window, i64)], gone: &[(Window, Merged)]) {
+        let gone = gone.iter().map(|(window, merged)| (*window, merged.hold));
+        for (of, time) in came.iter().copied().chain(gone) {
+            let from = Window {
+                start: i64::MIN,
+                end: i64::MIN,
+            };
+            let to = Window {
+                start: of.end,
+                end: i64::MIN,
+            };
+            let over = self.merged.range_mut(from..to);
+            for (_, merged) in over.filter(|(window, _)| window.end > of.start) {
+                if !merged.fired.is_past_end {
+                    merged.hold = merged.hold.min(time);
+                }
+            }
+        }
     }
 
     /// Forgets the rows that opened these windows; gives the first window of which one was taken back that was never

@@ -61,6 +61,10 @@ pub(super) fn parts(
         let mut columns = fired_columns(fired);
         let results = merged.iter().map(|(.., merged)| merged.result.as_deref());
         columns.push(Arc::new(results.collect::<BinaryArray>()));
+        if plan.has_times {
+            let holds = merged.iter().map(|(.., merged)| merged.hold);
+            columns.push(Arc::new(Int64Array::from_iter_values(holds)));
+        }
         let of_rows: Vec<(usize, Window)> = merged.iter().map(|row| (row.0, row.1)).collect();
         let rows = table(plan, of, &of_rows, columns)?;
         parts.extend(StatePart::by_key(MERGED, &rows, key_names)?);
@@ -124,9 +128,14 @@ pub(super) fn restore(
         return Ok(());
     }
     let results: &BinaryArray = column(columns, N_FIRED)?;
+    let holds = match plan.has_times {
+        true => Some(column::<Int64Array>(columns, N_FIRED + 1)?),
+        false => None,
+    };
     for (row, (group, window)) in groups.into_iter().zip(windows).enumerate() {
         let merged = Merged {
             fired: fired_at(columns, row)?,
+            hold: holds.map_or(i64::MAX, |holds| holds.value(row)),
             result: results.is_valid(row).then(|| results.value(row).into()),
         };
         of.with_group(group, |rows| rows.merged.insert(window, merged));

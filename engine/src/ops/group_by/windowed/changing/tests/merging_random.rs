@@ -61,7 +61,8 @@ impl Naive {
     }
 
     fn lines(&self, k: i64, (window, rows): &Session) -> Vec<String> {
-        let values: Vec<Option<i64>> = rows.iter().map(|(_, x)| *x).collect();
+        let values = rows.iter().map(|(time, x)| self.asks.value_of(*x, *time));
+        let values: Vec<Option<i64>> = values.collect();
         lines_of(self.asks, k, *window, &values)
     }
 }
@@ -70,7 +71,12 @@ impl Computed for Naive {
     fn add(&mut self, change: &Change) {
         match self.is_over(change.time + self.gap) {
             true => self.late.push(change.shown()),
-            false => self.of.entry(change.k).or_default().push(*change),
+            false => {
+                // What is not asked for makes no row another one.
+                let x = change.x.filter(|_| !matches!(self.asks, Asks::Times(_)));
+                let of = self.of.entry(change.k).or_default();
+                of.push(Change { x, ..*change });
+            }
         }
     }
 

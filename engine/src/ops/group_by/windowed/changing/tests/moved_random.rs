@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int8Type, Int64Type};
+use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 
-use super::random::{Asks, Step, aggregates, asks, step, windowings};
+use super::random::{Asks, Step, aggregates, asks, step, windowings, with_time_as_value};
 use super::{correcting, ms};
+use crate::aggregates::count;
 use crate::connectors::collect;
 use crate::event_time::event_times;
 use crate::expression::{col, lit};
@@ -56,8 +58,13 @@ const VALUES: [&str; 4] = ["id", "k", "x", "at"];
 
 /// What is asked of windows leaves by "out", and what is too late by "late".
 fn ask(rows: &Collection, windowing: Windowing, asks: Asks) {
+    let windowing = match asks {
+        Asks::Times(combiner) => windowing.timestamp_combiner(combiner),
+        Asks::Aggregates | Asks::First(_) => windowing,
+    };
     let grouped = rows.window(windowing).group_by([col("k")]);
     let (made, late) = match asks {
+        Asks::Times(_) => grouped.agg_with_late([count(lit(1)).alias("n")]),
         Asks::Aggregates => grouped.agg_with_late(aggregates()),
         Asks::First(n_rows) => {
             let order = [col("x").sort(false, false), col("id").sort(true, false)];
@@ -67,6 +74,7 @@ fn ask(rows: &Collection, windowing: Windowing, asks: Asks) {
     let mut columns = match asks {
         Asks::Aggregates => vec!["k", "n", "sum", "min", "mean", "distinct"],
         Asks::First(_) => vec!["k", "id", "x"],
+        Asks::Times(_) => vec!["k", "n"],
     };
     columns.extend(["window_start", "window_end", "event_time", "diff"]);
     made.select(columns.into_iter().map(col))
@@ -193,7 +201,11 @@ proptest! {
             steps_until.push(n_steps);
         }
         let expected = simulate(&reference, &script, 1, 0).unwrap();
-        let (steps, of_reference) = (made.steps("out"), expected.steps("out"));
+        let timed = |steps: &[Vec<RecordBatch>]| -> Vec<Vec<RecordBatch>> {
+            let timed = |rows: &Vec<RecordBatch>| rows.iter().map(with_time_as_value).collect();
+            steps.iter().map(timed).collect()
+        };
+        let (steps, of_reference) = (timed(made.steps("out")), timed(expected.steps("out")));
         for (n, until) in steps_until.iter().enumerate() {
             let contents = contents_at(&steps[..=n].concat(), None);
             prop_assert_eq!(contents, contents_at(&of_reference[..*until].concat(), None), "after step {}", n);

@@ -1,15 +1,20 @@
 //! Random changelogs, in any order and dealt to any number of workers, compared with a computation from nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 
 use super::{correcting, fixed, ms};
 use crate::aggregates::*;
 use crate::connectors::collect;
+use crate::event_time::EVENT_TIME;
 use crate::expression::{col, lit};
 use crate::testing::{Script, changelog, contents_at, scripted_with, show_rows, simulate};
-use crate::windowing::{SlidingWindows, Trigger, Window, Windowing};
+use crate::windowing::{SlidingWindows, TimestampCombiner, Trigger, Window, Windowing};
 use crate::{Expr, Pipeline};
 
 /// A change: key, value, event time, and whether the row is taken back.
@@ -106,12 +111,39 @@ pub(super) enum Asks {
     Aggregates,
     /// So many rows with the greatest values.
     First(usize),
+    /// How many rows there are, and the event time that this makes of theirs.
+    Times(TimestampCombiner),
+}
+
+impl Asks {
+    /// What it asks of a row.
+    pub(super) fn value_of(self, x: Option<i64>, time: i64) -> Option<i64> {
+        match self {
+            Self::Times(_) => Some(time),
+            Self::Aggregates | Self::First(_) => x,
+        }
+    }
 }
 
 /// What is given of a key in a window with these values, a line for each row.
 pub(super) fn lines_of(asks: Asks, k: i64, window: Window, rows: &[Option<i64>]) -> Vec<String> {
-    let Asks::First(n_rows) = asks else {
-        return vec![line_of(k, window, rows)];
+    let n_rows = match asks {
+        Asks::First(n_rows) => n_rows,
+        Asks::Aggregates => return vec![line_of(k, window, rows)],
+        Asks::Times(combiner) => {
+            let times = rows.iter().flatten();
+            let time = match combiner {
+                TimestampCombiner::EndOfWindow => Some(window.end - 1),
+                TimestampCombiner::Earliest => times.min().copied(),
+                TimestampCombiner::Latest => times.max().copied(),
+            };
+            let Window { start, end } = window;
+            return vec![format!(
+                "k={k} n={} window_start={start} window_end={end} at={}",
+                rows.len(),
+                time.unwrap()
+            )];
+        }
     };
     let mut rows = rows.to_vec();
     // Null is less than all numbers.
@@ -180,7 +212,7 @@ impl Computed for Naive {
         }
         for window in windows {
             let of = self.of.entry((change.k, window)).or_default();
-            of.push((change.x, change.diff));
+            of.push((self.asks.value_of(change.x, change.time), change.diff));
         }
     }
 
@@ -259,14 +291,20 @@ pub(super) fn compare(
     let pipeline = Pipeline::new("test");
     let schema = changelog("k: 1; x: 1; event_time: 1; diff: 1").schema();
     let rows = pipeline.read("rows", scripted_with(schema));
+    let windowing = match asks {
+        Asks::Times(combiner) => windowing.timestamp_combiner(combiner),
+        Asks::Aggregates | Asks::First(_) => windowing,
+    };
     let grouped = rows.window(windowing).group_by([col("k")]);
     let (results, late) = match asks {
         Asks::Aggregates => grouped.agg_with_late(aggregates()),
+        Asks::Times(_) => grouped.agg_with_late([count(lit(1)).alias("n")]),
         Asks::First(n_rows) => grouped.top_k_with_late(n_rows, [col("x").sort(false, false)]),
     };
     let mut columns = match asks {
         Asks::Aggregates => vec!["k", "n", "sum", "min", "mean", "distinct"],
         Asks::First(_) => vec!["k", "x"],
+        Asks::Times(_) => vec!["k", "n"],
     };
     columns.extend(["window_start", "window_end", "event_time", "diff"]);
     results
@@ -325,7 +363,13 @@ pub(super) fn compare(
             return Err(TestCaseError::fail(format!("sound: {is_sound}, {error:?}")));
         }
     };
-    let steps = made.steps("out");
+    let mut steps = made.steps("out").to_vec();
+    if let Asks::Times(_) = asks {
+        // The time of a result is one of its values.
+        for batch in steps.iter_mut().flatten() {
+            *batch = with_time_as_value(batch);
+        }
+    }
     for (n, expected) in expected.iter().enumerate() {
         if let Some(expected) = expected {
             let contents = contents_at(&steps[..=n].concat(), None);
@@ -338,8 +382,23 @@ pub(super) fn compare(
     Ok(())
 }
 
+/// The rows with their event time in the column `at`.
+pub(super) fn with_time_as_value(rows: &RecordBatch) -> RecordBatch {
+    let columns = rows.schema_ref().fields().iter().zip(rows.columns());
+    let columns = columns.map(|(field, column)| match field.name().as_str() {
+        EVENT_TIME => ("at", cast(column, &DataType::Int64).unwrap(), false),
+        name => (name, Arc::clone(column), field.is_nullable()),
+    });
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
 pub(super) fn asks() -> impl Strategy<Value = Asks> {
-    prop_oneof![2 => Just(Asks::Aggregates), 1 => (1usize..4).prop_map(Asks::First)]
+    prop_oneof![
+        2 => Just(Asks::Aggregates),
+        1 => (1usize..4).prop_map(Asks::First),
+        1 => Just(Asks::Times(TimestampCombiner::Earliest)),
+        1 => Just(Asks::Times(TimestampCombiner::Latest)),
+    ]
 }
 
 proptest! {
