@@ -203,12 +203,12 @@ impl ChangingWindowsPlan {
             return marked(columns, marks, &self.output);
         };
         let times = times.as_primitive::<TimestampMillisecondType>();
-        // Of a group that is there a row is.
         let marks = marks.iter().enumerate().map(|(row, mark)| Mark {
-            event_time: times
-                .is_valid(row)
-                .then(|| times.value(row))
-                .unwrap_or(mark.event_time),
+            // Of a group that is there a row is, so it has a time.
+            event_time: match times.is_valid(row) {
+                true => times.value(row),
+                false => mark.event_time,
+            },
             ..*mark
         });
         marked(columns, &marks.collect::<Vec<_>>(), &self.output)

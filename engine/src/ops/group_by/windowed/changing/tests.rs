@@ -24,8 +24,8 @@ use crate::ops::group_by::windowed::tests::script::check_script;
 use crate::testing::{Script, changelog, contents_at, scripted_with, show_rows, simulate};
 use crate::transform::Description;
 use crate::windowing::{
-    Accumulation, CalendarDays, Closing, FixedWindows, Sessions, SlidingWindows, TimestampCombiner,
-    Trigger, Window, WindowFn, Windowing,
+    Accumulation, CalendarDays, Closing, FixedWindows, Sessions, SlidingWindows, Trigger, Window,
+    WindowFn, Windowing,
 };
 use crate::{Collection, Pipeline};
 

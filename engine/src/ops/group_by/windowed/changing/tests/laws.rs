@@ -180,13 +180,14 @@ fn the_laws_of_stateful_operators_are_kept_where_rows_have_a_time_of_their_own()
     let sessions = Windowing::of(Sessions::with_gap(ms(4)));
     // A row that comes late may be the earliest, and then its result is late too.
     let of_a_row = Laws::new().on_time(false);
-    for windowing in [fixed(10), sessions] {
+    for (windowing, combiner) in [
+        (fixed(10), TimestampCombiner::Latest),
+        (sessions, TimestampCombiner::Earliest),
+    ] {
         let by_row_time = windowing.clone().row_time(col("at"));
         check_operator(Both::of(&by_row_time), &[COLUMNS], &Laws::new());
-        for combiner in [TimestampCombiner::Earliest, TimestampCombiner::Latest] {
-            let at = windowing.clone().timestamp_combiner(combiner);
-            check_operator(Both::of(&at), &[COLUMNS], &of_a_row);
-            let at = by_row_time.clone().timestamp_combiner(combiner);
+        for windowing in [windowing, by_row_time] {
+            let at = windowing.timestamp_combiner(combiner);
             check_operator(Both::of(&at), &[COLUMNS], &of_a_row);
         }
     }

@@ -143,7 +143,8 @@ fn the_watermark_waits_for_a_result_at_the_time_of_a_row_that_has_taken_effect()
     assert_eq!(show_rows(&made.rows("late")), "");
     expect![[r#"
         n=1 window_start=12 window_end=13 event_time=12 diff=1
-        n=2 window_start=5 window_end=6 event_time=5 diff=1"#]].assert_eq(&show_rows(&made.rows("out")));
+        n=2 window_start=5 window_end=6 event_time=5 diff=1"#]]
+    .assert_eq(&show_rows(&made.rows("out")));
 }
 
 proptest! {
