@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::thread::{Builder, JoinHandle};
 
 /// A file being written, wherever it is.
 ///
@@ -12,11 +13,20 @@ pub(crate) trait Writing: Write + Send {
     fn close(self: Box<Self>) -> io::Result<u64>;
 }
 
+/// Once so much was written, the disk is asked to begin with it.
+const AHEAD_BYTES: u64 = 16 << 20;
+
 /// A file of the local file system.
+///
+/// What is written of a large file goes to the disk beside the work that goes on, so that a close need not wait for
+/// all of it at once.
 #[derive(Debug)]
 pub(crate) struct LocalFile {
     file: File,
     n_bytes: u64,
+    /// How many of them the disk was asked to take.
+    n_asked: u64,
+    asked: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl LocalFile {
@@ -26,7 +36,36 @@ impl LocalFile {
     }
 
     pub(crate) fn new(file: File) -> Self {
-        Self { file, n_bytes: 0 }
+        Self {
+            file,
+            n_bytes: 0,
+            n_asked: 0,
+            asked: None,
+        }
+    }
+
+    /// Lets a thread wait for the disk, unless one does.
+    fn ask_ahead(&mut self) -> io::Result<()> {
+        if self
+            .asked
+            .as_ref()
+            .is_some_and(|asked| !asked.is_finished())
+        {
+            return Ok(());
+        }
+        self.answer()?;
+        let file = self.file.try_clone()?;
+        let waiting = Builder::new().name("mainstem-disk".to_owned());
+        self.asked = Some(waiting.spawn(move || file.sync_data())?);
+        self.n_asked = self.n_bytes;
+        Ok(())
+    }
+
+    /// What the disk has said, which it says only once.
+    fn answer(&mut self) -> io::Result<()> {
+        let answer = self.asked.take().map(JoinHandle::join);
+        let died = |_| Err(io::Error::other("the thread that waits for the disk died"));
+        answer.map_or(Ok(()), |answer| answer.unwrap_or_else(died))
     }
 }
 
@@ -34,6 +73,9 @@ impl Write for LocalFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
         self.n_bytes += n as u64;
+        if self.n_bytes - self.n_asked >= AHEAD_BYTES {
+            self.ask_ahead()?;
+        }
         Ok(n)
     }
 
@@ -43,8 +85,58 @@ impl Write for LocalFile {
 }
 
 impl Writing for LocalFile {
-    fn close(self: Box<Self>) -> io::Result<u64> {
+    fn close(mut self: Box<Self>) -> io::Result<u64> {
+        self.answer()?;
         self.file.sync_all()?;
         Ok(self.n_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of which nothing can be made durable: a pipe takes bytes, but not to a disk.
+    #[cfg(unix)]
+    fn no_disk() -> (File, std::io::PipeReader) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (std::os::fd::OwnedFd::from(writer).into(), reader)
+    }
+
+    #[test]
+    fn a_large_file_is_whole_and_the_disk_is_asked_ahead() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        let mut file = LocalFile::create_new(&path).unwrap();
+        let mebibyte: Vec<u8> = (0..1 << 20).map(|i| (i % 251) as u8).collect();
+        for _ in 0..15 {
+            file.write_all(&mebibyte).unwrap();
+        }
+        assert!(file.asked.is_none());
+        for _ in 0..25 {
+            file.write_all(&mebibyte).unwrap();
+        }
+        assert!(file.n_asked >= AHEAD_BYTES);
+        assert_eq!(Box::new(file).close().unwrap(), 40 << 20);
+        let written = std::fs::read(&path).unwrap();
+        assert!(written.chunks(1 << 20).all(|part| part == mebibyte));
+        assert_eq!(written.len(), 40 << 20);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_the_disk_says_ahead_is_not_lost() {
+        let (pipe, mut reader) = no_disk();
+        let drained = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        let mut file = LocalFile::new(pipe);
+        let bytes = vec![7; 1 << 20];
+        for _ in 0..16 {
+            file.write_all(&bytes).unwrap();
+        }
+        // Only what was said ahead is looked at here.
+        let told = file.answer().unwrap_err();
+        assert_eq!(told.kind(), io::ErrorKind::InvalidInput);
+        drop(file);
+        assert_eq!(drained.join().unwrap().unwrap(), 16 << 20);
     }
 }
