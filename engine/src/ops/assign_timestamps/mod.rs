@@ -60,6 +60,9 @@ impl Collection {
     /// time is null or outside of [`MIN_TIME`]`..=`[`MAX_TIME`] is rejected, and so is one on which the mark of
     /// [`Watermarks::punctuated`] fails: the watermark does not hear of it.
     ///
+    /// [`MIN_TIME`]: crate::event_time::MIN_TIME
+    /// [`MAX_TIME`]: crate::event_time::MAX_TIME
+    ///
     /// Stands behind a source, with nothing but row-wise transforms and unions between, since the watermark is
     /// made per split.
     ///
