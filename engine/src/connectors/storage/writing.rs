@@ -96,13 +96,6 @@ impl Writing for LocalFile {
 mod tests {
     use super::*;
 
-    /// A file of which nothing can be made durable: a pipe takes bytes, but not to a disk.
-    #[cfg(unix)]
-    fn no_disk() -> (File, std::io::PipeReader) {
-        let (reader, writer) = std::io::pipe().unwrap();
-        (std::os::fd::OwnedFd::from(writer).into(), reader)
-    }
-
     #[test]
     fn a_large_file_is_whole_and_the_disk_is_asked_ahead() {
         let folder = tempfile::tempdir().unwrap();
@@ -126,7 +119,9 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn what_the_disk_says_ahead_is_not_lost() {
-        let (pipe, mut reader) = no_disk();
+        // A pipe takes bytes, but nothing can make them durable.
+        let (mut reader, writer) = io::pipe().unwrap();
+        let pipe = File::from(std::os::fd::OwnedFd::from(writer));
         let drained = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
         let mut file = LocalFile::new(pipe);
         let bytes = vec![7; 1 << 20];

@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use super::bad_row_tests::{check, run_with};
 use super::restart_tests::{courses, in_effect, script, there_after, with_and_without};
 use super::tests::{
-    Life, changes_of, components, components_entering, lives, naive_components, run, there,
+    Life, along_a_path, changes_of, components, components_entering, lives, naive_components, run,
+    there,
 };
 use crate::aggregates::min;
 use crate::connectors::{collect, from_record_batches};
-use crate::error::Result;
 use crate::expression::functions::math::expr_fn::{ceil, log2};
 use crate::expression::{cast, when};
 use crate::ops::JoinKind;
@@ -321,27 +321,6 @@ fn a_round_is_an_integer_of_any_width() {
     );
 }
 
-/// What the nodes of a path from 0 to 5 come to, where the first enters in round 10.
-fn along_a_path(max_rounds: u64, n_workers: usize) -> Result<String> {
-    let pipeline = Pipeline::new("test");
-    let edges = table("from: 0, 1, 2, 3, 4; to: 1, 2, 3, 4, 5");
-    let edges = pipeline.read("edges", from_record_batches(vec![edges]));
-    let edges = edges.incremental();
-    let start = edges
-        .filter(col("from").eq(lit(0)))
-        .select([col("from").alias("node")]);
-    let options = Iterate::new().max_rounds(max_rounds);
-    let reached = start.iterate_entering_with(options, lit(10), |reached, start| {
-        let next = reached.join(&edges, JoinKind::Inner, [(col("node"), col("from"))]);
-        let next = next.select([col("to").alias("node")]);
-        next.union([start]).distinct()
-    });
-    let (sink, made) = collect();
-    reached.into_collection("reached").write(sink);
-    pipeline.run(&RunOptions::new().workers(n_workers))?;
-    Ok(show_rows(&made.take()))
-}
-
 #[test]
 fn rounds_before_the_first_row_enters_count_too() {
     let expected = expect![[r#"
@@ -350,13 +329,19 @@ fn rounds_before_the_first_row_enters_count_too() {
           It is in step 9 of the relation, iterate.
           Rows still change from one round to the next.
           Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `Iterate::new().max_rounds(..)`."#]];
+    let reached = |max_rounds, n_workers| {
+        along_a_path(n_workers, |start, further| {
+            let options = Iterate::new().max_rounds(max_rounds);
+            start.iterate_entering_with(options, lit(10), further)
+        })
+    };
     for n_workers in 1..=2 {
         let all = (0..6).map(|node| format!("node={node} diff=1"));
         assert_eq!(
-            along_a_path(16, n_workers).unwrap(),
+            reached(16, n_workers).unwrap(),
             all.collect::<Vec<_>>().join("\n")
         );
-        let error = along_a_path(15, n_workers).unwrap_err();
+        let error = reached(15, n_workers).unwrap_err();
         expected.assert_eq(&error.to_string());
     }
 }

@@ -110,8 +110,12 @@ fn a_failure_inside_is_an_error_of_the_node() {
     .assert_eq(&error.to_string());
 }
 
-/// What the nodes of a path from 0 to 5 come to, where each is to be told of the least in so many rounds.
-fn along_a_path(max_rounds: u64, n_workers: usize) -> Result<String> {
+/// The nodes of a path from 0 to 5 that are reached, by a loop that is made of the first of them and of what goes one
+/// edge further.
+pub(super) fn along_a_path(
+    n_workers: usize,
+    goes_round: impl FnOnce(&Relation, &dyn Fn(&Relation, &Relation) -> Relation) -> Relation,
+) -> Result<String> {
     let pipeline = Pipeline::new("test");
     let edges = table("from: 0, 1, 2, 3, 4; to: 1, 2, 3, 4, 5");
     let edges = pipeline.read("edges", from_record_batches(vec![edges]));
@@ -119,10 +123,10 @@ fn along_a_path(max_rounds: u64, n_workers: usize) -> Result<String> {
     let start = edges
         .filter(col("from").eq(lit(0)))
         .select([col("from").alias("node")]);
-    let reached = start.iterate_with(Iterate::new().max_rounds(max_rounds), |reached| {
+    let reached = goes_round(&start, &|reached, start| {
         let next = reached.join(&edges, JoinKind::Inner, [(col("node"), col("from"))]);
         let next = next.select([col("to").alias("node")]);
-        next.union([&start]).distinct()
+        next.union([start]).distinct()
     });
     let (sink, made) = collect();
     reached.into_collection("reached").write(sink);
@@ -138,13 +142,19 @@ fn a_loop_may_take_as_many_rounds_as_it_is_given() {
           It is in step 8 of the relation, iterate.
           Rows still change from one round to the next.
           Hint: Let it come to rows that stay the same, as with a filter that bounds what grows or a `distinct`, or allow more rounds with `Iterate::new().max_rounds(..)`."#]];
+    let reached = |max_rounds, n_workers| {
+        along_a_path(n_workers, |start, further| {
+            let options = Iterate::new().max_rounds(max_rounds);
+            start.iterate_with(options, |reached| further(reached, start))
+        })
+    };
     for n_workers in 1..=2 {
         let all = (0..6).map(|node| format!("node={node} diff=1"));
         assert_eq!(
-            along_a_path(5, n_workers).unwrap(),
+            reached(5, n_workers).unwrap(),
             all.collect::<Vec<_>>().join("\n")
         );
-        let error = along_a_path(4, n_workers).unwrap_err();
+        let error = reached(4, n_workers).unwrap_err();
         expected.assert_eq(&error.to_string());
     }
 }
