@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use clap::ValueEnum;
 use mainstem::engine::aggregates::{avg, count, max};
 use mainstem::engine::expression::cast;
-use mainstem::engine::ops::{IntervalJoin, JoinKind, WindowedJoin};
+use mainstem::engine::ops::{IntervalJoin, JoinKind, SideInput, WindowedJoin};
 use mainstem::engine::{Accumulation, Trigger, Windowing};
 use mainstem::prelude::*;
 
@@ -133,8 +133,9 @@ impl Query {
                     .bids(BID_COLUMNS)
                     .window(Windowing::fixed(HIGHEST_SIZE));
                 let most = bids.agg([max(col("price")).alias("most")]);
-                let is_most = WindowedJoin::new(JoinKind::Inner, [(col("price"), col("most"))]);
-                bids.join_windowed(&most, is_most).select([
+                let of_window = bids.with_side_input(&most, SideInput::singleton().in_step());
+                let highest = of_window.filter(col("price").eq(col("most")));
+                highest.select([
                     col("auction"),
                     col("price"),
                     col("bidder"),

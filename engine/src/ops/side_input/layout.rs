@@ -140,16 +140,19 @@ impl Layout {
         with_columns_of(Some(&columns), self.keys.iter().map(|key| &key.main)).unwrap_or_default()
     }
 
-    /// What is wrong with a side that never ends.
-    pub(super) fn check_unbounded(&self) -> Result<()> {
+    /// What is wrong with a side for whose watermark rows wait.
+    pub(super) fn check_in_step(&self, is_bounded: bool) -> Result<()> {
         if !self.reach.is_whole() {
             return Ok(());
         }
-        Err(Error::pipeline(format!(
-            "rows wait for the end of side input {:?}, which never ends",
-            &*self.side
-        ))
-        .with_hint("Divide the side by `window`, or see the version valid at the time of a row with `SideInput::as_of_event_time`."))
+        let side = &*self.side;
+        let wrong = match is_bounded {
+            true => format!(
+                "side input {side:?} is in step and has no windows: all rows would wait for its end"
+            ),
+            false => format!("rows wait for the end of side input {side:?}, which never ends"),
+        };
+        Err(Error::pipeline(wrong).with_hint("Divide the side by `window`, or see the version valid at the time of a row with `SideInput::as_of_event_time`."))
     }
 }
 

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Whether a row is ready is asked of the side's watermark alone, so the main input never waits for itself.
-//! A side that ends is read in a phase of its own first; then no row waits at all.
+//! A side that ends is read in a phase of its own first, unless it goes in step; then no row waits at all.
 //!
 //! - `layout`: which columns come out, and what is compared with what; `compiled`: for the columns that arrive.
 //! - `lookup`: keys to numbers; `table`: the rows of a window, or the versions of each key.
@@ -60,6 +60,7 @@ pub struct SideInput {
     suffix: Option<String>,
     missing: Option<Missing>,
     versions: bool,
+    in_step: bool,
 }
 
 /// How the rows that are seen become columns.
@@ -124,6 +125,7 @@ impl SideInput {
             suffix: None,
             missing: None,
             versions: false,
+            in_step: false,
         }
     }
 
@@ -173,6 +175,45 @@ impl SideInput {
     /// the greater values counts, column by column. Only for a singleton or a map.
     pub fn as_of_event_time(mut self) -> Self {
         self.versions = true;
+        self
+    }
+
+    /// The side goes along with the main rows, by event time, even where it ends.
+    ///
+    /// By default a side that ends is read to its end before the first main row, so that no row waits. Where both are
+    /// made of the same source, such as rows and what is true of their window as a whole, it is then read twice. In
+    /// step it is read once, and main rows wait for the side's watermark as they do where the side never ends: use
+    /// it for sources that are about in the order of time, since all rows that are ahead of the watermark are kept.
+    /// For a side that is divided by windows, or seen [as of event time](SideInput::as_of_event_time).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use mainstem_engine::{Pipeline, RunOptions, Watermarks, Windowing, aggregates::max, col, connectors};
+    /// # use mainstem_engine::{ops::SideInput, testing::{show, table}};
+    /// // The highest bid of every minute.
+    /// let pipeline = Pipeline::new("highest");
+    /// let rows = table("second: 1, 7, 55, 61, 90; price: 5, 9, 7, 3, 4");
+    /// let bids = pipeline
+    ///     .read("bids", connectors::from_record_batches(vec![rows]))
+    ///     .assign_timestamps(col("second") * 1_000.into(), Watermarks::monotone())
+    ///     .window(Windowing::fixed(Duration::from_secs(60)));
+    /// let most = bids.agg([max(col("price")).alias("most")]);
+    /// let (sink, highest) = connectors::collect();
+    /// bids.with_side_input(&most, SideInput::singleton().in_step())
+    ///     .filter(col("price").eq(col("most")))
+    ///     .select([col("second"), col("price")])
+    ///     .write(sink);
+    /// pipeline.run(&RunOptions::new().workers(1))?;
+    /// # let highest: Vec<String> = highest.take().iter().map(show).collect();
+    /// assert_eq!(highest.join("\n"), "\
+    /// second: 7
+    /// price: 9
+    /// second: 90
+    /// price: 4");
+    /// # Ok::<(), mainstem_engine::Error>(())
+    /// ```
+    pub fn in_step(mut self) -> Self {
+        self.in_step = true;
         self
     }
 
@@ -300,6 +341,7 @@ impl Transform for WithSideInput {
             suffix,
             missing,
             versions,
+            in_step,
         } = &self.input;
         let mut config = json!({ "side": &*self.side, "shape": shape.name() });
         if !shape.on().is_empty() {
@@ -326,6 +368,9 @@ impl Transform for WithSideInput {
         }
         if *versions {
             config["as_of"] = "event time".into();
+        }
+        if *in_step {
+            config["in_step"] = true.into();
         }
         Description::new("side_input", config)
     }
@@ -373,8 +418,8 @@ impl Transform for WithSideInput {
 
     fn lower(&self, place: &Place<'_>) -> Result<Option<Lowered>> {
         let layout = self.plan(place.inputs())?;
-        if !place.is_bounded(1) {
-            layout.check_unbounded()?;
+        if self.input.in_step || !place.is_bounded(1) {
+            layout.check_in_step(place.is_bounded(1))?;
             return Ok(None);
         }
         let rows = ArtifactRef::new(format!("{}/side", place.id()));

@@ -1038,7 +1038,8 @@ fn live_rows(names: [&str; 2], seed: i64) -> Vec<RecordBatch> {
     splits.collect()
 }
 
-/// A side that never ends is seen as one that has ended, on any number of workers, and nothing is late.
+/// A side that never ends, or that goes in step, is seen as one that has ended, on any number of workers, and nothing
+/// is late.
 #[test]
 fn a_run_over_rows_that_never_end_gives_what_one_over_their_end_does() {
     let asks = [
@@ -1047,7 +1048,7 @@ fn a_run_over_rows_that_never_end_gives_what_one_over_their_end_does() {
         (Ask::List, 100, 200),
     ];
     for (ask, main_size, side_size) in asks {
-        let run = |is_live: bool, n_workers: usize| {
+        let run = |is_live: bool, in_step: bool, n_workers: usize| {
             let pipeline = Pipeline::new("live");
             let read = |name: &str, rows: Vec<RecordBatch>| {
                 let memory = connectors::from_record_batches(rows);
@@ -1067,7 +1068,7 @@ fn a_run_over_rows_that_never_end_gives_what_one_over_their_end_does() {
             let answered = read("main", live_rows(["k", "m"], 11))
                 .window(of_main)
                 .named("seen")
-                .with_side_input(&side, ask.input());
+                .with_side_input(&side, in_step_if(in_step, ask.input()));
             answered.port("late").named("late").write(late_sink);
             answered.named("out").write(sink);
             let report = pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
@@ -1077,15 +1078,77 @@ fn a_run_over_rows_that_never_end_gives_what_one_over_their_end_does() {
             lines.sort();
             lines
         };
-        let expected = run(false, 1);
+        let expected = run(false, false, 1);
         assert_eq!(expected.len(), 2_000);
         for n_workers in 1..=3 {
-            assert!(
-                run(true, n_workers) == expected,
-                "{ask:?} with {n_workers} workers"
-            );
+            for (is_live, in_step) in [(true, false), (false, true)] {
+                assert!(
+                    run(is_live, in_step, n_workers) == expected,
+                    "{ask:?}, live: {is_live}, with {n_workers} workers"
+                );
+            }
         }
     }
+}
+
+fn in_step_if(in_step: bool, input: SideInput) -> SideInput {
+    match in_step {
+        true => input.in_step(),
+        false => input,
+    }
+}
+
+/// What is true of the window as a whole is added to its rows; the source is read twice, or once in step.
+#[test]
+fn a_side_in_step_reads_a_source_once_that_both_are_made_of() {
+    for (in_step, n_read) in [(false, 4_000), (true, 2_000)] {
+        for n_workers in 1..=3 {
+            let pipeline = Pipeline::new("highest");
+            let disorder = std::time::Duration::from_millis(50);
+            let rows = live_rows(["k", "m"], 3);
+            let rows = pipeline
+                .read("rows", connectors::from_record_batches(rows))
+                .assign_timestamps(
+                    col(EVENT_TIME),
+                    Watermarks::bounded_out_of_orderness(disorder),
+                )
+                .window(fixed(100));
+            let most = rows.agg([crate::aggregates::max(col("m")).alias("most")]);
+            let (sink, made) = connectors::collect();
+            rows.with_side_input(&most, in_step_if(in_step, SideInput::singleton()))
+                .filter(col("m").eq(col("most")))
+                .select([col("m")])
+                .write(sink);
+            let report = pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
+            let made = made.take();
+            let mut highest: Vec<i64> = made
+                .iter()
+                .flat_map(|rows| rows.column(0).as_primitive::<Int64Type>().values().to_vec())
+                .collect();
+            highest.sort_unstable();
+            // Each 50 rows are in the same 50 milliseconds, in some order.
+            let expected: Vec<i64> = (0..20).map(|window| 99 + 100 * window).collect();
+            assert_eq!(highest, expected, "in step: {in_step}, {n_workers} workers");
+            let read = report.node("rows").unwrap().rows_out;
+            assert_eq!(read, n_read, "in step: {in_step}, {n_workers} workers");
+        }
+    }
+}
+
+#[test]
+fn a_side_in_step_needs_windows_or_versions() {
+    let pipeline = Pipeline::new("whole");
+    let read = |name, rows| pipeline.read(name, connectors::from_record_batches(vec![table(rows)]));
+    let (sink, _) = connectors::collect();
+    read("orders", "k: 1")
+        .named("priced")
+        .with_side_input(&read("rates", "v: 2"), SideInput::singleton().in_step())
+        .write(sink);
+    let error = pipeline.run(&RunOptions::new()).unwrap_err();
+    expect![[r#"
+        side input "rates" is in step and has no windows: all rows would wait for its end
+          in transform "priced"
+          Hint: Divide the side by `window`, or see the version valid at the time of a row with `SideInput::as_of_event_time`."#]].assert_eq(&error.to_string());
 }
 
 /// The laws of stateful operators; rows that come late are counted or seen by those behind them.

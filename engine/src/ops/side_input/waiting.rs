@@ -44,7 +44,10 @@ impl Waiting {
             return Ok(());
         }
         let mut order: Vec<u32> = (0u32..).take(needs.len()).collect();
-        order.sort_by_key(|&row| needs[row as usize]);
+        let is_ordered = needs.is_sorted();
+        if !is_ordered {
+            order.sort_by_key(|&row| needs[row as usize]);
+        }
         let mut earliest = Vec::new();
         if let Some(times) = times {
             let mut least = i64::MAX;
@@ -59,7 +62,11 @@ impl Waiting {
             earliest.reverse();
         }
         let needs = order.iter().map(|&row| needs[row as usize]).collect();
-        let rows = take_record_batch(batch.rows(), &UInt32Array::from(order))?;
+        // Most batches lie within one window, and need no copy.
+        let rows = match is_ordered {
+            true => batch.rows().clone(),
+            false => take_record_batch(batch.rows(), &UInt32Array::from(order))?,
+        };
         self.n_bytes += rows.get_array_memory_size();
         let batch = batch.derive(rows).with_permit(None);
         let number = self.n_lots;
