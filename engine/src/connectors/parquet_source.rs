@@ -4,6 +4,7 @@ mod chunks;
 mod fetching;
 mod footers;
 mod loaded;
+mod page_index;
 mod ranges;
 mod reader;
 mod sieve;

@@ -8,10 +8,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{Encoding, EncodingMask};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{
-    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaDataBuilder, ParquetMetaDataReader,
-    RowGroupMetaData,
-};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
 use super::super::parquet_file::ParquetBytes;
 use super::super::storage::StoredFile;
@@ -109,25 +106,6 @@ impl ParquetFile {
         });
         let fields: Vec<_> = fields.collect();
         Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
-    }
-
-    /// The footer of these row groups alone, with their page index where there is one.
-    pub(super) fn with_pages(
-        &self,
-        groups: &[usize],
-        bytes: &ParquetBytes,
-    ) -> Option<ArrowReaderMetadata> {
-        let all = self.footer.metadata();
-        let of_groups = groups.iter().map(|&g| all.row_group(g).clone()).collect();
-        let metadata = ParquetMetaDataBuilder::new(all.file_metadata().clone())
-            .set_row_groups(of_groups)
-            .build();
-        let mut reader = ParquetMetaDataReader::new_with_metadata(metadata)
-            .with_page_index_policy(PageIndexPolicy::Optional);
-        reader.read_page_indexes(bytes).ok()?;
-        let metadata = Arc::new(reader.finish().ok()?);
-        let options = ArrowReaderOptions::new().with_schema(Arc::clone(self.footer.schema()));
-        ArrowReaderMetadata::try_new(metadata, options).ok()
     }
 }
 

@@ -24,6 +24,7 @@ use super::super::unharmed::unharmed;
 use super::chunks::Chunks;
 use super::fetching::bytes_wanted;
 use super::footers::{ParquetFile, n_rows, unsigned};
+use super::page_index::with_pages;
 use super::ranges::{Cursor, Ranges};
 use super::sieve::Sieve;
 use super::splits::{Locator, share};
@@ -246,7 +247,7 @@ impl<'a> Scan<'a> {
         let is_part = locator.n_rows < sizes.iter().map(n_rows).sum();
         let by_pages = request.pruned.is_some() || (is_part && bytes.is_remote());
         let pages = match by_pages && !scan.groups.is_empty() {
-            true => file.with_pages(&scan.groups, bytes),
+            true => scan.pages(),
             false => None,
         };
         for (i, at) in starts.iter().enumerate() {
@@ -271,6 +272,17 @@ impl<'a> Scan<'a> {
             scan.groups = (0..scan.groups.len()).collect();
         }
         Ok(scan)
+    }
+
+    /// A footer of the row groups alone, with what is said of their pages.
+    fn pages(&self) -> Option<ArrowReaderMetadata> {
+        let asked = self.request.pruned.map(|(predicate, _)| {
+            let names: Vec<&str> = predicate.columns().collect();
+            mask(&self.footer, self.request.hive, &names)
+        });
+        let is_asked = |leaf| asked.as_ref().is_some_and(|m| m.leaf_included(leaf));
+        let is_remote = self.bytes.is_remote();
+        with_pages(&self.footer, &self.groups, is_asked, self.bytes, is_remote)
     }
 
     /// Where the columns come from, and the rows that they are of.

@@ -37,6 +37,9 @@ pub(super) fn marks_of(values: Option<&ArrayRef>, times: &[i64]) -> Result<RowMa
     ))
 }
 
+/// So many rows are looked at together: few enough to lie close together in time.
+const CHUNK_ROWS: usize = 512;
+
 /// The watermark of one split so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Generator {
@@ -66,17 +69,67 @@ impl Generator {
 
     /// Takes in rows, and gives how many stand behind the watermark that the rows before them made.
     pub(super) fn take(&mut self, times: &[i64], marks: &RowMarks) -> u64 {
+        let Some(marks) = marks else {
+            return times.chunks(CHUNK_ROWS).map(|t| self.follow(t)).sum();
+        };
         let mut n_behind = 0;
         for (row, &time) in times.iter().enumerate() {
             n_behind += u64::from(time < self.watermark);
-            let mark = match marks {
-                None => Some(time.saturating_sub(self.less_ms)),
-                Some(marks) => marks.get(row).copied().flatten(),
-            };
-            if let Some(mark) = mark {
+            if let Some(mark) = marks.get(row).copied().flatten() {
                 self.watermark = self.watermark.max(mark);
             }
         }
         n_behind
+    }
+
+    /// Takes in rows of a watermark that follows from them alone.
+    fn follow(&mut self, times: &[i64]) -> u64 {
+        let least = times.iter().fold(i64::MAX, |least, time| least.min(*time));
+        let latest = times
+            .iter()
+            .fold(i64::MIN, |latest, time| latest.max(*time));
+        let after = self.watermark.max(latest.saturating_sub(self.less_ms));
+        if least >= after {
+            // None of the rows is behind where the watermark is after the last of them, so none was before.
+            self.watermark = after;
+            return 0;
+        }
+        let mut n_behind = 0;
+        for &time in times {
+            n_behind += u64::from(time < self.watermark);
+            self.watermark = self.watermark.max(time.saturating_sub(self.less_ms));
+        }
+        n_behind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// However rows are cut into batches, each is compared with what those before it have made.
+        #[test]
+        fn rows_behind_the_watermark_are_counted_one_by_one(
+            times in prop::collection::vec(-200i64..1_000, 0..200),
+            slope in 0i64..30,
+            less_ms in 0u64..300,
+            cut in 1usize..200,
+        ) {
+            let times: Vec<i64> = (0..).zip(&times).map(|(i, time)| time + i * slope).collect();
+            let (mut watermark, mut n_behind) = (i64::MIN, 0);
+            for time in &times {
+                n_behind += u64::from(*time < watermark);
+                watermark = watermark.max(time - less_ms as i64);
+            }
+            let allowed = Duration::from_millis(less_ms);
+            let mut generator = Generator::new(&Watermarks::bounded_out_of_orderness(allowed));
+            let found: u64 = times.chunks(cut).map(|times| generator.take(times, &None)).sum();
+            prop_assert_eq!((generator.watermark(), found), (watermark, n_behind));
+        }
     }
 }
