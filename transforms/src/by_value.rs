@@ -9,7 +9,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, Int64Array,
+};
 use arrow::compute::{cast, concat, max, min};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -105,6 +107,13 @@ fn distinct(column: &ArrayRef) -> Result<Option<Distinct>> {
     let data_type = column.data_type();
     if is_text(data_type) {
         return Ok(None);
+    }
+    if let Some(flags) = column.as_boolean_opt() {
+        let keys = flags.values().iter().map(i32::from).collect::<Vec<i32>>();
+        return Ok(Some(Distinct {
+            values: Arc::new(BooleanArray::from(vec![Some(false), Some(true), None])),
+            keys: places(&Int32Array::new(keys.into(), flags.nulls().cloned()), 2),
+        }));
     }
     let wide = cast(column, &DataType::Int64)?;
     let wide = wide.as_primitive::<Int64Type>();

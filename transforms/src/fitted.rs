@@ -109,20 +109,17 @@ impl FittedPreprocess {
         if width == 0 {
             return Ok(());
         }
-        floats.resize(rows.num_rows() * width, 0.0);
+        let n_rows = rows.num_rows();
+        floats.reserve(n_rows * width);
         // All features of some rows, then of the next, so that their part of the matrix stays in the cache.
-        for (block, floats) in floats.chunks_mut(BLOCK_ROWS * width).enumerate() {
+        for first in (0..n_rows).step_by(BLOCK_ROWS) {
+            let end = n_rows.min(first + BLOCK_ROWS);
+            floats.resize(end * width, 0.0);
+            let block = &mut floats[first * width..];
             for (column, place) in self.layout.columns().iter().zip(&self.places) {
                 let kind = self.program.kind(*place);
                 let values = &values[self.program.values_of(*place)];
-                write(
-                    values,
-                    block * BLOCK_ROWS,
-                    kind,
-                    floats,
-                    column.offset,
-                    width,
-                )?;
+                write(values, first, kind, block, column.offset, width)?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{ArrowNativeType, DataType, Int32Type};
 use mainstem_engine::{Error, Result};
 
 /// Calls `visit` with each word and how often it stands there: once per row, and for a dictionary once
@@ -50,8 +50,14 @@ pub(crate) fn map_words(
         }
         let mut mapped = vec![map(None); dictionary.values().len()];
         words(dictionary.values(), |i, word| mapped[i] = map(word))?;
-        let missing = map(None);
         let keys = dictionary.keys();
+        if let Some(keys) = keys.as_primitive_opt::<Int32Type>()
+            && keys.null_count() == 0
+        {
+            let of_key = |key: &i32| mapped[key.as_usize()];
+            return Ok(keys.values().iter().map(of_key).collect());
+        }
+        let missing = map(None);
         let of_row = |(row, key): (usize, usize)| {
             if keys.is_valid(row) {
                 mapped[key]
