@@ -30,6 +30,8 @@ const BID_COLUMNS: [&str; 4] = ["auction", "bidder", "price", "extra"];
 
 /// The generator lets no auction be open for longer.
 const LONGEST_AUCTION: Duration = Duration::from_secs(1);
+/// Auctions that close within the same second are told together.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 /// Nor anyone open an auction this long after, or before, they have joined.
 const SELLERS_JOIN: Duration = Duration::from_secs(10);
 
@@ -119,9 +121,9 @@ impl Query {
                     // One window ends in each of these.
                     .window(Windowing::fixed(HOT_PERIOD));
                 let most = counts.agg([max(col("n")).alias("most")]);
-                let is_most = WindowedJoin::new(JoinKind::Inner, [(col("n"), col("most"))]);
+                let of_window = counts.with_side_input(&most, SideInput::singleton().in_step());
                 let start = millis(col("window_end")) - lit(HOT_SIZE.as_millis() as i64);
-                counts.join_windowed(&most, is_most).select([
+                of_window.filter(col("n").eq(col("most"))).select([
                     col("auction"),
                     col("n"),
                     start.alias("window_start"),
@@ -199,8 +201,9 @@ fn mean_of_closed(events: &Events, by: &str) -> Collection {
         .auctions(["id", by, "expires"])
         .select([col("id"), col(by), col("expires"), col("event_time")])
         .join_interval(&bids, while_open)
-        // All bids on an auction are one session.
-        .window(Windowing::sessions(LONGEST_AUCTION))
+        // Its highest bid is known when an auction closes.
+        .with_timestamps(col("expires"))
+        .window(Windowing::fixed(CLOSED_WITHIN))
         .group_by([col("id"), col(by)])
         .agg([max(col("price")).alias("final")])
         .window(changes)

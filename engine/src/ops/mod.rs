@@ -33,6 +33,7 @@ mod top_k;
 mod union;
 mod upserts;
 mod with_column;
+mod with_timestamps;
 
 pub use as_changelog::AsChangelog;
 pub use assign_timestamps::{AssignTimestamps, Watermarks};
@@ -64,3 +65,4 @@ pub use top_k::TopK;
 pub use union::Union;
 pub use upserts::Upserts;
 pub use with_column::WithColumn;
+pub use with_timestamps::WithTimestamps;
