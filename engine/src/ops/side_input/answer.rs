@@ -27,6 +27,16 @@ pub(super) fn answer(
     schema: &SchemaRef,
     out: &mut Output,
 ) -> Result<Option<Batch>> {
+    if let Some(places) = singletons(layout, seen, tables, keys) {
+        return with_values(
+            layout,
+            batch.clone(),
+            &Sources::new(tables),
+            &places,
+            None,
+            schema,
+        );
+    }
     let found = |row: usize| -> &[Entry] {
         match tables[seen.of_row[row] as usize] {
             None => &[],
@@ -53,12 +63,48 @@ pub(super) fn answer(
     }
     let sources = Sources::new(tables);
     let places = picked.places(&sources, &seen.of_row);
+    with_values(layout, batch, &sources, &places, picked.ends, schema)
+}
+
+/// Where the one row of the window that each row sees is, if no row is to be rejected.
+fn singletons(
+    layout: &Layout,
+    seen: &Seen,
+    tables: &[Option<&Table>],
+    keys: Option<&Coded>,
+) -> Option<Vec<(usize, usize)>> {
+    let is_one = matches!(layout.values, Values::Columns(_)) && layout.n_keys() == 0;
+    if !is_one || layout.reach.is_versions() || seen.of_row.is_empty() {
+        return None;
+    }
+    let sources = Sources::new(tables);
+    let of_window = tables.iter().enumerate().map(|(window, table)| {
+        match table.map_or(&[] as &[Entry], |table| table.entries(keys, 0)) {
+            [one] => Some(sources.place(window, one.row)),
+            [] if layout.missing == Missing::Null => Some((sources.n_chunks, 0)),
+            _ => None,
+        }
+    });
+    let of_window: Vec<(usize, usize)> = of_window.collect::<Option<_>>()?;
+    let places = seen.of_row.iter().map(|&window| of_window[window as usize]);
+    Some(places.collect())
+}
+
+/// The rows with the side columns from these places, or with lists of them that end there.
+fn with_values(
+    layout: &Layout,
+    batch: Batch,
+    sources: &Sources<'_>,
+    places: &[(usize, usize)],
+    ends: Option<Vec<usize>>,
+    schema: &SchemaRef,
+) -> Result<Option<Batch>> {
     let mut columns = batch.rows().columns().to_vec();
     for (n, field) in layout.added.iter().enumerate() {
-        columns.push(match (&picked.ends, field.data_type()) {
-            (None, data_type) => sources.take(n, data_type, &places)?,
+        columns.push(match (&ends, field.data_type()) {
+            (None, data_type) => sources.take(n, data_type, places)?,
             (Some(ends), DataType::List(item)) => {
-                let values = sources.take(n, item.data_type(), &places)?;
+                let values = sources.take(n, item.data_type(), places)?;
                 let lengths = ends
                     .iter()
                     .scan(0, |start, end| Some(end - std::mem::replace(start, *end)));

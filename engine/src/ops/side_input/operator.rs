@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, not, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
@@ -215,15 +215,19 @@ impl SideInputOperator {
         let [main, side] = self.watermarks;
         let reach = &self.layout.reach;
         let horizon = reach.horizon(main);
+        let is_over = |window: Window| reach.is_over(window, main, side);
         let is_late = |row: usize| match reach.is_versions() {
             true => seen.needs[row] < horizon,
-            false => reach.is_over(seen.windows[seen.of_row[row] as usize], main, side),
+            false => is_over(seen.windows[seen.of_row[row] as usize]),
         };
-        let late: BooleanArray = (0..batch.n_rows()).map(|row| Some(is_late(row))).collect();
-        if late.true_count() > 0 {
+        let is_any_late = match reach.is_versions() {
+            true => seen.needs.iter().any(|need| *need < horizon),
+            false => seen.windows.iter().any(|window| is_over(*window)),
+        };
+        if is_any_late {
+            let late: BooleanArray = (0..batch.n_rows()).map(|row| Some(is_late(row))).collect();
             out.push_late(LATE, unanswered(&self.layout, batch.filter(&late)?)?);
-            let in_time: BooleanArray = late.iter().map(|late| late.map(|late| !late)).collect();
-            let batch = batch.filter(&in_time)?;
+            let batch = batch.filter(&not(&late)?)?;
             // A row that is not late is none for the same reasons now.
             return match batch.n_rows() {
                 0 => Ok(()),
@@ -231,22 +235,19 @@ impl SideInputOperator {
             };
         }
         let is_ready = |need: &i64| *need < side;
-        if seen.needs.iter().all(is_ready) {
+        let n_ready = seen.needs.iter().filter(|need| is_ready(need)).count();
+        if n_ready == seen.needs.len() {
             return self.answer(batch, &seen, out);
         }
+        if n_ready == 0 {
+            let times = times_of(batch.rows())?;
+            return self.waiting.add(&batch, &seen.needs, times);
+        }
         let ready: BooleanArray = seen.needs.iter().map(|need| Some(is_ready(need))).collect();
-        let waits: BooleanArray = ready
-            .iter()
-            .map(|ready| ready.map(|ready| !ready))
-            .collect();
+        let waits = batch.filter(&not(&ready)?)?;
         let ready = batch.filter(&ready)?;
-        let needs: Vec<i64> = seen
-            .needs
-            .iter()
-            .copied()
-            .filter(|need| !is_ready(need))
-            .collect();
-        let waits = batch.filter(&waits)?;
+        let needs = seen.needs.iter().copied();
+        let needs: Vec<i64> = needs.filter(|need| !is_ready(need)).collect();
         self.waiting.add(&waits, &needs, times_of(waits.rows())?)?;
         match ready.n_rows() {
             0 => Ok(()),

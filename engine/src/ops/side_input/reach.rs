@@ -165,29 +165,28 @@ impl Reach {
 
     fn windows_of_main(&self, rows: &RecordBatch) -> Result<Seen> {
         let of_results = edges(rows);
-        let mut seen = Seen::default();
-        let mut last: Option<(Holds, u32)> = None;
-        for (row, &time) in event_times(rows)?.iter().enumerate() {
-            let own = of_results.map(|(starts, ends)| Window {
+        let times = event_times(rows)?;
+        let own = |row: usize| {
+            of_results.map(|(starts, ends)| Window {
                 start: starts[row],
                 end: ends[row],
-            });
-            let number = match last {
-                Some((holds, number)) if holds.at(time, own) => number,
-                _ => {
-                    let window = self.seen_at(time, own)?.unwrap_or(NOWHERE);
-                    let number = seen.number(window);
-                    let holds = match own {
-                        Some(own) => Some(Holds::OfResult(own, time)),
-                        None => self.stretch(time).map(Holds::Within),
-                    };
-                    last = holds.map(|holds| (holds, number));
-                    number
-                }
+            })
+        };
+        let mut seen = Seen::default();
+        // Rows mostly follow each other within what sees the same.
+        let mut row = 0;
+        while row < times.len() {
+            let window = self.seen_at(times[row], own(row))?.unwrap_or(NOWHERE);
+            let holds = match own(row) {
+                Some(own) => Some(Holds::OfResult(own, times[row])),
+                None => self.stretch(times[row]).map(Holds::Within),
             };
-            seen.of_row.push(number);
-            seen.needs
-                .push(seen.windows[number as usize].max_timestamp());
+            let alike = |row: &usize| holds.is_some_and(|h| h.at(times[*row], own(*row)));
+            let end = row + 1 + (row + 1..times.len()).take_while(alike).count();
+            let number = seen.number(window);
+            seen.of_row.resize(end, number);
+            seen.needs.resize(end, window.max_timestamp());
+            row = end;
         }
         Ok(seen)
     }

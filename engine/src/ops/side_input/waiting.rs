@@ -23,11 +23,26 @@ pub(super) struct Waiting {
 /// Rows of one batch, in the order of what they need.
 struct Lot {
     batch: Batch,
-    needs: Vec<i64>,
-    /// The earliest event time from each row on; empty where rows have none.
-    earliest: Vec<i64>,
-    /// How many rows have left.
+    /// Rows that need the same, one run after the other.
+    runs: Vec<Run>,
+    /// How many runs have left.
     n_left: usize,
+}
+
+struct Run {
+    need: i64,
+    /// Where the run ends among the rows of the batch.
+    end: usize,
+    /// The earliest event time from this run on; `None` where rows have none.
+    earliest: Option<i64>,
+}
+
+impl Lot {
+    /// Where the rows begin that have not left.
+    fn first_row(&self) -> usize {
+        let before = self.n_left.checked_sub(1);
+        before.map_or(0, |run| self.runs[run].end)
+    }
 }
 
 impl Waiting {
@@ -40,54 +55,46 @@ impl Waiting {
         needs: &[i64],
         times: Option<&[i64]>,
     ) -> Result<()> {
-        if needs.is_empty() {
+        // Most batches lie within one window, and need no copy.
+        let (rows, runs) = match needs.is_sorted() {
+            true => (batch.rows().clone(), runs(needs, times)),
+            false => {
+                let mut order: Vec<u32> = (0u32..).take(needs.len()).collect();
+                order.sort_by_key(|&row| needs[row as usize]);
+                let ordered = |values: &[i64]| -> Vec<i64> {
+                    order.iter().map(|&row| values[row as usize]).collect()
+                };
+                let (needs, times) = (ordered(needs), times.map(ordered));
+                let runs = runs(&needs, times.as_deref());
+                let order = UInt32Array::from(order);
+                (take_record_batch(batch.rows(), &order)?, runs)
+            }
+        };
+        if runs.is_empty() {
             return Ok(());
         }
-        let mut order: Vec<u32> = (0u32..).take(needs.len()).collect();
-        let is_ordered = needs.is_sorted();
-        if !is_ordered {
-            order.sort_by_key(|&row| needs[row as usize]);
-        }
-        let mut earliest = Vec::new();
-        if let Some(times) = times {
-            let mut least = i64::MAX;
-            earliest = order
-                .iter()
-                .rev()
-                .map(|&row| {
-                    least = least.min(times[row as usize]);
-                    least
-                })
-                .collect();
-            earliest.reverse();
-        }
-        let needs = order.iter().map(|&row| needs[row as usize]).collect();
-        // Most batches lie within one window, and need no copy.
-        let rows = match is_ordered {
-            true => batch.rows().clone(),
-            false => take_record_batch(batch.rows(), &UInt32Array::from(order))?,
-        };
         self.n_bytes += rows.get_array_memory_size();
         let batch = batch.derive(rows).with_permit(None);
         let number = self.n_lots;
         self.n_lots += 1;
+        let n_left = 0;
         self.put(
             number,
             Lot {
                 batch,
-                needs,
-                earliest,
-                n_left: 0,
+                runs,
+                n_left,
             },
         );
         Ok(())
     }
 
     fn put(&mut self, number: u64, lot: Lot) {
-        if let Some(&earliest) = lot.earliest.get(lot.n_left) {
+        let next = &lot.runs[lot.n_left];
+        if let Some(earliest) = next.earliest {
             self.earliest.insert((earliest, number));
         }
-        self.lots.insert((lot.needs[lot.n_left], number), lot);
+        self.lots.insert((next.need, number), lot);
     }
 
     /// The next rows that need less than `watermark`.
@@ -97,14 +104,14 @@ impl Waiting {
             return None;
         }
         let mut lot = self.lots.remove(&(need, number))?;
-        if let Some(&earliest) = lot.earliest.get(lot.n_left) {
+        if let Some(earliest) = lot.runs[lot.n_left].earliest {
             self.earliest.remove(&(earliest, number));
         }
-        let from = lot.n_left;
-        lot.n_left = lot.needs.partition_point(|need| *need < watermark);
-        let ready = lot.batch.rows().slice(from, lot.n_left - from);
+        let from = lot.first_row();
+        lot.n_left = lot.runs.partition_point(|run| run.need < watermark);
+        let ready = lot.batch.rows().slice(from, lot.first_row() - from);
         let ready = lot.batch.derive(ready);
-        if lot.n_left < lot.needs.len() {
+        if lot.n_left < lot.runs.len() {
             self.put(number, lot);
         } else {
             self.n_bytes -= lot.batch.rows().get_array_memory_size();
@@ -123,18 +130,36 @@ impl Waiting {
     }
 
     pub(super) fn n_bytes(&self) -> u64 {
-        let needs = self
-            .lots
-            .values()
-            .map(|lot| lot.needs.capacity() + lot.earliest.capacity());
-        (self.n_bytes + needs.sum::<usize>() * size_of::<i64>()) as u64
+        let runs = self.lots.values().map(|lot| lot.runs.capacity());
+        (self.n_bytes + runs.sum::<usize>() * size_of::<Run>()) as u64
     }
 
     /// The rows that wait, by the batches they came in.
     pub(super) fn rows(&self) -> impl Iterator<Item = RecordBatch> + '_ {
         self.lots.values().map(|lot| {
-            let rows = lot.batch.rows();
-            rows.slice(lot.n_left, rows.num_rows() - lot.n_left)
+            let (rows, from) = (lot.batch.rows(), lot.first_row());
+            rows.slice(from, rows.num_rows() - from)
         })
     }
+}
+
+/// Runs of equal needs, which stand in order.
+fn runs(needs: &[i64], times: Option<&[i64]>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut from = 0;
+    for alike in needs.chunk_by(|a, b| a == b) {
+        let end = from + alike.len();
+        runs.push(Run {
+            need: alike[0],
+            end,
+            earliest: times.and_then(|times| times[from..end].iter().min().copied()),
+        });
+        from = end;
+    }
+    let mut least = None;
+    for run in runs.iter_mut().rev() {
+        least = run.earliest.into_iter().chain(least).min();
+        run.earliest = least;
+    }
+    runs
 }
