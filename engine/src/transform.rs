@@ -119,6 +119,9 @@ pub struct Properties {
     /// It takes a change back where the event time of the row says, and so is refused where that of the change says
     /// when it takes effect.
     pub needs_row_times: bool,
+    /// It takes rows that it cannot tell apart as they stand in their source, or in the order of the values of all of
+    /// their columns where that is not known: it is then asked for all columns, since fewer would give another order.
+    pub orders_as_rows_stand: bool,
     /// How many inputs it takes; `None` for any number of at least one.
     pub n_inputs: Option<usize>,
     /// The names of its output ports.
@@ -145,6 +148,7 @@ impl Default for Properties {
             on_changelog: OnChangelog::Refuse,
             change_times: ChangeTimes::Effect,
             needs_row_times: false,
+            orders_as_rows_stand: false,
             n_inputs: Some(1),
             ports: vec!["out".into()],
         }
@@ -282,6 +286,14 @@ pub trait Transform: Send + Sync + fmt::Debug {
     ///
     /// Sources then read no others. `None`, the default, needs all.
     fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
+        None
+    }
+
+    /// The input columns that are needed where only the columns `wanted` (`None`: all) are of the rows that leave by
+    /// `port`, one after the first for which [`Transform::port_schema`] says other columns than for the first.
+    ///
+    /// Asked only where anything reads them, besides [`Transform::reads`]. `None`, the default, needs all.
+    fn reads_for_port(&self, _port: usize, _wanted: Option<&[String]>) -> Option<Vec<String>> {
         None
     }
 

@@ -59,6 +59,8 @@ impl Collection {
     ///
     /// Of a changelog in windows, a row is there while it is in its window, and changes as aggregates do.
     ///
+    /// All columns make a row what it is, so all are asked for of what is before it, whichever are read of the result.
+    ///
     /// ```
     /// # use mainstem_engine::connectors::{collect, from_record_batches};
     /// # use mainstem_engine::testing::{show_rows, table};
@@ -107,7 +109,8 @@ impl Collection {
     ///
     /// Sources come in the order of the graph, splits in that of their source. Rows that no longer have a
     /// place of their own in a source, such as those of a `group_by` or of a changelog, are ordered by their values
-    /// instead. The order in which rows leave is not promised. At most one row a key is kept in memory.
+    /// instead. The order in which rows leave is not promised. At most one row a key is kept in memory. Which columns
+    /// it asks for, and what it gives in windows, is as of [`Collection::top_k`].
     #[must_use]
     pub fn distinct_by(&self, keys: impl IntoIterator<Item = Expr>) -> Collection {
         TopK::new(1, Vec::new())

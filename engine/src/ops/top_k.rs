@@ -74,7 +74,8 @@ impl Collection {
     /// Rows equal under `order` are taken as they stand in the source: sources in the order of the graph,
     /// splits in that of their source. Rows that no longer have a place of their own in a source, such as
     /// those of a `group_by` or of a changelog, are then ordered by their values. So the result is the same in
-    /// every run.
+    /// every run. Where each row has its place, only the columns of `order` and those that are read of the result are
+    /// asked for of what is before it; of other rows all are, since with fewer values others would come first.
     /// Nulls come where `sort` says, NaN is the greatest float, -0.0 equals 0.0. A row on which `order` fails is
     /// a bad row of the node `NAME/partial`, for which `on_bad_row` and `dead_letters` of the result speak.
     ///
@@ -82,12 +83,15 @@ impl Collection {
     /// its trigger fires, with all their columns but `event_time`, then those that
     /// [aggregates](crate::ops::GroupedRows::agg) have: `window_start`, `window_end`, the `event_time` of the
     /// result, `pane` and `diff`. Say `with_column` before it to keep the time of a row under another name. A later
-    /// pane has the first of the rows that have come since or of all, as the accumulation says, which may take back
-    /// all that the last has said. At most `n_rows` rows are kept of each window, until the watermark has passed its
+    /// pane has the first of the rows that have come since or of all, as the accumulation says. Where that takes back
+    /// what the last has said, each row of a pane is another one, as it tells in the column `pane` which it is of: all
+    /// rows of the last are taken back, and all of the next given. Where nothing reads that column, only rows that are
+    /// no longer among the first with the same values, window and event time are taken back, and only those given that
+    /// have come to be. At most `n_rows` rows are kept of each window, until the watermark has passed its
     /// end by the allowed lateness; those that are too late are left out and counted, see
     /// [`Collection::top_k_with_late`]. Of a changelog all rows of a window are kept, as one that is taken back makes
-    /// room for another; it changes as aggregates in windows do, and a result that is corrected takes back all rows
-    /// that have left.
+    /// room for another; it changes as aggregates in windows do, and is
+    /// corrected in the same way.
     ///
     /// Of a [changelog](crate::changelog) it makes another: a row is added when it comes to be among the first and
     /// taken back when it is no longer, in no order that is promised. A row that is there twice takes two places,
@@ -275,6 +279,7 @@ impl Transform for TopK {
             waits_for_end: is_final && self.changes.plan().is_none(),
             on_changelog: OnChangelog::Understand,
             distribution: self.distribution(),
+            orders_as_rows_stand: !is_final,
             ..Properties::default()
         }
     }

@@ -76,20 +76,26 @@ impl Place<'_> {
 
     /// True if each row that comes in by input `n` is one row of a source, whose place in it is known.
     pub fn has_positions(&self, n: usize) -> bool {
-        let mut open: Vec<&Edge> = self.node.inputs.iter().skip(n).take(1).collect();
-        while let Some(edge) = open.pop() {
-            let from = &self.graph.nodes[edge.from];
-            let kept = match &from.stage {
-                Stage::Source(_) => true,
-                _ => from.properties().keeps_positions,
-            };
-            if !kept || edge.port == Port::DeadLetters {
-                return false;
-            }
-            open.extend(&from.inputs);
-        }
-        true
+        let edge = self.node.inputs.get(n);
+        edge.is_none_or(|edge| has_positions(self.graph, edge))
     }
+}
+
+/// True if each row that comes by this edge is one row of a source, whose place in it is known.
+pub(super) fn has_positions(graph: &Graph, edge: &Edge) -> bool {
+    let mut open: Vec<&Edge> = vec![edge];
+    while let Some(edge) = open.pop() {
+        let from = &graph.nodes[edge.from];
+        let kept = match &from.stage {
+            Stage::Source(_) => true,
+            _ => from.properties().keeps_positions,
+        };
+        if !kept || edge.port == Port::DeadLetters {
+            return false;
+        }
+        open.extend(&from.inputs);
+    }
+    true
 }
 
 /// What takes the place of a transform: it learns from some inputs and reads the others.

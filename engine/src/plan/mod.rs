@@ -53,7 +53,7 @@ impl Plan {
         let narrow = lowered(true)?;
         // Where fewer columns do not go together in one phase, no node may leave any out.
         let fits = |plan: &Self| plan.phases.iter().all(|p| !p.projection.all_columns);
-        if fits(&narrow) || narrow.graph.nodes.len() == graph.nodes.len() {
+        if fits(&narrow) {
             return Ok(narrow);
         }
         lowered(false)

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::{Schema, SchemaRef};
 use std::sync::Arc;
 
+use super::lower::has_positions;
 use super::phases::{Phase, keeps_rows};
 use super::ports;
 use crate::changelog::own_columns;
 use crate::error::Result;
-use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
+use crate::graph::{Edge, Graph, Node, NodeIndex, Port, Stage};
 use crate::output::OnBadRow;
 
 /// The columns of a phase.
@@ -46,37 +47,101 @@ pub(super) fn project(graph: &Graph, phase: &Phase, schemas: &[Option<SchemaRef>
     })
 }
 
-/// The columns of each node's rows that anything reads in any phase; `None` is all.
+/// What is wanted of the rows of a node.
+#[derive(Clone, Debug)]
+struct OfNode {
+    first: Wanted,
+    /// By the ports whose rows have other columns than those of the first.
+    others: BTreeMap<usize, Wanted>,
+}
+
+impl OfNode {
+    fn nothing() -> Self {
+        Self {
+            first: Some(BTreeSet::new()),
+            others: BTreeMap::new(),
+        }
+    }
+
+    /// All columns of all ports that anything reads.
+    fn everything(graph: &Graph, index: NodeIndex, schemas: &[Option<SchemaRef>]) -> Self {
+        let edges = graph.nodes.iter().flat_map(|node| &node.inputs);
+        let others = edges.filter(|e| e.from == index && ports::differs(graph, e, schemas));
+        let others = others.filter_map(|edge| match edge.port {
+            Port::Out(port) => Some((port, None)),
+            Port::DeadLetters => None,
+        });
+        Self {
+            first: None,
+            others: others.collect(),
+        }
+    }
+
+    /// The columns to be read of a source or of kept rows; of rows with other columns by other ports all are.
+    fn to_read(&self) -> Option<&BTreeSet<String>> {
+        match self.others.is_empty() {
+            true => self.first.as_ref(),
+            false => None,
+        }
+    }
+
+    /// What is wanted of the port by which rows of this edge leave.
+    fn of_port(
+        &mut self,
+        edge: &Edge,
+        graph: &Graph,
+        schemas: &[Option<SchemaRef>],
+    ) -> &mut Wanted {
+        match edge.port {
+            Port::Out(port) if ports::differs(graph, edge, schemas) => {
+                let other = self.others.entry(port);
+                other.or_insert_with(|| Some(BTreeSet::new()))
+            }
+            _ => &mut self.first,
+        }
+    }
+}
+
+/// The columns of each node's rows that anything reads in any phase, of its first port and of those with the same
+/// columns; `None` is all.
 pub(super) fn wanted_anywhere(
     graph: &Graph,
     schemas: &[Option<SchemaRef>],
 ) -> Vec<Option<Vec<String>>> {
-    let mut wanted: Vec<Wanted> = vec![Some(BTreeSet::new()); graph.nodes.len()];
+    let mut wanted = vec![OfNode::nothing(); graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate().rev() {
         if keeps_rows(node) {
-            wanted[index] = None;
+            wanted[index] = OfNode::everything(graph, index, schemas);
         }
-        let reads = reads_of(node, &wanted[index]);
+        let reads = reads_of(graph, node, &wanted[index]);
         for edge in node.inputs.iter().filter(|e| e.port != Port::DeadLetters) {
-            let reads = match ports::differs(graph, edge, schemas) {
-                true => &None,
-                false => &reads,
-            };
-            want(&mut wanted[edge.from], reads, schemas[edge.from].as_ref());
+            let slot = wanted[edge.from].of_port(edge, graph, schemas);
+            want(slot, &reads, schemas[edge.from].as_ref());
         }
     }
-    let names = |w: Wanted| w.map(|names| names.into_iter().collect());
-    wanted.into_iter().map(names).collect()
+    wanted.into_iter().map(|of| names(&of.first)).collect()
+}
+
+fn names(wanted: &Wanted) -> Option<Vec<String>> {
+    let wanted = wanted.as_ref()?;
+    Some(wanted.iter().cloned().collect())
 }
 
 /// The columns that `node` reads of its inputs where only `made` of its output is wanted.
-fn reads_of(node: &Node, made: &Wanted) -> Option<Vec<String>> {
+fn reads_of(graph: &Graph, node: &Node, made: &OfNode) -> Option<Vec<String>> {
     match &node.stage {
         // A dead letter shows its whole row.
         _ if node.on_bad_row == OnBadRow::DeadLetter => None,
         Stage::Transform(t) => {
-            let made: Option<Vec<String>> = made.clone().map(|m| m.into_iter().collect());
-            t.reads(made.as_deref())
+            let by_values = || !node.inputs.iter().all(|edge| has_positions(graph, edge));
+            if t.properties().orders_as_rows_stand && by_values() {
+                return None;
+            }
+            let mut reads = t.reads(names(&made.first).as_deref())?;
+            for (port, wanted) in &made.others {
+                reads.extend(t.reads_for_port(*port, names(wanted).as_deref())?);
+            }
+            Some(reads)
         }
         Stage::Analysis(a) => a.reads(),
         Stage::Trainer(t) => t.reads(),
@@ -102,28 +167,23 @@ fn wanted_of_sources(
     phase: &Phase,
     schemas: &[Option<SchemaRef>],
 ) -> BTreeMap<NodeIndex, Vec<String>> {
-    let mut wanted: BTreeMap<NodeIndex, Wanted> = BTreeMap::new();
+    let mut wanted: BTreeMap<NodeIndex, OfNode> = BTreeMap::new();
     for &index in phase.nodes.iter().rev() {
         let node = &graph.nodes[index];
-        let made = match wanted.get(&index) {
-            _ if phase.keeps.contains(&index) => None,
-            Some(made) => made.clone(),
-            None => Some(BTreeSet::new()),
+        let made = match wanted.remove(&index) {
+            _ if phase.keeps.contains(&index) => OfNode::everything(graph, index, schemas),
+            Some(made) => made,
+            None => OfNode::nothing(),
         };
-        let reads = reads_of(node, &made);
+        let reads = reads_of(graph, node, &made);
         for edge in phase
             .inputs(graph, index)
             .iter()
             .filter(|e| e.port != Port::DeadLetters)
         {
-            let slot = wanted
-                .entry(edge.from)
-                .or_insert_with(|| Some(BTreeSet::new()));
-            let reads = match ports::differs(graph, edge, schemas) {
-                true => &None,
-                false => &reads,
-            };
-            want(slot, reads, schemas[edge.from].as_ref());
+            let slot = wanted.entry(edge.from).or_insert_with(OfNode::nothing);
+            let slot = slot.of_port(edge, graph, schemas);
+            want(slot, &reads, schemas[edge.from].as_ref());
         }
         wanted.insert(index, made);
     }
@@ -133,7 +193,7 @@ fn wanted_of_sources(
         .iter()
         .filter(|&i| is_source(i) || phase.kept.contains(i))
         .filter_map(|&i| {
-            let names = wanted.get(&i)?.as_ref()?;
+            let names = wanted.get(&i)?.to_read()?;
             Some((i, in_order(names, schemas[i].as_ref()?)))
         })
         .collect()

@@ -255,6 +255,11 @@ impl Transform for AsOf {
         Some(columns)
     }
 
+    /// Late rows leave as they came.
+    fn reads_for_port(&self, _late: usize, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        wanted.map(<[String]>::to_vec)
+    }
+
     fn keeps(&self) -> Option<String> {
         let newest = "rows until the watermark passes them, and the newest right one of each key";
         Some(match self.ttl {
@@ -324,6 +329,11 @@ impl Transform for AsOfAt {
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
         Some(self.layout.reads(wanted))
+    }
+
+    /// Late rows leave as they came.
+    fn reads_for_port(&self, _late: usize, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        wanted.map(<[String]>::to_vec)
     }
 }
 

@@ -170,6 +170,11 @@ impl Transform for IntervalJoin {
         self.pairing.reads(wanted, [])
     }
 
+    /// Late rows leave as they came.
+    fn reads_for_port(&self, _late: usize, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        wanted.map(<[String]>::to_vec)
+    }
+
     fn keeps(&self) -> Option<String> {
         Some("rows until the watermark is past the interval in which they match".into())
     }
@@ -223,6 +228,11 @@ impl Transform for IntervalJoinAt {
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
         Some(self.layout.reads(wanted))
+    }
+
+    /// Late rows leave as they came.
+    fn reads_for_port(&self, _late: usize, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        wanted.map(<[String]>::to_vec)
     }
 }
 

@@ -162,3 +162,42 @@ fn explain_says_what_is_kept_and_until_when() {
           Hint: Divide both sides with `window`, or use `join` or `join_interval`."#]]
     .assert_eq(&error.to_string());
 }
+
+#[test]
+fn sources_read_of_late_rows_what_is_read_behind_them() {
+    let scans = |join: fn(&Collection, &Collection) -> Collection| {
+        let pipeline = Pipeline::new("joins");
+        let left = read(&pipeline, "left", "t: 1; k: 1; a: 1; x: 1; z: 1");
+        let right = pipeline.read("right", scripted("s: 1; k: 1; b: 1; y: 1; w: 1"));
+        let right = right.assign_timestamps(col("s"), Watermarks::monotone());
+        let joined = join(&left, &right);
+        write(&joined.select([col("a"), col("b")]), "out");
+        write(&joined.port("late").select([col("x")]), "late");
+        write(&joined.port("late_right").select([col("y")]), "late_right");
+        let explained = pipeline.plan().unwrap().explain();
+        let scans = explained.lines().filter(|line| line.contains("scan"));
+        scans.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    fn on() -> [(crate::Expr, crate::Expr); 1] {
+        [(col("k"), col("k"))]
+    }
+    let all = [
+        scans(|left, right| left.join_as_of(right, AsOf::on([col("k")]))),
+        scans(|left, right| left.join_interval(right, IntervalJoin::new(JoinKind::Inner, on()))),
+        scans(|left, right| {
+            let windowing = Windowing::of(Sessions::with_gap(Duration::from_millis(10)));
+            let right = right.window(windowing.clone());
+            let join = WindowedJoin::new(JoinKind::Inner, on());
+            left.window(windowing).join_windowed(&right, join)
+        }),
+    ];
+    for scans in &all {
+        assert_eq!(
+            scans,
+            &[
+                "scan      left [scripted], columns 4 of 5: t, k, a, x",
+                "scan      right [scripted], columns 4 of 5: s, k, b, y",
+            ]
+        );
+    }
+}

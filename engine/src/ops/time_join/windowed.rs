@@ -197,6 +197,11 @@ impl Transform for JoinInWindows {
         self.join.pairing.reads(wanted, [])
     }
 
+    /// Late rows leave as they came.
+    fn reads_for_port(&self, _late: usize, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        wanted.map(<[String]>::to_vec)
+    }
+
     fn keeps(&self) -> Option<String> {
         Some("rows until the watermark passes the end of their last window".into())
     }
@@ -248,6 +253,11 @@ impl Transform for JoinInWindowsAt {
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
         Some(self.layout.reads(wanted))
+    }
+
+    /// Late rows leave as they came.
+    fn reads_for_port(&self, _late: usize, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        wanted.map(<[String]>::to_vec)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tests of distinct rows and of first rows of changelogs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::record_batch::RecordBatch;
 use expect_test::expect;
@@ -37,6 +37,19 @@ fn another_row_takes_the_place_of_one_that_is_taken_back() {
         diff: 1, 1, -1, 1, -1, 1, -1, 1"#]]
     .assert_eq(&run_changes(rows, |rows| {
         rows.top_k(2, [col("x").sort(true, false)])
+    }));
+}
+
+#[test]
+fn of_five_rows_those_that_stay_are_not_given_again() {
+    let rows = "x: 1, 2, 3, 4, 5, 6, 3, 0, 0, 2; event_time: 1, 1, 1, 1, 1, 1, 2, 3, 4, 4; \
+                diff: 1, 1, 1, 1, 1, 1, -1, 1, -1, 1";
+    expect![[r#"
+        x: 1, 2, 3, 4, 5, 3, 6, 6, 0, 0, 2
+        event_time: 1, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4
+        diff: 1, 1, 1, 1, 1, -1, 1, -1, 1, -1, 1"#]]
+    .assert_eq(&run_changes(rows, |rows| {
+        rows.top_k(5, [col("x").sort(true, false)])
     }));
 }
 
@@ -236,6 +249,15 @@ fn fresh(rows: &RecordBatch, make: impl Fn(&Collection) -> Collection) -> String
     crate::testing::show_rows(&made.take())
 }
 
+/// The rows that these both take back and give at one instant.
+fn given_and_taken_back(batches: &[RecordBatch]) -> Vec<String> {
+    let shown = crate::testing::show_rows(batches);
+    let all: BTreeSet<&str> = shown.lines().collect();
+    let taken_back = all.iter().filter(|row| row.contains("diff=-1"));
+    let given = taken_back.map(|row| row.replace("diff=-1", "diff=1"));
+    given.filter(|row| all.contains(row.as_str())).collect()
+}
+
 /// Where changes come, in which parts, and where all is stopped and goes on.
 fn script(changes: &[Change], cuts: &[usize], restarts: &[Option<usize>], seed: u64) -> Script {
     let mut chance = Chance::new(seed);
@@ -302,6 +324,7 @@ proptest! {
             make(&rows).named("out").write(sink);
             let script = script(&changes, &cuts, &restarts, seed);
             let made = simulate(&pipeline, &script, n_workers, seed).unwrap().rows("out");
+            prop_assert_eq!(given_and_taken_back(&made), Vec::<String>::new());
             let mut before = String::new();
             for time in 0..18 {
                 let now = fresh(&there(&changes, time), of_rows);

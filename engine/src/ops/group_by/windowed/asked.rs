@@ -50,8 +50,9 @@ pub(super) struct Grouped {
 }
 
 impl Asked {
-    /// What that is of rows with these columns.
-    pub(super) fn grouped(&self, schema: &SchemaRef) -> Result<Grouped> {
+    /// What that is of rows with these columns, of which only those that are `kept` leave where rows leave as they came;
+    /// `None` for all.
+    pub(super) fn grouped(&self, schema: &SchemaRef, kept: Option<&[String]>) -> Result<Grouped> {
         Ok(match self {
             Self::Aggregates { keys, outputs } => Grouped {
                 keys: keys.clone(),
@@ -78,6 +79,7 @@ impl Asked {
                     rows = rows.into_iter().map(plain).collect();
                     first_rows_of_changes(*n_rows, ROW)
                 } else {
+                    rows.retain(|f| kept.is_none_or(|kept| kept.contains(f.name())));
                     let names: Vec<String> = rows.iter().map(|f| f.name().clone()).collect();
                     first_rows(*n_rows, ORDER, &names)
                 };
@@ -140,15 +142,47 @@ impl Asked {
         config
     }
 
-    /// The names of the columns that are read; `None` for all.
-    pub(super) fn reads(&self) -> Option<Vec<String>> {
+    /// The names of the columns that are read, where those that are `kept` leave of rows that leave as they came;
+    /// `None` for all.
+    pub(super) fn reads(&self, kept: Option<&[String]>) -> Option<Vec<String>> {
+        let time = [EVENT_TIME.to_owned()];
         match self {
             Self::Aggregates { keys, outputs } => {
-                let time = [EVENT_TIME.to_owned()];
                 with_columns_of(Some(&time), keys.iter().chain(outputs))
             }
-            Self::Distinct | Self::First { .. } => None,
+            Self::Distinct => None,
+            Self::First { keys, order, .. } => {
+                let columns = [kept?, &time].concat();
+                let order = order.iter().map(|s| &s.expr);
+                with_columns_of(Some(&columns), keys.iter().chain(order))
+            }
         }
+    }
+
+    /// The columns to be kept of rows with these, so that those of `wanted` can leave; `None` where all are.
+    ///
+    /// One is kept in any case, to count rows by: if possible one that is read.
+    pub(super) fn kept(&self, schema: &SchemaRef, wanted: &[String]) -> Option<Vec<String>> {
+        let Self::First { .. } = self else {
+            return None;
+        };
+        // A row that may be taken back is found by all of its values.
+        if is_changelog(schema) {
+            return None;
+        }
+        let values = values_of(schema).ok()?;
+        let names = values.iter().map(|f| f.name());
+        let kept: Vec<String> = names
+            .clone()
+            .filter(|n| wanted.contains(n))
+            .cloned()
+            .collect();
+        if !kept.is_empty() {
+            return Some(kept);
+        }
+        let read = self.reads(Some(&[]))?;
+        let one = names.clone().find(|name| read.contains(name));
+        Some(one.or_else(|| names.clone().next())?.clone()).map(|one| vec![one])
     }
 
     /// The column that is the one key and is read by nothing else.

@@ -19,6 +19,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
+use super::asked::Asked;
 use super::changing::{ByEffect, ChangingWindows, MergingChanges};
 use super::live::LiveSlices;
 use super::pane::Pane;
@@ -33,6 +34,7 @@ use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
 use crate::ops::group_by::table::States;
 use crate::output::Output;
+use crate::plan::{Lowered, Place};
 use crate::state::StatePart;
 use crate::transform::{
     ChangeTimes, Description, Distribution, OnChangelog, Operator, Properties, Transform, Watermark,
@@ -82,6 +84,22 @@ impl Transform for WindowedFinalAggregate {
 
     fn output_schema(&self, _inputs: &[SchemaRef]) -> Result<SchemaRef> {
         Ok(Arc::clone(self.grouping.plans()?.output()))
+    }
+
+    /// Where rows leave as they came, those of them that are wanted, beside what travels.
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let Asked::First { .. } = self.grouping.asked else {
+            return None;
+        };
+        let plans = self.grouping.plans().ok()?;
+        let travels = plans.travels().fields().iter().map(|f| f.name());
+        Some(wanted?.iter().chain(travels).cloned().collect())
+    }
+
+    /// Where the first half has been narrowed, that of the same columns.
+    fn lower(&self, _place: &Place<'_>) -> Result<Option<Lowered>> {
+        let narrowed = self.grouping.narrowed();
+        Ok(narrowed.map(|grouping| Lowered::to(Self { grouping }, 1)))
     }
 
     fn build(&self, _artifacts: &Artifacts) -> Result<Box<dyn Operator>> {

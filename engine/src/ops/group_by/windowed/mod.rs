@@ -9,6 +9,7 @@
 
 mod asked;
 mod changing;
+mod corrected;
 mod finish;
 mod in_time;
 mod live;

@@ -16,6 +16,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion_expr::GroupsAccumulator;
 use serde_json::json;
 
+use super::asked::Asked;
 use super::changing::PrepareWindows;
 use super::in_time::InTime;
 use super::plan::{WindowedGrouping, WindowedPlan, WindowedPlans};
@@ -25,12 +26,12 @@ use super::slices::{Slice, Sliced, Slicer};
 use super::{earliest_watermark, watermark_part};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event_time::event_times;
-use crate::expression::with_columns_of;
 use crate::ops::group_by::planned::Inputs;
 use crate::ops::group_by::table::{GroupTable, converters};
 use crate::output::Output;
+use crate::plan::{Lowered, Place};
 use crate::state::StatePart;
 use crate::transform::{
     ChangeTimes, Description, OnChangelog, Operator, Properties, Transform, Watermark,
@@ -112,15 +113,14 @@ impl Transform for WindowedPartialAggregate {
             // Those of changes that leave late, as they came.
             change_times: ChangeTimes::Kept,
             needs_row_times: self.grouping.needs_row_times(),
+            orders_as_rows_stand: matches!(self.grouping.asked, Asked::First { .. }),
             ..Properties::default()
         }
         .ports(["out", "late"])
     }
 
-    fn reads(&self, _wanted: Option<&[String]>) -> Option<Vec<String>> {
-        let columns = self.grouping.asked.reads()?;
-        let row_time = self.grouping.windowing.row_time.iter();
-        let columns = with_columns_of(Some(&columns), row_time)?;
+    fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let columns = self.grouping.reads(wanted)?;
         let planned = self.grouping.plans().ok();
         Some(match planned {
             // Of the outputs only what stands inside of aggregates is a column of the input.
@@ -130,6 +130,20 @@ impl Transform for WindowedPartialAggregate {
                 .collect(),
             None => columns,
         })
+    }
+
+    /// Late rows leave as they came.
+    fn reads_for_port(&self, _late: usize, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        wanted.map(<[String]>::to_vec)
+    }
+
+    fn lower(&self, place: &Place<'_>) -> Result<Option<Lowered>> {
+        let [rows] = place.inputs() else {
+            return Err(Error::bug("an aggregation in windows has one input"));
+        };
+        let by_values = !place.has_positions(0);
+        let narrowed = self.grouping.narrow(rows, place.wanted(), by_values)?;
+        Ok(narrowed.map(|grouping| Lowered::to(Self { grouping }, 1)))
     }
 
     fn takes_encoded(&self) -> Vec<String> {

@@ -9,6 +9,7 @@ use datafusion_expr::Expr;
 
 use super::asked::{Asked, Grouped, ORDER};
 use super::changing::ChangingWindowsPlan;
+use super::corrected::{differences, gives_differences};
 use super::pane::pane_field;
 use super::slices::{Lateness, has_panes};
 use crate::aggregates::{count, max, min};
@@ -19,7 +20,7 @@ use crate::event_time::{
     DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, event_times, time_field,
     time_type,
 };
-use crate::expression::{col, lit, on_good_rows};
+use crate::expression::{col, lit, on_good_rows, with_columns_of};
 use crate::ops::group_by::first_rows::unnested;
 use crate::ops::group_by::planned::{Inputs, Planned};
 use crate::ops::top_k::Ranking;
@@ -38,7 +39,19 @@ const HELD: &str = " held";
 pub(in crate::ops::group_by) struct WindowedGrouping {
     pub(super) asked: Asked,
     pub(super) windowing: Windowing,
+    pub(super) leaves: Leaves,
     planned: Mutex<Option<WindowedPlans>>,
+    /// What the planner has last put in its place, for the second half.
+    narrowed: Mutex<Option<Arc<WindowedGrouping>>>,
+}
+
+/// Which columns leave where rows leave as they came, once it is known what is read behind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leaves {
+    /// Those of the rows; `None` for all.
+    pub(super) columns: Option<Vec<String>>,
+    /// Nothing reads which firing a row is of.
+    pub(super) no_pane: bool,
 }
 
 impl WindowedGrouping {
@@ -46,8 +59,53 @@ impl WindowedGrouping {
         Self {
             asked,
             windowing: windowing.clone(),
+            leaves: Leaves::default(),
             planned: Mutex::new(None),
+            narrowed: Mutex::new(None),
         }
+    }
+
+    /// What takes its place where rows leave as they came: only with the columns `wanted` of what leaves (`None`: all).
+    ///
+    /// Columns stay the same from here on, so that both halves agree in every phase. `keeps_all` says that all columns
+    /// of the rows are needed to tell which come first.
+    pub(super) fn narrow(
+        &self,
+        schema: &SchemaRef,
+        wanted: Option<&[String]>,
+        keeps_all: bool,
+    ) -> Result<Option<Arc<Self>>> {
+        let Asked::First { .. } = self.asked else {
+            return Ok(None);
+        };
+        let all: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+        let columns = wanted.filter(|_| !keeps_all).unwrap_or(&all);
+        let narrowed = Arc::new(Self {
+            leaves: Leaves {
+                columns: self.asked.kept(schema, columns),
+                no_pane: wanted.is_some_and(|wanted| !wanted.iter().any(|name| name == PANE)),
+            },
+            ..Self::new(self.asked.clone(), &self.windowing)
+        });
+        narrowed.plan(schema)?;
+        let mut slot = self.narrowed.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(Arc::clone(&narrowed));
+        Ok(Some(narrowed))
+    }
+
+    /// What [`WindowedGrouping::narrow`] has made last.
+    pub(super) fn narrowed(&self) -> Option<Arc<Self>> {
+        let slot = self.narrowed.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.clone()
+    }
+
+    /// The columns that are read where only `wanted` of what leaves is; `None` is all.
+    pub(super) fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
+        let kept = self.leaves.columns.as_deref().or(wanted);
+        let is_of_changes = matches!(self.plans(), Ok(WindowedPlans::Changes(_)));
+        let kept = kept.filter(|_| !is_of_changes);
+        let columns = self.asked.reads(kept)?;
+        with_columns_of(Some(&columns), &self.windowing.row_time)
     }
 
     /// True if a change counts where its event time says, and so must have that of its row: of windows that have an
@@ -162,6 +220,8 @@ pub(super) struct WindowedPlan {
     pub(super) output: SchemaRef,
     /// The columns that leave, where each group leaves as several rows.
     leaving: Option<SchemaRef>,
+    /// A correction gives the rows that leave and those that come, without those that stay.
+    gives_differences: bool,
     /// Gives rows the bytes by which they are ordered, where it is asked which come first.
     ranking: Option<Ranking>,
     pub(super) n_keys: usize,
@@ -187,7 +247,9 @@ impl WindowedPlan {
             mut outputs,
             ranking,
             rows,
-        } = grouping.asked.grouped(schema)?;
+        } = grouping
+            .asked
+            .grouped(schema, grouping.leaves.columns.as_deref())?;
         let n_keys = keys.len();
         let n_leaving = n_keys + outputs.len();
         let mut input = schema.fields().to_vec();
@@ -214,7 +276,7 @@ impl WindowedPlan {
         travels.extend(planned.states.fields().iter().cloned());
         let mut output = planned.output.fields()[..n_leaving].to_vec();
         let retracts = windowing.accumulation == Accumulation::AccumulatingAndRetracting;
-        let added = added_fields(windowing, retracts);
+        let added = added_fields(windowing, &grouping.leaves, retracts);
         check_added(&output, &added)?;
         check_added(rows.as_deref().unwrap_or_default(), &added)?;
         let leaving = rows.map(|rows| Arc::new(Schema::new([rows, added.clone()].concat())));
@@ -227,6 +289,7 @@ impl WindowedPlan {
             planned: Arc::new(planned),
             travels: Arc::new(Schema::new(travels)),
             output: Arc::new(Schema::new(output)),
+            gives_differences: gives_differences(leaving.as_ref()),
             leaving,
             ranking,
             given: Arc::clone(schema),
@@ -284,7 +347,13 @@ impl WindowedPlan {
     /// Results as rows that leave.
     pub(super) fn leave(&self, results: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         match &self.leaving {
-            Some(leaving) => unnested(&results, self.n_keys, leaving),
+            Some(leaving) => {
+                let rows = unnested(&results, self.n_keys, leaving)?;
+                match self.gives_differences {
+                    true => differences(rows),
+                    false => Ok(rows),
+                }
+            }
             None => Ok(results),
         }
     }
@@ -314,9 +383,11 @@ impl WindowedPlan {
         results.column(self.n_leaving).as_primitive_opt()
     }
 
-    /// True if a window may fire more than once, so that results tell which firing they are.
+    /// True if results tell which firing of their window they are.
     pub(super) fn has_pane(&self) -> bool {
-        has_pane(&self.windowing)
+        self.output
+            .index_of(PANE)
+            .is_ok_and(|at| at >= self.n_leaving)
     }
 
     pub(super) fn retracts(&self) -> bool {
@@ -374,11 +445,15 @@ pub(super) fn has_pane(windowing: &Windowing) -> bool {
 }
 
 /// The columns that a window gives its results; `has_diff` says that results are taken back, or may be.
-pub(super) fn added_fields(windowing: &Windowing, has_diff: bool) -> Vec<Arc<Field>> {
+pub(super) fn added_fields(
+    windowing: &Windowing,
+    leaves: &Leaves,
+    has_diff: bool,
+) -> Vec<Arc<Field>> {
     let mut fields = [WINDOW_START, WINDOW_END, EVENT_TIME]
         .map(time_field)
         .to_vec();
-    if has_pane(windowing) {
+    if has_pane(windowing) && !leaves.no_pane {
         fields.push(pane_field());
     }
     if has_diff {

@@ -1,9 +1,11 @@
 //! Tests of aggregation in windows.
 
+pub(super) mod corrected;
 mod distinct;
 pub(super) mod driver;
 mod first_rows;
 mod first_rows_random;
+mod narrowed;
 mod random;
 mod reference;
 pub(super) mod script;

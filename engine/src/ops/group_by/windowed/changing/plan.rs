@@ -21,6 +21,7 @@ use crate::ops::group_by::Grouping;
 use crate::ops::group_by::changing::ChangingPlan;
 use crate::ops::group_by::first_rows::unnested;
 use crate::ops::group_by::windowed::asked::{Grouped, ORDER, ROW};
+use crate::ops::group_by::windowed::corrected::{differences, gives_differences};
 use crate::ops::group_by::windowed::plan::{WindowedGrouping, added_fields, check_added};
 use crate::ops::group_by::windowed::results::{Mark, marked};
 use crate::ops::group_by::windowed::slices::Lateness;
@@ -46,6 +47,8 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
     pub(in crate::ops::group_by::windowed) output: SchemaRef,
     /// The columns that leave, where each group leaves as several rows.
     pub(in crate::ops::group_by::windowed) leaving: Option<SchemaRef>,
+    /// As of rows that stay: a correction gives the rows that leave and those that come, without those that stay.
+    gives_differences: bool,
     /// Gives rows their order, where it is asked which come first, and the fields of the structs that are kept.
     ranked: Option<(Ranking, Fields)>,
     /// The columns as they are aggregated.
@@ -86,7 +89,7 @@ impl ChangingWindowsPlan {
             mut outputs,
             ranking,
             rows,
-        } = grouping.asked.grouped(schema)?;
+        } = grouping.asked.grouped(schema, None)?;
         let mut input = schema.fields().to_vec();
         let has_row_time = RowTime::of(windowing, schema)?.is_some();
         let combined = match windowing.timestamp_combiner {
@@ -114,7 +117,7 @@ impl ChangingWindowsPlan {
         // What is dealt by it needs it for that alone; where it counts for the time of results, it is aggregated.
         let carried = has_row_time.then(row_time_field).into_iter().collect();
         let of_groups = ChangingPlan::carrying(&of_groups, &input, carried)?;
-        let added = added_fields(windowing, true);
+        let added = added_fields(windowing, &grouping.leaves, true);
         let leaving = &of_groups.planned.output.fields()[..n_leaving];
         check_added(leaving, &added)?;
         check_added(rows.as_deref().unwrap_or_default(), &added)?;
@@ -136,6 +139,7 @@ impl ChangingWindowsPlan {
             given: Arc::clone(schema),
             travels: Arc::new(Schema::new(travels)),
             output: Arc::new(Schema::new(output)),
+            gives_differences: gives_differences(leaving.as_ref()),
             leaving,
             ranked: ranking.zip(row),
             input,
@@ -186,7 +190,13 @@ impl ChangingWindowsPlan {
     pub(super) fn leave(&self, results: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let n_keys = self.of_groups.planned.key_fields.len();
         match &self.leaving {
-            Some(leaving) => unnested(&results, n_keys, leaving),
+            Some(leaving) => {
+                let rows = unnested(&results, n_keys, leaving)?;
+                match self.gives_differences {
+                    true => differences(rows),
+                    false => Ok(rows),
+                }
+            }
             None => Ok(results),
         }
     }

@@ -586,7 +586,7 @@ fn late_changes_leave_as_they_came_and_a_plan_says_what_is_kept() {
         pipeline "test": 1 phase
 
         phase 1 of 1
-          scan      rows [scripted], columns 4 of 4: k, x, event_time, diff
+          scan      rows [scripted]
           transform group_by/partial [partial_aggregate] <- rows
                       keys=["k"], window=fixed, window_config={"offset_ms":0,"size_ms":10},
                         in fixed windows size=10 ms, accumulating and retracting, lateness 5 ms,

@@ -13,6 +13,7 @@ use crate::aggregates::*;
 use crate::connectors::collect;
 use crate::event_time::EVENT_TIME;
 use crate::expression::{col, lit};
+use crate::ops::group_by::windowed::tests::corrected::given_and_taken_back;
 use crate::testing::{Script, changelog, contents_at, scripted_with, show_rows, simulate};
 use crate::windowing::{SlidingWindows, TimestampCombiner, Trigger, Window, Windowing};
 use crate::{Expr, Pipeline};
@@ -371,6 +372,14 @@ pub(super) fn compare(
         }
     }
     for (n, expected) in expected.iter().enumerate() {
+        let undone = given_and_taken_back(&steps[n]);
+        let is_of_lists = matches!(asks, Asks::First(_));
+        prop_assert!(
+            !is_of_lists || undone.is_empty(),
+            "{:?} in step {}",
+            undone,
+            n
+        );
         if let Some(expected) = expected {
             let contents = contents_at(&steps[..=n].concat(), None);
             prop_assert_eq!(&contents, expected, "after step {}", n);
