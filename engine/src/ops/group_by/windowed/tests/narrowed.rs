@@ -177,3 +177,32 @@ fn the_same_rows_come_first_whichever_of_their_columns_are_read() {
         assert_eq!(run(&["id", "window_start"], n_workers), expected);
     }
 }
+
+/// One phase learns a table of some columns of the same first rows of which the next reads others.
+#[test]
+fn phases_that_read_different_columns_have_the_same_first_rows() {
+    let pipeline = Pipeline::new("test");
+    let rows =
+        table("k: a, a, b; x: 2, 1, 3; b: 7, 8, 9; c: 4, 5, 6; d: 1, 1, 1; event_time: 1, 2, 13");
+    let rows = pipeline.read("rows", from_record_batches(vec![rows]));
+    let first = rows.window(fixed(10)).group_by([col("k")]).top_k(1, by_x());
+    let first = first.window(Windowing::default());
+    let of_b = first.select([col("k").alias("of"), col("b")]);
+    let (sink, made) = collect();
+    first
+        .select([col("k"), col("c")])
+        .join(&of_b, JoinKind::Inner, [(col("k"), col("of"))])
+        .write(sink);
+    let plan = pipeline.plan().unwrap().explain();
+    let scans = plan.lines().filter(|line| line.contains("scan"));
+    let scans: Vec<&str> = scans.map(str::trim).collect();
+    expect![[r#"
+        scan      rows [record_batches n_rows=3], columns 5 of 6: k, x, b, c, event_time
+        scan      rows [record_batches n_rows=3], columns 5 of 6: k, x, b, c, event_time"#]]
+    .assert_eq(&scans.join("\n"));
+    pipeline.run(&RunOptions::new().workers(2)).unwrap();
+    expect![[r#"
+        k='a' c=5 of='a' b=8
+        k='b' c=6 of='b' b=9"#]]
+    .assert_eq(&show_rows(&made.take()));
+}
