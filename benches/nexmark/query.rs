@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use clap::ValueEnum;
 use mainstem::engine::aggregates::{avg, count, max};
 use mainstem::engine::expression::cast;
-use mainstem::engine::ops::{IntervalJoin, JoinKind, SideInput, WindowedJoin};
+use mainstem::engine::ops::{AsOf, IntervalJoin, JoinKind, SideInput, WindowedJoin};
 use mainstem::engine::{Accumulation, Trigger, Windowing};
 use mainstem::prelude::*;
 
@@ -190,21 +190,24 @@ impl Query {
 /// The mean price at which auctions have closed, by one of their columns; whenever some have, a mean takes the
 /// place of that before.
 fn mean_of_closed(events: &Events, by: &str) -> Collection {
-    let bids = events.bids(["auction", "price"]);
-    let while_open = IntervalJoin::new(JoinKind::Inner, [(col("id"), col("auction"))])
-        .after(LONGEST_AUCTION)
-        .filter(col("date_time").lt_eq(col("expires")));
+    let auctions = events.auctions(["id", by, "expires"]).select([
+        col("id"),
+        col(by),
+        col("expires"),
+        col("event_time"),
+    ]);
+    let auction = AsOf::on_pairs([(col("auction"), col("id"))]).ttl(LONGEST_AUCTION);
     let changes = Windowing::global()
         .trigger(Trigger::after_count(1).repeatedly())
         .accumulation(Accumulation::AccumulatingAndRetracting);
     events
-        .auctions(["id", by, "expires"])
-        .select([col("id"), col(by), col("expires"), col("event_time")])
-        .join_interval(&bids, while_open)
+        .bids(["auction", "price"])
+        .join_as_of(&auctions, auction)
+        .filter(col("date_time").lt_eq(col("expires")))
         // Its highest bid is known when an auction closes.
         .with_timestamps(col("expires"))
         .window(Windowing::fixed(CLOSED_WITHIN))
-        .group_by([col("id"), col(by)])
+        .group_by([col("auction"), col(by)])
         .agg([max(col("price")).alias("final")])
         .window(changes)
         .group_by([col(by)])
