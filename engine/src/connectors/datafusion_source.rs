@@ -15,6 +15,10 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::DataFusionError;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::TaskContext;
+use datafusion::physical_expr::expressions::col;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 use futures::executor::block_on;
@@ -34,13 +38,25 @@ use crate::transform::Description;
 const BATCHES_AHEAD: usize = 2;
 
 /// The rows of a DataFusion query: see [`datafusion`].
-#[derive(Clone)]
 pub struct DataFusionSource {
     frame: DataFrame,
     schema: SchemaRef,
     repeatable: bool,
-    n_partitions: OnceLock<usize>,
-    execution: Arc<Mutex<Option<Execution>>>,
+    n_splits: OnceLock<usize>,
+    execution: Mutex<Option<Execution>>,
+}
+
+/// Two sources of one query run it each for itself.
+impl Clone for DataFusionSource {
+    fn clone(&self) -> Self {
+        Self {
+            frame: self.frame.clone(),
+            schema: Arc::clone(&self.schema),
+            repeatable: self.repeatable,
+            n_splits: self.n_splits.clone(),
+            execution: Mutex::default(),
+        }
+    }
 }
 
 /// The rows of a DataFusion query, be it SQL or composed; each partition of its plan is a split.
@@ -51,7 +67,9 @@ pub struct DataFusionSource {
 /// workers, or more.
 ///
 /// Text and bytes that DataFusion holds as views arrive as plain `Utf8` and `Binary`. Nulls are nulls.
-/// The planner asks the query for no more columns than the pipeline reads.
+/// Columns that the pipeline does not read are not read of tables either, where nothing in the query needs
+/// them. The query stays the same otherwise, since one that is planned for other columns may deal its rows
+/// to other partitions: what a window or an aggregate computes is computed whether it is read or not.
 ///
 /// A query may deal rows to its partitions differently each time it runs, so by default later phases do
 /// not run it again: the engine keeps its rows on disk. See [`DataFusionSource::repeatable`].
@@ -77,8 +95,8 @@ pub fn datafusion(frame: DataFrame) -> DataFusionSource {
         frame,
         schema,
         repeatable: false,
-        n_partitions: OnceLock::new(),
-        execution: Arc::default(),
+        n_splits: OnceLock::new(),
+        execution: Mutex::default(),
     }
 }
 
@@ -97,22 +115,31 @@ impl DataFusionSource {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The plan that makes `columns` of `partition`, shared by the partitions of one pass.
+    /// As many as the plan had partitions when it was first made.
+    fn n_splits(&self) -> Result<usize> {
+        if let Some(n) = self.n_splits.get() {
+            return Ok(*n);
+        }
+        let execution = Execution::plan(self.frame.clone(), None)?;
+        let n = execution.plan.output_partitioning().partition_count();
+        Ok(*self.n_splits.get_or_init(|| n))
+    }
+
+    /// The plan that makes `columns` of a split, shared by the splits of one pass.
     fn plan_for(
         &self,
-        partition: usize,
+        split: usize,
         columns: Option<&[String]>,
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
         let mut current = self.execution();
-        let serves =
-            |e: &Execution| e.columns.as_deref() == columns && !e.taken.contains(&partition);
+        let serves = |e: &Execution| e.columns.as_deref() == columns && !e.taken.contains(&split);
         if !current.as_ref().is_some_and(serves) {
             *current = Some(Execution::plan(self.frame.clone(), columns)?);
         }
         let Some(execution) = current.as_mut() else {
             return Err(Error::bug("a query has no plan"));
         };
-        execution.taken.insert(partition);
+        execution.taken.insert(split);
         Ok((Arc::clone(&execution.plan), Arc::clone(&execution.context)))
     }
 }
@@ -127,18 +154,25 @@ struct Execution {
 
 impl Execution {
     fn plan(frame: DataFrame, columns: Option<&[String]>) -> Result<Self> {
-        let context = Arc::new(frame.task_ctx());
+        let context = frame.task_ctx();
+        let mut config = context.session_config().clone();
+        // Otherwise a partition takes files of its siblings, and a split may be opened without the others.
+        config
+            .options_mut()
+            .execution
+            .enable_file_stream_work_stealing = false;
+        let context = Arc::new(context.with_session_config(config));
         let wanted = columns.map(<[String]>::to_vec);
-        let plan = wait_for(async move {
-            let frame = match wanted {
-                // Without a column DataFusion would lose the number of rows on the way.
-                Some(names) if !names.is_empty() => {
-                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                    frame.select_columns(&names)?
+        let plan = wait_for({
+            let context = Arc::clone(&context);
+            async move {
+                let plan = frame.create_physical_plan().await?;
+                match wanted {
+                    // Without a column DataFusion would lose the number of rows on the way.
+                    Some(names) if !names.is_empty() => only(plan, &names, &context),
+                    _ => Ok(plan),
                 }
-                _ => frame,
-            };
-            frame.create_physical_plan().await
+            }
         })??;
         Ok(Self {
             columns: columns.map(<[String]>::to_vec),
@@ -147,6 +181,25 @@ impl Execution {
             taken: BTreeSet::new(),
         })
     }
+}
+
+/// The plan with fewer columns, as far down as they can be left out without another plan.
+///
+/// A query of fewer columns would be planned anew, such as without a window that nobody reads, and then have
+/// other partitions, or their rows in another order.
+fn only(
+    plan: Arc<dyn ExecutionPlan>,
+    names: &[String],
+    context: &TaskContext,
+) -> std::result::Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let schema = plan.schema();
+    let columns = names
+        .iter()
+        .map(|name| Ok((col(name, &schema)?, name.clone())));
+    let columns = columns.collect::<std::result::Result<Vec<_>, DataFusionError>>()?;
+    let whole: Arc<dyn ExecutionPlan> = Arc::new(ProjectionExec::try_new(columns, plan)?);
+    let options = context.session_config().options();
+    ProjectionPushdown::new().optimize(whole, options)
 }
 
 /// Queries run on threads of their own, never on a worker.
@@ -207,21 +260,15 @@ impl Source for DataFusionSource {
     }
 
     fn splits(&self) -> Result<Vec<Split>> {
-        let n_partitions = match self.n_partitions.get() {
-            Some(n) => *n,
-            None => {
-                let execution = Execution::plan(self.frame.clone(), None)?;
-                let n = execution.plan.output_partitioning().partition_count();
-                *self.n_partitions.get_or_init(|| n)
-            }
-        };
-        let split = |partition: usize| Split {
-            name: format!("partition {partition} of the query"),
-            locator: json!(partition),
+        // Whoever asks for splits begins a pass, and what was left of another one is not for it.
+        *self.execution() = None;
+        let split = |number: usize| Split {
+            name: format!("partition {number} of the query"),
+            locator: json!(number),
             n_rows: None,
             n_bytes: None,
         };
-        Ok((0..n_partitions).map(split).collect())
+        Ok((0..self.n_splits()?).map(split).collect())
     }
 
     fn open(
@@ -230,28 +277,27 @@ impl Source for DataFusionSource {
         position: Position,
         columns: Option<&[String]>,
     ) -> Result<Box<dyn SplitReader>> {
-        let partition: usize = serde_json::from_value(split.locator.clone())?;
-        let (plan, context) = self.plan_for(partition, columns)?;
-        if partition >= plan.output_partitioning().partition_count() {
-            return Err(Error::environment(format!(
-                "{} is gone: the query has been planned anew with fewer",
-                split.name
-            ))
-            .with_hint("Fix the session's `target_partitions`."));
-        }
+        let number: usize = serde_json::from_value(split.locator.clone())?;
+        let n_splits = self.n_splits()?;
+        let (plan, context) = self.plan_for(number, columns)?;
+        let n_partitions = plan.output_partitioning().partition_count();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         runtime()?.spawn(async move {
-            match plan.execute(partition, context) {
-                Ok(mut rows) => {
-                    while let Some(batch) = rows.next().await {
-                        // The reader has gone: the query stops.
-                        if sender.send(batch).await.is_err() {
-                            break;
-                        }
+            // Tables may have grown or shrunk since splits were counted: partitions are dealt to them, so that
+            // each is read once.
+            for partition in (number..n_partitions).step_by(n_splits.max(1)) {
+                let mut rows = match plan.execute(partition, Arc::clone(&context)) {
+                    Ok(rows) => rows,
+                    Err(error) => {
+                        let _ = sender.send(Err(error)).await;
+                        return;
                     }
-                }
-                Err(error) => {
-                    let _ = sender.send(Err(error)).await;
+                };
+                while let Some(batch) = rows.next().await {
+                    // The reader has gone: the query stops.
+                    if sender.send(batch).await.is_err() {
+                        return;
+                    }
                 }
             }
         });

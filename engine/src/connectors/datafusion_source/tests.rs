@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::datasource::MemTable;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::displayable;
+use datafusion::prelude::{CsvReadOptions, SessionConfig, SessionContext};
 use expect_test::expect;
 
 use super::*;
 use crate::connectors::collect;
+use crate::connectors::test_folder::TestFolder;
 use crate::testing::{check_source, show, table};
 use crate::{Pipeline, RunOptions, col, lit};
 
@@ -123,4 +126,97 @@ fn later_phases_do_not_run_a_query_again_unless_it_is_said_to_be_repeatable() {
     let source = query("SELECT age FROM people");
     assert!(!source.properties().repeatable);
     assert!(source.repeatable(true).properties().repeatable);
+}
+
+#[test]
+fn fewer_columns_are_those_columns_of_the_same_rows() {
+    // Without its second column each of the first two is another plan, with more partitions.
+    for sql in [
+        "SELECT name, row_number() OVER (ORDER BY name) AS n FROM people",
+        "SELECT name, sum(age) OVER () AS total FROM people ORDER BY name",
+        "SELECT name, row_number() OVER (PARTITION BY age ORDER BY name) AS n FROM people",
+        "SELECT name, age FROM people ORDER BY age, name",
+        "SELECT name, age FROM people ORDER BY name DESC LIMIT 3",
+        "SELECT name, age FROM people UNION ALL SELECT upper(name), age + 1 FROM people",
+        "SELECT a.name, b.age FROM people a JOIN people b ON a.age = b.age ORDER BY a.name",
+        "SELECT name, upper(name) AS large, age + 1 AS older FROM people WHERE age > 12",
+        "SELECT age, count(*) AS n, max(name) AS last FROM people GROUP BY age ORDER BY age",
+    ] {
+        let source = query(sql);
+        let n_rows = check_source(&source).unwrap().num_rows();
+        assert!(n_rows > 0, "{sql}");
+    }
+}
+
+#[test]
+fn no_row_is_lost_where_fewer_columns_are_read() {
+    let sql = "SELECT name, row_number() OVER (ORDER BY name) AS n FROM people";
+    for workers in 1..=3 {
+        let pipeline = Pipeline::new("names");
+        let (sink, rows) = collect();
+        pipeline
+            .read("people", query(sql))
+            .select([col("name")])
+            .write(sink);
+        pipeline.run(&RunOptions::new().workers(workers)).unwrap();
+        expect!["name: 'Ada', 'Bob', 'Cy', 'Dora', 'Eve'"].assert_eq(&show(&concat(&rows.take())));
+    }
+}
+
+/// The CSV files of a folder, which is looked through whenever the query is planned.
+fn files(folder: &TestFolder, n_partitions: usize) -> DataFusionSource {
+    let config = SessionConfig::new().with_target_partitions(n_partitions);
+    let runtime = RuntimeEnvBuilder::new().with_object_list_cache_limit(0);
+    let context = SessionContext::new_with_config_rt(config, runtime.build_arc().unwrap());
+    let place = folder.path("in").display().to_string();
+    let frame = wait_for(async move { context.read_csv(place, CsvReadOptions::new()).await });
+    datafusion(frame.unwrap().unwrap())
+}
+
+#[test]
+fn columns_that_nobody_reads_are_not_read_of_files_either() {
+    let folder = TestFolder::new();
+    folder.write("in/0.csv", "x,y,z\n1,2,3\n");
+    let source = files(&folder, 1);
+    let names = ["x".to_owned(), "z".to_owned()];
+    let plan = Execution::plan(source.frame.clone(), Some(&names))
+        .unwrap()
+        .plan;
+    let shown = displayable(plan.as_ref()).indent(false).to_string();
+    assert!(shown.starts_with("DataSourceExec"), "{shown}");
+    assert!(shown.contains("projection=[x, z]"), "{shown}");
+}
+
+#[test]
+fn partitions_that_have_come_since_are_read_too() {
+    let folder = TestFolder::new();
+    let write = |i: usize| folder.write(&format!("in/{i}.csv"), format!("x\n{i}\n"));
+    write(0);
+    let source = files(&folder, 3);
+    assert_eq!(source.splits().unwrap().len(), 1);
+    let pipeline = Pipeline::new("growing");
+    let (sink, rows) = collect();
+    pipeline.read("growing", source).write(sink);
+    for n_files in 1..=4 {
+        write(n_files - 1);
+        pipeline.run(&RunOptions::new().workers(2)).unwrap();
+        let n_rows: usize = rows.take().iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(n_rows, n_files);
+    }
+}
+
+#[test]
+fn each_partition_of_a_folder_of_files_gives_its_own_rows_each_time() {
+    let folder = TestFolder::new();
+    for i in 0..6 {
+        folder.write(&format!("in/{i}.csv"), format!("x\n{i}\n"));
+    }
+    let source = files(&folder, 3);
+    assert_eq!(source.splits().unwrap().len(), 3);
+    let rows = check_source(&source).unwrap();
+    expect!["x: 0, 1, 2, 3, 4, 5"].assert_eq(&show(&rows));
+}
+
+fn concat(batches: &[RecordBatch]) -> RecordBatch {
+    arrow::compute::concat_batches(&batches[0].schema(), batches).unwrap()
 }
