@@ -25,6 +25,7 @@ use futures::executor::block_on;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::agreement::column_twice;
 use super::selection::Selection;
@@ -282,7 +283,7 @@ impl Source for DataFusionSource {
         let (plan, context) = self.plan_for(number, columns)?;
         let n_partitions = plan.output_partitioning().partition_count();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
-        runtime()?.spawn(async move {
+        let work = runtime()?.spawn(async move {
             // Tables may have grown or shrunk since splits were counted: partitions are dealt to them, so that
             // each is read once.
             for partition in (number..n_partitions).step_by(n_splits.max(1)) {
@@ -305,6 +306,7 @@ impl Source for DataFusionSource {
             split: split.name.clone(),
             selection: Selection::new(&self.schema, columns)?,
             batches,
+            work: Some(work),
             skip: position.0,
             rest: None,
         }))
@@ -323,6 +325,8 @@ struct QueryReader {
     split: String,
     selection: Selection,
     batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
+    /// What makes the batches, until its end is known.
+    work: Option<JoinHandle<()>>,
     /// Rows that have been read before.
     skip: u64,
     /// What is left of a batch larger than the engine's.
@@ -375,8 +379,21 @@ impl SplitReader for QueryReader {
                 return Ok(Some(self.cut(rows)));
             }
         }
-        Ok(None)
+        // No more batches come from a task that has died either.
+        match self.work.take().map(block_on) {
+            Some(Err(error)) => Err(query_died(&self.split, error)),
+            _ => Ok(None),
+        }
     }
+}
+
+fn query_died(split: &str, error: JoinError) -> Error {
+    let died = match error.is_panic() {
+        true => Error::bug(format!("{split}: the query panicked"))
+            .with_hint("Return an error instead, where the query calls a function of yours."),
+        false => Error::environment(format!("{split}: the query stopped before its end")),
+    };
+    died.with_detail(format!("{error}."))
 }
 
 fn query_failed(split: &str, error: DataFusionError) -> Error {

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use datafusion::datasource::MemTable;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::{CsvReadOptions, SessionConfig, SessionContext};
 use expect_test::expect;
@@ -215,6 +218,46 @@ fn each_partition_of_a_folder_of_files_gives_its_own_rows_each_time() {
     assert_eq!(source.splits().unwrap().len(), 3);
     let rows = check_source(&source).unwrap();
     expect!["x: 0, 1, 2, 3, 4, 5"].assert_eq(&show(&rows));
+}
+
+#[test]
+fn a_query_that_panics_is_an_error_and_nothing_is_published() {
+    let function = create_udf(
+        "brittle",
+        vec![DataType::Int64],
+        DataType::Int64,
+        Volatility::Immutable,
+        Arc::new(|arguments| {
+            let ages = ColumnarValue::values_to_arrays(arguments)?;
+            let is_twelve = |age: &Option<i64>| *age == Some(12);
+            let has = ages[0].as_primitive::<Int64Type>().iter();
+            assert!(
+                !has.collect::<Vec<_>>().iter().any(is_twelve),
+                "twelve is too young"
+            );
+            Ok(ColumnarValue::Array(Arc::clone(&ages[0])))
+        }),
+    );
+    for sql in [
+        "SELECT brittle(age) AS age FROM people",
+        "SELECT brittle(age) AS age FROM people ORDER BY age",
+    ] {
+        let context = session();
+        context.register_udf(function.clone());
+        let sql = sql.to_owned();
+        let frame = wait_for(async move { context.sql(&sql).await });
+        let pipeline = Pipeline::new("ages");
+        let (sink, rows) = collect();
+        pipeline
+            .read("people", datafusion(frame.unwrap().unwrap()))
+            .write(sink);
+        let error = pipeline.run(&RunOptions::new().workers(2)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("the query panicked"), "{text}");
+        assert!(text.contains("twelve is too young"), "{text}");
+        assert!(error.is_bug());
+        assert!(rows.take().is_empty());
+    }
 }
 
 fn concat(batches: &[RecordBatch]) -> RecordBatch {
