@@ -174,8 +174,19 @@ impl ParquetSource {
         self.anew()
     }
 
-    fn read_footers(&self, listed: &Listed, numbers: &[usize]) -> Result<Loaded> {
-        Loaded::read(listed, numbers, &self.dictionaries, self.footer_bytes)
+    fn read_footers(
+        &self,
+        listed: &Listed,
+        numbers: &[usize],
+        speaker: Option<&Loaded>,
+    ) -> Result<Loaded> {
+        let (dictionaries, n_bytes) = (&self.dictionaries, self.footer_bytes);
+        Loaded::read(listed, numbers, speaker, dictionaries, n_bytes)
+    }
+
+    /// The first of all files, which speaks for those that are read.
+    fn first(&self, listed: &Listed) -> Result<&Loaded> {
+        self.first.of(|| self.read_footers(listed, &[0], None))
     }
 
     /// All files with what their footers say.
@@ -183,7 +194,7 @@ impl ParquetSource {
         let listed = self.listed()?;
         self.loaded.of(|| {
             let all: Vec<usize> = (0..listed.files.len()).collect();
-            self.read_footers(listed, &all)
+            self.read_footers(listed, &all, None)
         })
     }
 
@@ -211,7 +222,7 @@ impl ParquetSource {
                 let numbers: Vec<usize> = (0..listed.files.len()).filter(may_hold).collect();
                 Some(match numbers.is_empty() {
                     true => Loaded::none(),
-                    false => self.read_footers(listed, &numbers)?,
+                    false => self.read_footers(listed, &numbers, Some(self.first(listed)?))?,
                 })
             }
         };
@@ -266,7 +277,7 @@ impl Source for ParquetSource {
             return Ok(Arc::clone(&self.loaded()?.schema));
         }
         // Files that folders rule out are not opened, so the first speaks for all, as far as it can.
-        let first = self.first.of(|| self.read_footers(listed, &[0]))?;
+        let first = self.first(listed)?;
         let nullable = |f: &Arc<Field>| f.as_ref().clone().with_nullable(true);
         let fields: Vec<Field> = first.schema.fields().iter().map(nullable).collect();
         Ok(Arc::new(Schema::new(fields)))

@@ -89,17 +89,23 @@ fn sizes(file: &ParquetFile) -> Box<[GroupSize]> {
 impl Loaded {
     /// Reads the footers of the files with these numbers, at least one, several at once, and keeps about
     /// `kept_bytes` of them.
+    ///
+    /// `speaker` is the file that speaks for all, where it is not the first of these.
     pub(super) fn read(
         listed: &Listed,
         numbers: &[usize],
+        speaker: Option<&Loaded>,
         dictionaries: &[String],
         kept_bytes: usize,
     ) -> Result<Self> {
         let read = |number: usize| ParquetFile::read(number, listed.files[number].clone());
         let first = numbers.first().map(|number| read(*number)).transpose();
         // One file tells which text is read as dictionaries: all others can be read so too.
-        let mut as_dictionaries = dictionaries.to_vec();
-        if let Ok(Some(first)) = &first {
+        let mut as_dictionaries = match speaker {
+            Some(speaker) => speaker.dictionaries.clone(),
+            None => dictionaries.to_vec(),
+        };
+        if let (None, Ok(Some(first))) = (speaker, &first) {
             let stored = first.footer.schema().fields().iter();
             let stored = stored.filter(|f| is_text_dictionary(f.data_type()));
             as_dictionaries.extend(stored.map(|f| f.name().clone()));

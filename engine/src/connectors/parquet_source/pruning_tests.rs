@@ -391,6 +391,42 @@ fn folders_are_columns_and_files_are_left_out_by_them() {
     assert_eq!((node.rows_in, node.rows_out, node.pruned), (100, 100, 200));
 }
 
+#[test]
+fn a_file_may_be_left_out_that_tells_which_text_is_read_as_dictionaries() {
+    let keys: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::from_iter(["x", "y"]));
+    let encoded = RecordBatch::try_from_iter_with_nullable([("k", keys, true)]).unwrap();
+    let plain = table("k: x, y");
+    for (first, second, read_as) in [
+        (&encoded, &plain, "Dictionary(Int32, Utf8)"),
+        (&plain, &encoded, "Utf8"),
+    ] {
+        let folder = TestFolder::new();
+        for (year, rows) in [(2020, first), (2021, second)] {
+            let place = folder.write(&format!("in/year={year}/a.parquet"), "");
+            let file = File::create(place).unwrap();
+            let mut writer = ArrowWriter::try_new(file, rows.schema(), None).unwrap();
+            writer.write(rows).unwrap();
+            writer.close().unwrap();
+        }
+        let all = parquet(folder.path("in"));
+        let is_2021 = col("year").eq(lit(2021));
+        let pruned = all.prune(&is_2021).unwrap();
+        for source in [&all as &dyn Source, pruned.as_ref()] {
+            let rows = crate::testing::check_source(source).unwrap();
+            assert_eq!(rows.column(0).data_type().to_string(), read_as);
+        }
+        let pipeline = Pipeline::new("one year");
+        let (sink, some) = collect();
+        let rows = pipeline.read("rows", parquet(folder.path("in")));
+        rows.filter(is_2021).write(sink);
+        pipeline.run(&RunOptions::new().workers(1)).unwrap();
+        expect![[r#"
+            k: 'x', 'y'
+            year: 2021, 2021"#]]
+        .assert_eq(&show(&some.take()[0]));
+    }
+}
+
 /// One row in so many is read, of three row groups, and one of those fails.
 fn failing(one_in: i64) -> String {
     let folder = TestFolder::new();
