@@ -43,23 +43,13 @@ impl Files {
     pub(crate) fn list(&self) -> Result<Vec<StoredFile>> {
         match Address::of(&self.place)? {
             Some(address) => storage::list(&address, &self.storage, self.extensions),
-            None => self.paths()?.into_iter().map(StoredFile::local).collect(),
+            None => all(self.paths()?, StoredFile::local),
         }
     }
 
     /// What `look` makes of each file; all that it refuses are named together.
-    pub(crate) fn each<T>(&self, mut look: impl FnMut(StoredFile) -> Result<T>) -> Result<Vec<T>> {
-        let (mut found, mut errors) = (Vec::new(), Vec::new());
-        for file in self.list()? {
-            match look(file) {
-                Ok(one) => found.push(one),
-                Err(error) => errors.push(error),
-            }
-        }
-        match errors.is_empty() {
-            true => Ok(found),
-            false => Err(Error::all(errors)),
-        }
+    pub(crate) fn each<T>(&self, look: impl FnMut(StoredFile) -> Result<T>) -> Result<Vec<T>> {
+        all(self.list()?, look)
     }
 
     fn paths(&self) -> Result<Vec<PathBuf>> {
@@ -137,6 +127,20 @@ impl Files {
             return Err(no_local_match(pattern));
         }
         Ok(files)
+    }
+}
+
+fn all<F, T>(files: Vec<F>, mut look: impl FnMut(F) -> Result<T>) -> Result<Vec<T>> {
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    for file in files {
+        match look(file) {
+            Ok(one) => found.push(one),
+            Err(error) => errors.push(error),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(found),
+        false => Err(Error::all(errors)),
     }
 }
 
@@ -230,6 +234,26 @@ mod tests {
         "#]]
         .assert_eq(&list(&folder, "*.csv"));
         expect!["FOLDER/sub/f.csv\n"].assert_eq(&list(&folder, "**/f.csv"));
+    }
+
+    /// Their names would be shown alike, and by what is shown files are found again.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn files_whose_names_are_not_utf8_are_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = TestFolder::new();
+        folder.write("in/b.csv", "x\n1\n");
+        for name in [&b"a\xff.csv"[..], b"a\xfe.csv"] {
+            let path = folder.path("in").join(std::ffi::OsStr::from_bytes(name));
+            fs::write(path, "x\n1\n").unwrap();
+        }
+        expect![[r#"
+            2 errors
+            1. the name of "FOLDER/in/a\xFE.csv" is not UTF-8
+                 Hint: Rename it.
+            2. the name of "FOLDER/in/a\xFF.csv" is not UTF-8
+                 Hint: Rename it."#]]
+        .assert_eq(&list(&folder, "in"));
     }
 
     #[test]

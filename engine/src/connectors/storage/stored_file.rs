@@ -36,10 +36,19 @@ enum Place {
 
 impl StoredFile {
     /// A file of the local file system.
+    ///
+    /// # Errors
+    /// If it is not there, or its path is not UTF-8: two of those may be shown alike.
     pub(crate) fn local(path: PathBuf) -> Result<Self> {
         let found = fs::metadata(&path).map_err(|e| cannot_read(&path, e))?;
+        let Some(location) = path.to_str() else {
+            return Err(
+                Error::environment(format!("the name of {path:?} is not UTF-8"))
+                    .with_hint("Rename it."),
+            );
+        };
         Ok(Self {
-            location: path.display().to_string(),
+            location: location.to_owned(),
             n_bytes: found.len(),
             place: Place::Local {
                 path,
