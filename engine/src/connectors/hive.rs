@@ -423,6 +423,8 @@ mod tests {
         avro, avro_sink, csv, csv_sink, ipc, ipc_sink, json_lines, json_lines_sink, parquet,
         parquet_sink,
     };
+    #[cfg(feature = "tfrecord")]
+    use crate::connectors::{tfrecord, tfrecord_sink};
     use crate::source::Source;
     use crate::testing::{check_source, show, table, write_sink};
     use expect_test::{Expect, expect};
@@ -558,6 +560,10 @@ mod tests {
         let batches = [vec![rows]];
         let by = ["year"];
         let place = |name: &str| folder.path(name);
+        #[cfg(feature = "tfrecord")]
+        let (sink, tfrecords) = (tfrecord_sink(place("tf")), tfrecord(place("tf")));
+        #[cfg(feature = "tfrecord")]
+        write_sink(&sink.partition_by(by), &batches).unwrap();
         let written = [
             write_sink(&csv_sink(place("csv")).partition_by(by), &batches),
             write_sink(&json_lines_sink(place("json")).partition_by(by), &batches),
@@ -568,15 +574,17 @@ mod tests {
         for one in written {
             one.unwrap();
         }
-        let sources: [&dyn Source; 5] = [
+        let sources: &[&dyn Source] = &[
             &csv(place("csv")),
             &json_lines(place("json")),
             &avro(place("avro")),
             &ipc(place("ipc")),
             &parquet(place("parquet")),
+            #[cfg(feature = "tfrecord")]
+            &tfrecords,
         ];
         for source in sources {
-            let rows = check_source(source).unwrap();
+            let rows = check_source(*source).unwrap();
             let sorted = in_order(&rows);
             expect![[r#"
                 x: 1, 2, 3, 4

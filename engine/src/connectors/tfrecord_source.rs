@@ -10,7 +10,7 @@ use serde_json::json;
 use super::agreement::column_twice;
 use super::file_source::{Once, file_of_split, file_source};
 use super::files::Files;
-use super::selection::Selection;
+use super::hive::{HiveColumns, HiveOptions, hive_options};
 use super::storage::StoredFile;
 use super::tfrecord_reader::{Records, TfRecordReader};
 use super::tfrecord_types::{Column, Sample};
@@ -38,6 +38,8 @@ const SAMPLE_ROWS: usize = 1_000;
 /// must not be. The row of the dead letter is the number of the record, from 0. A checksum that does not
 /// match ends the run, as does a file that is cut short.
 ///
+/// Folders named `column=value` below the place are columns: see [`TfRecordSource::hive_columns`].
+///
 /// ```no_run
 /// # use mainstem_engine::{Pipeline, connectors};
 /// let pipeline = Pipeline::new("images");
@@ -46,6 +48,7 @@ const SAMPLE_ROWS: usize = 1_000;
 #[derive(Clone)]
 pub struct TfRecordSource {
     files: Files,
+    hive: HiveOptions,
     declared: Option<SchemaRef>,
     column_types: Vec<(String, DataType)>,
     max_row_bytes: u64,
@@ -65,6 +68,7 @@ pub fn tfrecord(place: impl AsRef<Path>) -> TfRecordSource {
     ];
     TfRecordSource {
         files: Files::new(place, EXTENSIONS),
+        hive: HiveOptions::default(),
         declared: None,
         column_types: Vec::new(),
         max_row_bytes: 128 << 20,
@@ -109,8 +113,11 @@ impl TfRecordSource {
         }
         let schema = Schema::new(fields);
         check_declared(&schema)?;
+        let hive = self.hive.columns(&self.files.place(), &files)?;
         Ok(Loaded {
-            schema: Arc::new(schema),
+            schema: hive.schema(&schema),
+            file_schema: Arc::new(schema),
+            hive,
             files,
         })
     }
@@ -176,11 +183,16 @@ fn check_declared(schema: &Schema) -> Result<()> {
     }
 }
 
+hive_options!(TfRecordSource, afresh);
+
 file_source!(TfRecordSource, "tfrecord");
 
 #[derive(Clone)]
 struct Loaded {
+    /// The columns of the files, then those of their folders.
     schema: SchemaRef,
+    file_schema: SchemaRef,
+    hive: HiveColumns,
     files: Vec<StoredFile>,
 }
 
@@ -228,11 +240,12 @@ impl Source for TfRecordSource {
     ) -> Result<Box<dyn SplitReader>> {
         let loaded = self.loaded()?;
         let locator: Locator = serde_json::from_value(split.locator.clone())?;
-        let (_, file) = file_of_split(&loaded.files, &locator.file, |f| f)?;
+        let (number, file) = file_of_split(&loaded.files, &locator.file, |f| f)?;
         let records = Records::open(file, self.max_row_bytes)?;
-        let selection = Selection::new(&loaded.schema, columns)?;
-        let reader = TfRecordReader::new(records, &loaded.schema, selection, position.0)?;
-        Ok(Box::new(reader))
+        let selection = loaded.hive.of_file(&loaded.file_schema, columns)?;
+        let reader = TfRecordReader::new(records, &loaded.file_schema, selection, position.0)?;
+        let reader = Box::new(reader);
+        loaded.hive.reader(number, reader, &loaded.schema, columns)
     }
 }
 
