@@ -27,6 +27,7 @@ macro_rules! file_sink_options {
             /// The columns stand in the names of the folders, not in the files. They hold whole numbers, text,
             /// booleans, dates or times. Null and empty text become `__HIVE_DEFAULT_PARTITION__`; what a name
             /// of a folder may not hold, such as `/`, `:` or `%`, is written as `%` and two hexadecimal digits.
+            /// On disk, a row whose folder would need a name of more than 255 bytes ends the run.
             /// The rows of a worker that go to one folder keep their order.
             #[must_use]
             pub fn partition_by(

@@ -17,11 +17,15 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::csv_types::excerpt;
 use crate::error::{Error, Result};
 use crate::expression::check_column;
 
 /// Stands for null, and for empty text, which no folder can be called.
 pub(crate) const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// The longest name of a folder on common file systems, in bytes.
+const MAX_NAME_BYTES: usize = 255;
 
 /// The columns by whose values rows are divided.
 pub(crate) struct Partitions {
@@ -31,6 +35,7 @@ pub(crate) struct Partitions {
     file_schema: SchemaRef,
     /// The name of each column, as it stands in a folder.
     names: Vec<String>,
+    max_name_bytes: usize,
     keys: RowConverter,
 }
 
@@ -68,10 +73,20 @@ impl Partitions {
         Ok(Self {
             file_schema: Arc::new(schema.project(&rest)?),
             names: names.iter().map(|name| escaped(name)).collect(),
+            max_name_bytes: usize::MAX,
             keys: RowConverter::new(columns.iter().map(field).collect())?,
             columns,
             rest,
         })
+    }
+
+    /// The same for folders of a file system, which refuses long names.
+    #[must_use]
+    pub(crate) fn on_disk(self) -> Self {
+        Self {
+            max_name_bytes: MAX_NAME_BYTES,
+            ..self
+        }
     }
 
     /// The columns that stand in the files.
@@ -130,11 +145,15 @@ impl Partitions {
                     values.value(row).try_to_string()?
                 }
             };
-            let value = match value.is_empty() {
+            let in_name = match value.is_empty() {
                 true => NULL_PARTITION.to_owned(),
                 false => escaped(&value),
             };
-            folders.push(format!("{name}={value}"));
+            let folder = format!("{name}={in_name}");
+            if folder.len() > self.max_name_bytes {
+                return Err(too_long(name, &value, folder.len()));
+            }
+            folders.push(folder);
         }
         Ok(folders.join("/"))
     }
@@ -144,6 +163,17 @@ impl fmt::Debug for Partitions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.names).finish()
     }
+}
+
+fn too_long(name: &str, value: &str, n_bytes: usize) -> Error {
+    let value = excerpt(value);
+    Error::data(format!(
+        "column {name:?} holds {value:?}, by which no folder can be called"
+    ))
+    .with_detail(format!(
+        "The name of the folder would have {n_bytes} bytes, and {MAX_NAME_BYTES} are the most."
+    ))
+    .with_hint("Shorten the value, or divide by another column.")
 }
 
 fn refuse(name: &str, data_type: &DataType) -> Option<Error> {

@@ -18,7 +18,7 @@ use arrow::record_batch::RecordBatch;
 use super::agreement::column_twice;
 use super::partitions::Partitions;
 use super::staging::{self, Existing, Staging};
-use super::storage::{self, Storage, Writing, found_within};
+use super::storage::{self, Address, Storage, Writing, found_within};
 use crate::error::{Error, Result};
 use crate::sink::{Publication, Published, SinkWriter};
 
@@ -124,7 +124,11 @@ impl ShardOptions {
             ))
             .with_hint("Name a folder."));
         }
-        Partitions::new(schema, &self.partition_by).map(Some)
+        let partitions = Partitions::new(schema, &self.partition_by)?;
+        Ok(Some(match Address::of(&self.target)? {
+            None => partitions.on_disk(),
+            Some(_) => partitions,
+        }))
     }
 }
 

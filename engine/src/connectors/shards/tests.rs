@@ -119,6 +119,25 @@ fn rows_are_divided_into_folders_in_their_order() {
 }
 
 #[test]
+fn a_value_that_no_folder_can_be_called_is_named_when_its_row_is_written() {
+    let folder = TestFolder::new();
+    let sink = csv_sink(folder.path("out")).partition_by(["some k"]);
+    let rows = |n: usize| table(&format!("x: 1, 2; some k: a, {}", "é".repeat(n)));
+    let refused = write_sink(&sink, &[vec![rows(125)]]).unwrap_err();
+    let told = refused.to_string().replace(&"é".repeat(125), "éé…");
+    expect![[r#"
+        column "some k" holds "éé…", by which no folder can be called
+          The name of the folder would have 257 bytes, and 255 are the most.
+          Hint: Shorten the value, or divide by another column."#]]
+    .assert_eq(&told);
+    assert!(refused.is_data());
+    assert!(folder.tree().is_empty());
+    // Seven bytes of the column, and two of each letter.
+    write_sink(&sink, &[vec![rows(124)]]).unwrap();
+    assert!(files(&folder).ends_with("part-00000-of-00001.csv  x: 2"));
+}
+
+#[test]
 fn only_so_many_files_are_open_and_order_is_kept() {
     let folder = TestFolder::new();
     let sink = csv_sink(folder.path("out"))
