@@ -59,6 +59,9 @@ const SAMPLE_ROWS: usize = 10_000;
 ///
 /// Empty lines are passed over.
 ///
+/// **Files that change.** A local file that is another one when its last byte is read than when it was listed
+/// ends the run, be it shorter or longer: rows are neither cut nor added.
+///
 /// Folders named `column=value` below the place are columns: see [`CsvSource::hive_columns`].
 ///
 /// ```no_run

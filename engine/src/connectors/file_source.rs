@@ -126,3 +126,75 @@ macro_rules! file_source {
 }
 
 pub(crate) use file_source;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    use expect_test::expect;
+
+    use crate::connectors::compression::tests::gzip;
+    use crate::connectors::test_folder::TestFolder;
+    use crate::connectors::{csv, json_lines};
+    use crate::error::Result;
+    use crate::output::Output;
+    use crate::source::{Position, Source};
+
+    /// How many rows are read where `change` happens after the first batch.
+    fn read(source: &dyn Source, change: impl FnOnce()) -> Result<usize> {
+        let split = source.splits()?.remove(0);
+        let mut reader = source.open(&split, Position(0), None)?;
+        let (mut n_rows, mut change) = (0, Some(change));
+        let mut out = Output::default();
+        while let Some(rows) = reader.next_batch(&mut out)? {
+            n_rows += rows.num_rows();
+            if let Some(change) = change.take() {
+                change();
+            }
+        }
+        Ok(n_rows)
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_refused() {
+        const N_ROWS: usize = 300_000;
+        let rows = |row: fn(u64) -> String| -> String {
+            let scattered = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            (0..N_ROWS).map(|i| row(scattered(i))).collect()
+        };
+        let lines = format!("x\n{}", rows(|n| format!("{n}\n")));
+        let objects = rows(|n| format!("{{\"x\":{n}}}\n"));
+        let folder = TestFolder::new();
+        let files = [
+            ("a.csv", lines.clone().into_bytes()),
+            ("b.csv.gz", gzip(lines.as_bytes())),
+            ("c.jsonl", objects.into_bytes()),
+        ];
+        for (name, bytes) in files {
+            let path = folder.write(name, &bytes);
+            let source: Box<dyn Source> = match name {
+                "c.jsonl" => Box::new(json_lines(&path)),
+                _ => Box::new(csv(&path)),
+            };
+            assert_eq!(read(source.as_ref(), || ()).unwrap(), N_ROWS, "{name}");
+            let open = || OpenOptions::new().append(true).open(&path).unwrap();
+            let cut_short = || open().set_len(bytes.len() as u64 - 2).unwrap();
+            let grow = || open().write_all(&bytes[bytes.len() - 1..]).unwrap();
+            let is_cut = read(source.as_ref(), cut_short).unwrap_err();
+            folder.write(name, &bytes);
+            let source: Box<dyn Source> = match name {
+                "c.jsonl" => Box::new(json_lines(&path)),
+                _ => Box::new(csv(&path)),
+            };
+            let has_grown = read(source.as_ref(), grow).unwrap_err();
+            for error in [is_cut, has_grown] {
+                let told = folder.hide(error.to_string()).replace(name, "FILE");
+                expect![[r#"
+                    file "FOLDER/FILE" has changed since it was first read
+                      Hint: Build the pipeline anew, and write new files beside those that are being read."#]]
+                .assert_eq(&told);
+            }
+        }
+    }
+}

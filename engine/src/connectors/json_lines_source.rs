@@ -42,6 +42,9 @@ const SAMPLE_ROWS: usize = 10_000;
 /// type, a null where the schema has none, or text that is not UTF-8. Every column is checked, also one
 /// that nobody wants. The dead letter holds the line; its row is the number of the line, from 1.
 ///
+/// **Files that change.** A local file that is another one when its last byte is read than when it was listed
+/// ends the run, be it shorter or longer: rows are neither cut nor added.
+///
 /// Folders named `column=value` below the place are columns: see [`JsonLinesSource::hive_columns`].
 ///
 /// ```no_run

@@ -89,12 +89,24 @@ impl StoredFile {
 
     /// The bytes from `from` to the end, in order.
     ///
-    /// A reader gives its failures to [`StoredFile::cannot_read`].
+    /// A reader gives its failures to [`StoredFile::cannot_read`]. One of them is that the file has changed: a
+    /// local file that is cut short, or that is another one than was listed when its last byte is read.
     pub(crate) fn open(&self, from: u64) -> Result<Box<dyn Read + Send>> {
         match &self.place {
-            Place::Local { path, .. } => {
+            Place::Local { path, modified } => {
                 let file = open_at(path, from).map_err(|e| self.cannot_read(e))?;
-                Ok(Box::new(file))
+                let found = file.metadata().map_err(|e| self.cannot_read(e))?;
+                if !found.is_file() {
+                    // A pipe has no size.
+                    return Ok(Box::new(file));
+                }
+                Ok(Box::new(AsListed {
+                    file,
+                    location: self.location.clone(),
+                    n_left: self.n_bytes.saturating_sub(from),
+                    n_bytes: self.n_bytes,
+                    modified: *modified,
+                }))
             }
             Place::Remote(file) => Ok(Box::new(ReadAhead::new(file.clone(), from))),
         }
@@ -139,6 +151,39 @@ impl StoredFile {
     /// The error of a file that is there and cannot be read.
     pub(crate) fn cannot_read(&self, error: io::Error) -> Error {
         or_else(error, |error| cannot_read(Path::new(&self.location), error))
+    }
+}
+
+/// A local file, no further than to where it ended when it was listed.
+struct AsListed {
+    file: File,
+    location: String,
+    n_left: u64,
+    /// Of the whole file.
+    n_bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Read for AsListed {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.n_left).unwrap_or(usize::MAX);
+        let most = most.min(bytes.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let n = self.file.read(&mut bytes[..most])?;
+        self.n_left -= n as u64;
+        // Not later: whoever reads no further than to the last byte does not ask again.
+        if n == 0 || self.n_left == 0 {
+            let found = self.file.metadata()?;
+            let is_as_listed = self.n_left == 0
+                && found.len() == self.n_bytes
+                && found.modified().ok() == self.modified;
+            if !is_as_listed {
+                return Err(io::Error::other(has_changed(&self.location)));
+            }
+        }
+        Ok(n)
     }
 }
 
