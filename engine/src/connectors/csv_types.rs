@@ -54,7 +54,7 @@ fn any(_: &str) -> bool {
 }
 
 /// A whole number that is too long for an integer stays text: as a float it would be another one.
-fn is_float(value: &str) -> bool {
+pub(crate) fn is_float(value: &str) -> bool {
     let digits = value.strip_prefix('-').unwrap_or(value);
     !digits.bytes().all(|b| b.is_ascii_digit()) || value.parse::<i64>().is_ok()
 }

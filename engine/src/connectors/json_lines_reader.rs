@@ -19,7 +19,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::compression::{PlainBytes, Progress, read_failed};
 use super::csv_types::excerpt;
-use super::json_types::{convert, read_as};
+use super::json_types::{convert, has_infinite, has_times, is_misread, read_as, written_as};
 use super::selection::Selection;
 use super::storage::StoredFile;
 use super::tape::RowTooLong;
@@ -175,6 +175,9 @@ pub(crate) struct JsonLinesReader {
     schema: SchemaRef,
     /// The columns as the parser reads them.
     read: SchemaRef,
+    /// The columns with what it may read as something else as text.
+    written: SchemaRef,
+    has_times: bool,
     selection: Selection,
     n_bytes: u64,
     /// Good rows that were read before the position asked for.
@@ -196,11 +199,14 @@ impl JsonLinesReader {
         position: u64,
         n_bytes: u64,
     ) -> Self {
+        let read = Arc::new(read_schema(schema));
         Self {
             name: Arc::from(lines.file.name()),
             lines,
             schema: Arc::clone(schema),
-            read: Arc::new(read_schema(schema)),
+            written: Arc::new(written_schema(&read)),
+            has_times: read.fields().iter().any(|f| has_times(f.data_type())),
+            read,
             selection,
             n_bytes,
             to_skip: position,
@@ -240,6 +246,9 @@ impl JsonLinesReader {
             Ok(rows) => rows,
             Err(reason) => return Ok(Err(reason)),
         };
+        if let Some(reason) = self.misread(&rows, lines) {
+            return Ok(Err(reason));
+        }
         let mut columns = Vec::with_capacity(rows.num_columns());
         for (field, read) in self.schema.fields().iter().zip(rows.columns()) {
             let refused = || misfit(field, read);
@@ -255,6 +264,30 @@ impl JsonLinesReader {
         }
         Ok(Ok(columns))
     }
+
+    /// Why one of these lines is no row, where the parser has made another value of a number without a word.
+    fn misread(&self, rows: &RecordBatch, lines: &[&[u8]]) -> Option<String> {
+        let is_infinite = rows.columns().iter().any(|c| has_infinite(&c.to_data()));
+        let has_fraction = || lines.iter().any(|line| may_have_fraction(line));
+        // Lines are read once more only where that may tell something.
+        if !(is_infinite || self.has_times && has_fraction()) {
+            return None;
+        }
+        let written = match read_rows(&self.written, lines) {
+            Ok(written) => written,
+            Err(reason) => return Some(reason),
+        };
+        let both = rows.columns().iter().zip(written.columns());
+        let mut all = self.schema.fields().iter().zip(both);
+        all.find_map(|(field, (read, written))| {
+            is_misread(&read.to_data(), &written.to_data()).then(|| misfit(field, written))
+        })
+    }
+}
+
+fn may_have_fraction(line: &[u8]) -> bool {
+    line.windows(2)
+        .any(|two| two[0].is_ascii_digit() && matches!(two[1], b'.' | b'e' | b'E'))
 }
 
 fn read_schema(schema: &SchemaRef) -> Schema {
@@ -267,6 +300,12 @@ fn read_schema(schema: &SchemaRef) -> Schema {
     Schema::new(schema.fields().iter().map(|f| read(f)).collect::<Fields>())
 }
 
+fn written_schema(read: &Schema) -> Schema {
+    let fields = read.fields().iter();
+    let written = |f: &Field| f.clone().with_data_type(written_as(f.data_type()));
+    Schema::new(fields.map(|f| written(f)).collect::<Fields>())
+}
+
 fn decoder(read: &SchemaRef) -> Result<Decoder, ArrowError> {
     ReaderBuilder::new(Arc::clone(read))
         // More than any chunk has, so that the parser never stops by itself.
@@ -276,7 +315,7 @@ fn decoder(read: &SchemaRef) -> Result<Decoder, ArrowError> {
 }
 
 /// A row for each line, or what is wrong.
-fn read_rows(read: &SchemaRef, lines: &[&[u8]]) -> Result<RecordBatch, String> {
+pub(crate) fn read_rows(read: &SchemaRef, lines: &[&[u8]]) -> Result<RecordBatch, String> {
     let mut decoder = decoder(read).map_err(|e| reason(&e))?;
     for (n_before, line) in lines.iter().enumerate() {
         decoder.decode(line).map_err(|e| reason(&e))?;

@@ -33,10 +33,11 @@ const SAMPLE_ROWS: usize = 10_000;
 /// the order in which they are met, and for each Boolean, Int64, Float64, a list, a struct, else Utf8.
 /// A name that the sample does not hold, or the schema, is passed over. Whole numbers too large for Int64
 /// make a column Utf8, and so do nulls alone. With a schema, dates and timestamps are read from text in
-/// ISO 8601, and bytes from text in hexadecimal.
+/// ISO 8601 or from whole numbers of their unit since 1970, and bytes from text in hexadecimal.
 ///
 /// **Values.** A name that an object lacks is null. Numbers and Booleans in a column of text are read as
-/// they are written. Whole numbers are read exactly: `1.5` is no Int64.
+/// they are written. Whole numbers are read exactly: `1.5` is no Int64,
+/// nor a date. A number too large for a float, such as `1e400`, is none of its values.
 ///
 /// **Bad rows.** A line is a bad row if it is no JSON object, holds a value that is not of the column's
 /// type, a null where the schema has none, or text that is not UTF-8. Every column is checked, also one
@@ -175,7 +176,7 @@ impl JsonLinesSource {
             let chunk = lines.read(rows_per_file)?;
             for (_, line) in chunk.lines() {
                 // Other lines are reported when they are read for good.
-                if let Ok(kind @ Kind::Object(_)) = serde_json::from_slice(line) {
+                if let Some(kind @ Kind::Object(_)) = Kind::of(line) {
                     whole.merge(kind);
                 }
             }

@@ -129,6 +129,62 @@ fn lines_that_are_no_rows_are_bad_rows() {
 }
 
 #[test]
+fn whole_numbers_beyond_int64_are_text_wherever_they_stand() {
+    check(
+        "{\"id\": 99999999999999999999, \"x\": 1e20, \"y\": {\"z\": [1, -9223372036854775809]}}\n\
+         {\"id\": 7, \"x\": 12345678901234567890.5, \"y\": {\"z\": [1.5]}, \"w\": [null, 1e30]}\n\
+         {\"id\": 18446744073709551616, \"w\": []}\n",
+        |s| s,
+        expect![[r#"
+            id: Utf8, x: Float64, y: Struct("z": List(Utf8)), w: List(Float64)
+            id: '99999999999999999999', '7', '18446744073709551616'
+            x: 1e20, 1.2345678901234567e19, null
+            y: {z: [1, -9223372036854775809]}, {z: [1.5]}, null
+            w: null, [null, 1e30], []"#]],
+    );
+}
+
+#[test]
+fn numbers_that_no_value_of_the_column_is_are_bad_rows() {
+    let milliseconds = DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None);
+    let columns = schema(&[
+        ("x", DataType::Float64),
+        ("f", DataType::new_list(DataType::Float32, true)),
+        ("d", DataType::Date32),
+        (
+            "t",
+            DataType::Struct(vec![Field::new("at", milliseconds, true)].into()),
+        ),
+    ]);
+    check_bad(
+        columns,
+        "{\"x\": 1e400}\n\
+         {\"x\": \"-inf\", \"f\": [1e39]}\n\
+         {\"x\": \"inf\", \"f\": [1e38, \"NaN\"]}\n\
+         {\"d\": 1.5}\n\
+         {\"d\": 1}\n\
+         {\"d\": \"2001-01-31\", \"t\": {\"at\": 1e3}}\n\
+         {\"t\": {\"at\": 1.5}}\n\
+         {\"x\": 1e-400, \"t\": {\"at\": \"2001-01-31T10:00:00.5\"}}\n\
+         {\"x\": -1e309, \"t\": {\"at\": 1500}}\n\
+         {\"x\": 1.5, \"t\": {\"at\": 1500}}\n",
+        expect![[r#"
+            1 | column "x" must hold Float64, found 1e400 | {"x": 1e400}
+            2 | column "f" must hold List(Float32), found [1e39] | {"x": "-inf", "f": [1e39]}
+            4 | column "d" must hold Date32, found 1.5 | {"d": 1.5}
+            6 | column "t" must hold Struct("at": Timestamp(ms)), found {at: 1e3} | {"d": "2001-01-31", "t": {"at": 1e3}}
+            7 | column "t" must hold Struct("at": Timestamp(ms)), found {at: 1.5} | {"t": {"at": 1.5}}
+            9 | column "x" must hold Float64, found -1e309 | {"x": -1e309, "t": {"at": 1500}}
+            x: inf, null, 0.0, 1.5
+            f: [1e38, NaN], null, null, null
+            d: null, 1970-01-02, null, null
+            t: null, null, {at: 2001-01-31T10:00:00.500}, {at: 1970-01-01T00:00:01.500}
+            file "FOLDER/births.jsonl", line 1: column "x" must hold Float64, found 1e400
+              Hint: Correct the line, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this source."#]],
+    );
+}
+
+#[test]
 fn large_files_are_several_splits_and_lines_stay_exact() {
     let folder = TestFolder::new();
     let content = "{\"x\":1}\n\n{\"x\":2}\nbad\n{\"x\":3}\n\n\n{\"x\":4}";
