@@ -73,7 +73,10 @@ impl Clone for DataFusionSource {
 /// to other partitions: what a window or an aggregate computes is computed whether it is read or not.
 ///
 /// A query may deal rows to its partitions differently each time it runs, so by default later phases do
-/// not run it again: the engine keeps its rows on disk. See [`DataFusionSource::repeatable`].
+/// not run it again: the engine keeps its rows on disk. See [`DataFusionSource::repeatable`]. What goes by the
+/// places of rows in their source may then take others in each run, as `sample` does, and `top_k`,
+/// `distinct_by` and joins in event time where rows are equal under what they are asked for: sample by a key,
+/// and order by columns that tell all rows apart. `explain()` says `repeatable=false` of such a query.
 ///
 /// ```
 /// # use datafusion::prelude::SessionContext;
@@ -247,7 +250,8 @@ impl fmt::Debug for DataFusionSource {
 impl Source for DataFusionSource {
     fn describe(&self) -> Description {
         let query = self.frame.logical_plan().display_indent().to_string();
-        Description::new("datafusion", json!({ "query": query }))
+        let config = json!({ "query": query, "repeatable": self.repeatable });
+        Description::new("datafusion", config)
     }
 
     fn schema(&self) -> Result<SchemaRef> {

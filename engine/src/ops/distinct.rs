@@ -109,7 +109,8 @@ impl Collection {
     ///
     /// Sources come in the order of the graph, splits in that of their source. Rows that no longer have a
     /// place of their own in a source, such as those of a `group_by` or of a changelog, are ordered by their values
-    /// instead. The order in which rows leave is not promised. At most one row a key is kept in memory. Which columns
+    /// instead. A source that is not repeatable, as a query of DataFusion may not be, may give another row first in
+    /// each run. The order in which rows leave is not promised. At most one row a key is kept in memory. Which columns
     /// it asks for, and what it gives in windows, is as of [`Collection::top_k`].
     #[must_use]
     pub fn distinct_by(&self, keys: impl IntoIterator<Item = Expr>) -> Collection {

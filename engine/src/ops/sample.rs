@@ -17,7 +17,7 @@ use crate::pipeline::Collection;
 use crate::plan::{Lowered, Place};
 use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
-/// Keeps each row with the same chance, the same rows in every run with the same seed.
+/// Keeps each row with the same chance, the same rows in every run with the same seed and the same source.
 ///
 /// Which rows are kept follows from the seed and from the place of each row in its source, so it does
 /// not depend on workers or batches, nor on what stands in the row. After a transform that makes new
@@ -25,6 +25,9 @@ use crate::transform::{Description, OnChangelog, Operator, Properties, Transform
 /// decide, and equal rows share their fate.
 ///
 /// The part kept is about `fraction`, as with a coin, not exactly.
+///
+/// Where a source does not give its rows in the same places in every run, as a query of DataFusion may not
+/// (`repeatable=false` in `explain()`), other rows are kept in another run; [`SampleByKey`] keeps the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     fraction: f64,
@@ -62,7 +65,7 @@ impl SampleByKey {
 }
 
 impl Collection {
-    /// About this fraction of the rows, the same ones in every run; see [`Sample`].
+    /// About this fraction of the rows, the same ones in every run of a source that is repeatable; see [`Sample`].
     ///
     /// ```
     /// # use mainstem_engine::{Pipeline, RunOptions, connectors, testing::{show, table}};

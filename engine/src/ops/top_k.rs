@@ -74,8 +74,10 @@ impl Collection {
     /// Rows equal under `order` are taken as they stand in the source: sources in the order of the graph,
     /// splits in that of their source. Rows that no longer have a place of their own in a source, such as
     /// those of a `group_by` or of a changelog, are then ordered by their values. So the result is the same in
-    /// every run. Where each row has its place, only the columns of `order` and those that are read of the result are
-    /// asked for of what is before it; of other rows all are, since with fewer values others would come first.
+    /// every run, but for equal rows of a source that gives them in other places then, as a query of DataFusion may
+    /// (`repeatable=false` in `explain()`). Where each row has its place, only the columns of `order` and those that are
+    /// read of the result are asked for of what is before it; of other rows all are, since with fewer values others
+    /// would come first.
     /// Nulls come where `sort` says, NaN is the greatest float, -0.0 equals 0.0. A row on which `order` fails is
     /// a bad row of the node `NAME/partial`, for which `on_bad_row` and `dead_letters` of the result speak.
     ///

@@ -128,7 +128,18 @@ fn a_pipeline_runs_its_query_anew_each_time() {
 fn later_phases_do_not_run_a_query_again_unless_it_is_said_to_be_repeatable() {
     let source = query("SELECT age FROM people");
     assert!(!source.properties().repeatable);
-    assert!(source.repeatable(true).properties().repeatable);
+    let told = |source: DataFusionSource| {
+        let pipeline = Pipeline::new("some");
+        let (sink, _) = collect();
+        let rows = pipeline.read("people", source);
+        rows.sample(0.5, 1).write(sink);
+        let plan = pipeline.plan().unwrap().explain();
+        plan.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(told(source.clone()).contains("repeatable=false"));
+    let repeatable = source.repeatable(true);
+    assert!(repeatable.properties().repeatable);
+    assert!(told(repeatable).contains("repeatable=true"));
 }
 
 #[test]
