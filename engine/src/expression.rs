@@ -1,5 +1,7 @@
 //! DataFusion expressions, checked against a schema and compiled for batches.
 
+mod guarded;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub fn col(name: impl Into<String>) -> Expr {
 #[derive(Clone)]
 pub struct Expression {
     physical: Arc<dyn PhysicalExpr>,
+    /// The same for a batch on which it fails, where it has conditions that keep a part of it from some rows.
+    in_turn: Option<Arc<dyn PhysicalExpr>>,
     data_type: DataType,
     nullable: bool,
     text: String,
@@ -76,8 +80,10 @@ impl Expression {
             &PhysicalPlanningContext::default(),
         )
         .map_err(refused)?;
+        let in_turn = guarded::in_turn(&physical, schema).map_err(refused)?;
         Ok(Self {
             physical,
+            in_turn,
             data_type,
             nullable,
             text,
@@ -116,13 +122,17 @@ impl Expression {
         self.nullable
     }
 
-    /// The value for each row.
+    /// The value for each row, which does not depend on the rows beside it: `x != 0 and 10 / x > 1` divides by no
+    /// zero, nor does a branch of `when` that is not taken.
     ///
     /// # Errors
     /// A data error where a row has no value, such as an overflow or a division of integers by zero.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef> {
-        self.physical
-            .evaluate(rows)
+        let values = match (self.physical.evaluate(rows), &self.in_turn) {
+            (Err(_), Some(in_turn)) => in_turn.evaluate(rows),
+            (values, _) => values,
+        };
+        values
             .and_then(|value| value.into_array(rows.num_rows()))
             .map_err(|e| self.failed(rows, e))
     }

@@ -13,6 +13,8 @@ mod distinct;
 mod filter;
 mod good_rows;
 mod group_by;
+#[cfg(test)]
+mod guarded_tests;
 mod join;
 mod key_columns;
 pub mod keyed;
