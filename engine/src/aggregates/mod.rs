@@ -11,6 +11,9 @@
 //! **Sums of integers** are Int64 (of unsigned ones UInt64) and exact: one that does not fit ends the
 //! run with an error that names the group, whatever the order of the rows.
 //!
+//! **Least and greatest** floats: NaN is greater than every number, as in DuckDB and PostgreSQL, and 0.0 stands for
+//! -0.0 too.
+//!
 //! **Floats** are added in the order in which rows arrive, so the last bits of sums, means, variances and
 //! the like may differ from run to run where there are several workers or splits, as may what
 //! `approx_percentile_cont` and `approx_median` estimate. Counts, minima, maxima, integers, decimals,

@@ -25,6 +25,7 @@ use crate::analyzer::{Analysis, Analyzer, DynAnalyzer};
 use crate::artifact::{ArtifactId, ArtifactRef, Artifacts};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::keys::normal;
 use crate::output::Output;
 use crate::pipeline::Collection;
 use crate::plan::{Learned, Lowered, Place};
@@ -37,8 +38,9 @@ use crate::transform::{Description, Operator, Properties, Transform, Watermark};
 ///
 /// Null is no value. Means and deviations are those of numbers, taken in 64-bit floats; the deviation
 /// is that of a sample (divisor n - 1) and null for fewer than two values. Nested and binary columns have
-/// neither least nor greatest. How many values are distinct is an estimate by HyperLogLog, off by 0.8 % as a
-/// rule and near exact for few: -0.0 is 0.0, and all NaN are one. It is null for maps and unions.
+/// neither least nor greatest; NaN is greater than every number. How many values are distinct is an estimate by
+/// HyperLogLog, off by 0.8 % as a rule and near exact for few: -0.0 is 0.0, and all NaN are one. It is null for maps
+/// and unions.
 #[derive(Clone, Debug, Default)]
 pub struct Describe {
     /// The columns, where they are known while planning.
@@ -274,6 +276,11 @@ impl Seen {
 
     fn add_ends(&mut self, column: &ArrayRef) -> Result<()> {
         if let Some((min, max)) = &mut self.ends {
+            // One NaN, which is greater than every number, and one zero.
+            let column = match column.data_type().is_floating() {
+                true => &normal(column)?,
+                false => column,
+            };
             let column = std::slice::from_ref(column);
             min.update_batch(column).map_err(failed)?;
             max.update_batch(column).map_err(failed)?;

@@ -180,3 +180,27 @@ fn zeros_are_one_value_and_so_are_nans_and_nested_columns_are_counted() {
     let counts: Vec<_> = summary.columns().iter().map(|c| c.distinct).collect();
     assert_eq!(counts, [Some(3), Some(2), Some(2)]);
 }
+
+#[test]
+fn nan_is_greater_than_every_number_whatever_its_sign_and_order() {
+    let x = [2.0, -f64::NAN, f64::NEG_INFINITY, -0.0, 1.0];
+    let y = [-0.0, -0.0, -0.0, -0.0, -0.0];
+    let z = [f64::NEG_INFINITY; 5];
+    let floats = |values: [f64; 5]| Arc::new(Float64Array::from(values.to_vec())) as ArrayRef;
+    let columns = [("x", floats(x)), ("y", floats(y)), ("z", floats(z))];
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    for size in 1..=5 {
+        let parts = (0..5).step_by(size);
+        let parts = parts.map(|start| rows.slice(start, size.min(5 - start)));
+        let shown = described(parts.collect(), 2);
+        let ends: Vec<&str> = shown
+            .lines()
+            .filter(|l| l.starts_with('m'))
+            .take(2)
+            .collect();
+        assert_eq!(
+            ends,
+            ["min: '-inf', '0.0', '-inf'", "max: 'NaN', '0.0', '-inf'"]
+        );
+    }
+}

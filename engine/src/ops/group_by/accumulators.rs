@@ -1,4 +1,5 @@
-//! The accumulators of an aggregate: DataFusion's, but for sums of integers, which must not wrap.
+//! The accumulators of an aggregate: DataFusion's, but for sums of integers, which must not wrap, and for least and
+//! greatest floats, which must not depend on the order of the rows.
 
 use std::sync::Arc;
 
@@ -8,7 +9,9 @@ use datafusion_expr::GroupsAccumulator;
 use datafusion_physical_expr::GroupsAccumulatorAdapter;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
+use super::changing::End;
 use super::exact_sum::{ExactSum, exact_sum_states};
+use super::float_ends::float_ends;
 
 /// How the values of many groups are accumulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub(super) enum AggregateKind {
     SumOfInt64,
     /// A sum of UInt64 that notices an overflow.
     SumOfUInt64,
+    /// The least or the greatest float.
+    FloatEnd(End),
 }
 
 impl AggregateKind {
@@ -31,6 +36,15 @@ impl AggregateKind {
                 DataType::UInt64 => return Ok(Self::SumOfUInt64),
                 _ => {}
             }
+        }
+        match function.fun().name() {
+            "min" if function.field().data_type().is_floating() => {
+                return Ok(Self::FloatEnd(End::Least));
+            }
+            "max" if function.field().data_type().is_floating() => {
+                return Ok(Self::FloatEnd(End::Greatest));
+            }
+            _ => {}
         }
         if function.groups_accumulator_supported() {
             return Ok(Self::Groups);
@@ -51,12 +65,13 @@ impl AggregateKind {
             }
             Self::SumOfInt64 => Ok(Box::new(ExactSum::<Int64Type>::default())),
             Self::SumOfUInt64 => Ok(Box::new(ExactSum::<UInt64Type>::default())),
+            Self::FloatEnd(end) => float_ends(end, function.field().data_type()),
         }
     }
 
     pub(super) fn state_fields(self, function: &AggregateFunctionExpr) -> Result<Vec<FieldRef>> {
         match self {
-            Self::Groups | Self::OneByOne => function.state_fields(),
+            Self::Groups | Self::OneByOne | Self::FloatEnd(_) => function.state_fields(),
             Self::SumOfInt64 => Ok(exact_sum_states(DataType::Int64)),
             Self::SumOfUInt64 => Ok(exact_sum_states(DataType::UInt64)),
         }

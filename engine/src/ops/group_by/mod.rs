@@ -14,6 +14,9 @@ mod changing;
 mod exact_sum;
 mod finish;
 mod first_rows;
+mod float_ends;
+#[cfg(test)]
+mod float_ends_tests;
 mod partial;
 mod planned;
 mod table;
