@@ -8,8 +8,9 @@
 //! **Nulls** are left out by all but `count(lit(1))`, `array_agg`, `first_value` and `last_value`; the
 //! result over no value is null, of counts it is 0.
 //!
-//! **Sums of integers** are Int64 (of unsigned ones UInt64) and exact: one that does not fit ends the
-//! run with an error that names the group, whatever the order of the rows.
+//! **Sums of integers** are Int64 (of unsigned ones UInt64), sums of decimals have up to ten digits more than their
+//! values, and both are exact, as are sums of durations: one that does not fit ends the run with an error that names
+//! the group, whatever the order of the rows. So does one of distinct values.
 //!
 //! **Least and greatest** floats: NaN is greater than every number, as in DuckDB and PostgreSQL, and 0.0 stands for
 //! -0.0 too.

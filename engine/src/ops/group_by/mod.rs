@@ -11,6 +11,8 @@
 mod accumulators;
 mod cell;
 mod changing;
+#[cfg(test)]
+mod decimal_tests;
 mod exact_sum;
 mod finish;
 mod first_rows;

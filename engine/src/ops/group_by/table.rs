@@ -8,7 +8,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_common::DataFusionError;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 
-use super::exact_sum::SumOverflow;
+use super::exact_sum::{SumOverflow, wider_sum};
 use super::planned::{Arguments, Inputs, Planned};
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
@@ -240,19 +240,18 @@ fn failed_in_group(
     error: DataFusionError,
     group_keys: &impl Fn(usize) -> Option<Vec<ArrayRef>>,
 ) -> Error {
-    let group = match &error {
-        DataFusionError::External(cause) => cause.downcast_ref().map(|o: &SumOverflow| o.group),
+    let overflow: Option<&SumOverflow> = match &error {
+        DataFusionError::External(cause) => cause.downcast_ref(),
         _ => None,
     };
-    let place = group
-        .and_then(group_keys)
+    let place = overflow
+        .and_then(|overflow| group_keys(overflow.group))
         .and_then(|keys| show_group(planned, &keys));
+    let hint = overflow.map(|overflow| wider_sum(&overflow.data_type));
     let error = failed(planned, aggregate, error);
-    match place {
-        Some(place) => error
-            .with_detail(place)
-            .with_hint("Cast the values to Float64 or to a decimal before they are summed."),
-        None => error,
+    match (place, hint) {
+        (Some(place), Some(hint)) => error.with_detail(place).with_hint(hint),
+        _ => error,
     }
 }
 

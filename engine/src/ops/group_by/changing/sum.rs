@@ -9,6 +9,7 @@ use arrow::datatypes::{
 
 use super::aggregate::{Changed, Retractable, column, kept};
 use crate::error::{Error, Result};
+use crate::ops::group_by::exact_sum::wider_sum;
 
 /// Sums of integers and decimals, exact whatever the order.
 pub(super) struct IntegerSum {
@@ -97,8 +98,7 @@ impl IntegerSum {
 }
 
 fn overflow(data_type: &DataType) -> Error {
-    Error::data(format!("a sum does not fit {data_type}"))
-        .with_hint("Cast the values to Float64 or to a decimal before they are summed.")
+    Error::data(format!("a sum does not fit {data_type}")).with_hint(wider_sum(data_type))
 }
 
 /// What each run's group had before it and has after it; `None` is null.
