@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 
-use crate::batch::{Batch, RowPosition};
+use crate::batch::{BATCH_ROWS, Batch, RowPosition};
 use crate::error::{Error, Result};
 
 /// What happens to a row that a source or a transform cannot take.
@@ -242,6 +242,11 @@ impl Output {
         std::mem::take(&mut self.behind)
     }
 
+    /// How many rows have been rejected since the counts were last taken.
+    pub(crate) fn n_rejected(&self) -> u64 {
+        self.rejected
+    }
+
     /// Takes the counts of filtered and of rejected rows since the last call.
     pub fn take_counts(&mut self) -> (u64, u64) {
         (
@@ -306,7 +311,27 @@ pub fn dead_letter_schema() -> SchemaRef {
     ]))
 }
 
-pub(crate) fn dead_letter_rows(node: &str, letters: &[DeadLetter]) -> Result<RecordBatch> {
+/// The most bytes of text in a batch of dead letters that holds more than one, far below what offsets can tell.
+const LETTERS_BYTES: usize = 64 << 20;
+
+/// Dead letters as rows, in order, in batches of the usual size.
+pub(crate) fn dead_letter_rows(node: &str, letters: &[DeadLetter]) -> Result<Vec<RecordBatch>> {
+    let mut batches = Vec::new();
+    let mut rest = letters;
+    while !rest.is_empty() {
+        let mut n_bytes = 0;
+        let fits = rest.iter().take(BATCH_ROWS).take_while(|letter| {
+            n_bytes += node.len() + letter.split.len() + letter.reason.len() + letter.data.len();
+            n_bytes <= LETTERS_BYTES
+        });
+        let (batch, after) = rest.split_at(fits.count().max(1));
+        batches.push(letter_batch(node, batch)?);
+        rest = after;
+    }
+    Ok(batches)
+}
+
+fn letter_batch(node: &str, letters: &[DeadLetter]) -> Result<RecordBatch> {
     let text = |of: fn(&DeadLetter) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(letters.iter().map(of)))
     };
@@ -318,4 +343,38 @@ pub(crate) fn dead_letter_rows(node: &str, letters: &[DeadLetter]) -> Result<Rec
         text(|l| &l.data),
     ];
     Ok(RecordBatch::try_new(dead_letter_schema(), columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::AsArray;
+    use arrow::datatypes::UInt64Type;
+
+    #[test]
+    fn dead_letters_are_cut_by_rows_and_by_bytes() {
+        let letters = |n: usize, n_bytes: usize| -> Vec<DeadLetter> {
+            let letter = |row| DeadLetter {
+                split: "file".to_owned(),
+                row,
+                reason: "it is none".to_owned(),
+                data: "x".repeat(n_bytes),
+            };
+            (0..n as u64).map(letter).collect()
+        };
+        let sizes = |letters: &[DeadLetter]| -> Vec<usize> {
+            let batches = dead_letter_rows("rows", letters).unwrap();
+            let rows = batches.iter().flat_map(|b| {
+                let column = b.column(2).as_primitive::<UInt64Type>();
+                column.values().iter().copied()
+            });
+            assert!(rows.eq(0..letters.len() as u64), "all, in order");
+            batches.iter().map(RecordBatch::num_rows).collect()
+        };
+        assert_eq!(sizes(&[]), [0; 0]);
+        let rest = 20_000 - 2 * BATCH_ROWS;
+        assert_eq!(sizes(&letters(20_000, 10)), [BATCH_ROWS, BATCH_ROWS, rest]);
+        assert_eq!(sizes(&letters(5, 30_000_000)), [2, 2, 1]);
+        assert_eq!(sizes(&letters(2, 70_000_000)), [1, 1]);
+    }
 }

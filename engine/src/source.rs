@@ -168,10 +168,12 @@ pub type Wake = Arc<dyn Fn() + Send + Sync>;
 pub trait SplitReader: Send {
     /// The next rows, at most [`BATCH_ROWS`](crate::BATCH_ROWS) or so; `None` at the end.
     ///
-    /// A batch without rows says that there are none yet, where the source waits for another program:
-    /// the runner looks whether the run has failed, and asks again.
+    /// A batch without rows says that there are none yet, where the source waits for another program, or that all
+    /// that were read were rejected: the runner looks whether the run has failed, and asks again.
     ///
-    /// A row that cannot be parsed goes to [`Output::reject_text`], which applies the user's policy.
+    /// A row that cannot be parsed goes to [`Output::reject_text`], which applies the user's policy. What is
+    /// rejected waits for the end of the call, so a call rejects no more than about
+    /// [`BATCH_ROWS`](crate::BATCH_ROWS) rows.
     ///
     /// # Errors
     /// With the file and the line or row, wherever known.

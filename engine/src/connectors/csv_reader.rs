@@ -393,13 +393,12 @@ impl SplitReader for CsvReader {
                     out.reject_text(self.dead_letter(&stretches[bad.row], bad.reason))?;
                 }
             }
-            if n_good > skipped {
-                let lines = stretches.iter().zip(&good).filter(|(_, good)| **good);
-                let lines = lines.skip(skipped).map(|(s, _)| s.line);
-                self.lines = Some(Lines::new(Arc::clone(&self.name), lines));
-                let rows = self.selection.pick(&columns, n_good)?;
-                return Ok(Some(rows.slice(skipped, n_good - skipped)));
-            }
+            // No row at all where all are bad: their letters are not kept until a good one comes.
+            let lines = stretches.iter().zip(&good).filter(|(_, good)| **good);
+            let lines = lines.skip(skipped).map(|(s, _)| s.line);
+            self.lines = Some(Lines::new(Arc::clone(&self.name), lines));
+            let rows = self.selection.pick(&columns, n_good)?;
+            return Ok(Some(rows.slice(skipped, n_good - skipped)));
         }
     }
 

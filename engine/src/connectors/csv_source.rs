@@ -313,7 +313,12 @@ impl CsvSource {
             )?;
             // Lines without the right fields are reported when they are read for good.
             let mut ignored = Output::new(OnBadRow::Drop);
-            sample.extend(reader.next_batch(&mut ignored)?);
+            while let Some(rows) = reader.next_batch(&mut ignored)? {
+                if rows.num_rows() > 0 {
+                    sample.push(rows);
+                    break;
+                }
+            }
         }
         let sample: RecordBatch = concat_batches(names, &sample)?;
         let fields: Result<Vec<Field>> = sample

@@ -385,12 +385,11 @@ impl SplitReader for JsonLinesReader {
                     Some(_) => {}
                 }
             }
-            if n_good > skipped {
-                let lines = good.into_iter().skip(skipped);
-                self.of_batch = Some(Lines::new(Arc::clone(&self.name), lines));
-                let rows = self.selection.pick(&columns, n_good)?;
-                return Ok(Some(rows.slice(skipped, n_good - skipped)));
-            }
+            // No row at all where all are bad: their letters are not kept until a good one comes.
+            let lines = good.into_iter().skip(skipped);
+            self.of_batch = Some(Lines::new(Arc::clone(&self.name), lines));
+            let rows = self.selection.pick(&columns, n_good)?;
+            return Ok(Some(rows.slice(skipped, n_good - skipped)));
         }
     }
 

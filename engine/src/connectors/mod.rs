@@ -48,6 +48,8 @@ mod json_lines_sink;
 mod json_lines_source;
 mod json_types;
 mod left_behind;
+#[cfg(test)]
+mod many_bad_rows;
 mod memory_source;
 mod parquet_file;
 mod parquet_sink;

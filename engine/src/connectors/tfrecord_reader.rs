@@ -314,10 +314,9 @@ impl SplitReader for TfRecordReader {
                     })?;
                 }
             }
-            if n_good > skipped {
-                let rows = self.selection.pick(&chunk.columns, n_good)?;
-                return Ok(Some(rows.slice(skipped, n_good - skipped)));
-            }
+            // No row at all where all are bad: their letters are not kept until a good one comes.
+            let rows = self.selection.pick(&chunk.columns, n_good)?;
+            return Ok(Some(rows.slice(skipped, n_good - skipped)));
         }
     }
 

@@ -267,8 +267,7 @@ impl RunningChain {
         let node = *node;
         metrics.count(out);
         let letters = out.take_dead_letters();
-        if !letters.is_empty() {
-            let rows = dead_letter_rows(id, &letters)?;
+        for rows in dead_letter_rows(id, &letters)? {
             let batch = match &origin {
                 Some(origin) => origin.derive(rows),
                 None => Batch::new(rows),

@@ -300,12 +300,14 @@ impl FeedReader for ReadInTurn {
             let Some(mut reader) = self.readers.pop_front() else {
                 break;
             };
+            let n_rejected = out.n_rejected();
             let batch = reader.next_batch(out)?;
             self.events.extend(reader.take_events());
             let Some(batch) = batch else { continue };
             self.lease = reader.lease();
             self.readers.push_back(reader);
-            if batch.n_rows() > 0 {
+            // Letters leave at once, or those of all splits would pile up.
+            if batch.n_rows() > 0 || out.n_rejected() > n_rejected {
                 return Ok(Some(batch));
             }
             none_yet = Some(batch);

@@ -124,13 +124,25 @@ fn read(
     let mut reader = source.open(split, Position(start), columns)?;
     let mut batches = Vec::new();
     let mut n_bytes = reader.bytes_read();
+    let mut n_rejected = out.n_rejected();
     while let Some(batch) = reader.next_batch(out)? {
         assert_eq!(
             batch.schema(),
             promised,
             "the schema promised is the schema read"
         );
-        assert!(batch.num_rows() > 0, "a batch of {} is empty", split.name);
+        let n_bad = out.n_rejected() - n_rejected;
+        n_rejected += n_bad;
+        assert!(
+            batch.num_rows() > 0 || n_bad > 0,
+            "a batch of {} is empty, and no row was rejected",
+            split.name
+        );
+        assert!(
+            n_bad <= 2 * BATCH_ROWS as u64,
+            "{n_bad} rows of {} are rejected at once",
+            split.name
+        );
         assert!(
             batch.num_rows() <= 2 * BATCH_ROWS,
             "a batch of {} is too large",

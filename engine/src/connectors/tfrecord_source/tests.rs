@@ -7,6 +7,7 @@ use tfrecord::{Example, Feature, Record};
 
 use super::*;
 use crate::connectors::compression::tests::gzip;
+use crate::connectors::many_bad_rows::check_lots;
 use crate::connectors::test_folder::TestFolder;
 use crate::output::OnBadRow;
 use crate::testing::{check_source, read_source, show};
@@ -220,4 +221,13 @@ fn damaged_files_end_the_run() {
         no tf.Example with a feature was found in file "FOLDER/b.tfrecord"
           Hint: Check the files, or give the columns by `.schema(…)`."#]],
     );
+}
+
+#[test]
+fn a_split_of_bad_records_alone_gives_its_letters_in_lots() {
+    let folder = TestFolder::new();
+    let records = vec![b"no example".to_vec(); 50_000];
+    let schema = Schema::new(vec![Field::new("x", DataType::Int64, true)]);
+    let source = tfrecord(folder.write("a.tfrecord", file_of(records))).schema(Arc::new(schema));
+    check_lots(&source, 50_000);
 }

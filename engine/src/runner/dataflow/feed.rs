@@ -9,7 +9,7 @@ use crate::source::Wake;
 struct ReadSome {
     at: Place,
     batches: Vec<Batch>,
-    letters: Vec<DeadLetter>,
+    letters: Vec<Batch>,
     ended: bool,
     /// There are no rows yet, and the reader will say when.
     is_dry: bool,
@@ -20,6 +20,7 @@ const READ_AHEAD: usize = 4;
 
 /// What a turn of reading needs to know.
 struct Reading {
+    id: Arc<str>,
     feed: Arc<dyn Feed>,
     worker: usize,
     credit: Arc<Credit>,
@@ -43,6 +44,7 @@ struct Place {
 
 fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
     let Reading {
+        id,
         feed,
         worker,
         credit,
@@ -88,6 +90,7 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
         };
         // Before the look: a word that comes meanwhile is heard after it.
         is_woken.store(false, SeqCst);
+        let n_rejected = out.n_rejected();
         let read = open.next_batch(&mut out)?;
         if *tells_splits {
             batches.extend(open.take_events().into_iter().map(Batch::of_event));
@@ -97,8 +100,9 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
             let lease = open.lease();
             reader = Some(open);
             if batch.n_rows() == 0 {
-                // None yet: whoever waits elsewhere gets this thread in between.
-                is_dry = wakes;
+                // None yet, or none but bad ones, whose letters leave now: whoever waits elsewhere gets this thread
+                // in between.
+                is_dry = wakes && out.n_rejected() == n_rejected;
                 break;
             }
             metrics.took_in(&batch);
@@ -109,6 +113,13 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
     }
     let rejected = metrics.count(&mut out);
     metrics.took_in_rejected(rejected);
+    // Letters take credit as rows do, or a reader that finds nothing else would run ahead of who writes them.
+    let letters = dead_letter_rows(id, &out.take_dead_letters())?.into_iter();
+    let letters = letters.map(|rows| {
+        let batch = Batch::new(rows);
+        let permit = credit.take(batch.n_bytes(), None);
+        batch.with_permit(Some(permit))
+    });
     Ok(ReadSome {
         at: Place {
             reader,
@@ -117,7 +128,7 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
         },
         is_dry,
         batches,
-        letters: out.take_dead_letters(),
+        letters: letters.collect(),
         ended,
     })
 }
@@ -159,6 +170,7 @@ pub(super) fn build_feed<'s>(
     let is_woken = Arc::new(AtomicBool::new(false));
     let (on_wake, flag) = (waker.clone(), Arc::clone(&is_woken));
     let reading = Arc::new(Reading {
+        id: Arc::clone(&id),
         wake: Arc::new(move || {
             flag.store(true, SeqCst);
             let _ = on_wake.activate();
@@ -212,8 +224,7 @@ pub(super) fn build_feed<'s>(
                 }
                 let Some(read) = fresh else { return Ok(()) };
                 let mut emitted: Vec<(Exit, Batch)> = Vec::with_capacity(read.batches.len() + 1);
-                if !read.letters.is_empty() {
-                    let letters = Batch::new(dead_letter_rows(&id, &read.letters)?);
+                for letters in read.letters {
                     emitted.push(((node, Port::DeadLetters), letters));
                 }
                 for batch in read.batches {

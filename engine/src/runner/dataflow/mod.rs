@@ -42,7 +42,7 @@ use super::watermark_board::WatermarkBoard;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::graph::{NodeIndex, Port};
-use crate::output::{DeadLetter, OnBadRow, Output, dead_letter_rows};
+use crate::output::{OnBadRow, Output, dead_letter_rows};
 use crate::transform::{Distribution, SplitEvent, Watermark};
 
 /// What all workers of a run share.

@@ -181,17 +181,15 @@ pub(super) fn tell<'s>(
                     let mut out = Output::new(telling.policy);
                     reject(&kinds, updates, telling.first_checkpoint, &mut out)?;
                     context.metrics.count(&mut out);
-                    match out.take_dead_letters() {
-                        none if none.is_empty() => Ok(None),
-                        all => dead_letter_rows(&context.id, &all).map(Some),
-                    }
+                    dead_letter_rows(&context.id, &out.take_dead_letters())
                 });
                 match made {
-                    Ok(None) => {}
-                    Ok(Some(rows)) => {
-                        let batch = Batch::new(rows).inexact().holding(&telling.lots);
-                        let mut session = letters.session(&capability);
-                        session.give_container(&mut Rows(Some(batch)));
+                    Ok(made) => {
+                        for rows in made {
+                            let batch = Batch::new(rows).inexact().holding(&telling.lots);
+                            let mut session = letters.session(&capability);
+                            session.give_container(&mut Rows(Some(batch)));
+                        }
                     }
                     Err(error) => context.failure.set(error),
                 }
