@@ -329,7 +329,7 @@ impl Batch {
 }
 
 /// How many bytes of memory the values of a column fill.
-fn bytes_of(column: &ArrayRef) -> usize {
+pub(crate) fn bytes_of(column: &ArrayRef) -> usize {
     let nulls = match column.null_count() {
         0 => 0,
         _ => column.len().div_ceil(8),

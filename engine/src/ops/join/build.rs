@@ -15,6 +15,7 @@ use super::keys::{KeyForm, Keys, code};
 use super::layout::Layout;
 use super::marks::Marks;
 use super::table::{Index, KeyLists};
+use super::widths::Widths;
 use super::{JoinKind, Side};
 use crate::analyzer::{Analysis, Analyzer, DynAnalyzer};
 use crate::artifact::Artifacts;
@@ -264,8 +265,10 @@ impl Analyzer for JoinBuild {
             KeyForm::Word => Index::of_words(words, self.wants_rows(), n_threads)?,
             KeyForm::Bytes | KeyForm::Rows => Index::of_bytes(bytes, self.wants_rows(), n_threads)?,
         };
+        let columns = Columns::new(batches, n_threads)?;
         Ok(JoinTable {
-            columns: Columns::new(batches, n_threads)?,
+            widths: Widths::of(&columns.chunks),
+            columns,
             parts,
             n_rows,
             index,
@@ -362,6 +365,8 @@ impl Analyzer for JoinBuild {
 /// The rows of one side of a join and an index of their keys; read-only but for what is matched.
 pub(super) struct JoinTable {
     pub(super) columns: Columns,
+    /// Of all rows, where some are wide.
+    pub(super) widths: Option<Widths>,
     /// The rows of each split, or of what one worker saw of it.
     pub(super) parts: Vec<Range<u32>>,
     pub(super) n_rows: u32,
@@ -389,7 +394,8 @@ impl JoinTable {
     }
 
     pub(super) fn n_bytes(&self) -> u64 {
-        self.columns.n_bytes() + self.index.n_bytes()
+        let of_widths = self.widths.as_ref().map_or(0, Widths::n_bytes);
+        self.columns.n_bytes() + self.index.n_bytes() + of_widths
     }
 }
 

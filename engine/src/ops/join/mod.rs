@@ -9,7 +9,8 @@
 //!
 //! - `layout`: which column of the result comes from which side.
 //! - `keys`: common types, and key columns as integers of a fixed size.
-//! - `table`: the index, `row_index`: it alone; `build`: the table of one side; `probe`: the other side; `marks`: what was matched.
+//! - `table`: the index, `row_index`: it alone; `build`: the table of one side; `probe`: the other side; `marks`: what was matched;
+//!   `widths`: how many pairs are made at once where rows are wide.
 
 mod build;
 mod keys;
@@ -18,6 +19,7 @@ mod marks;
 mod probe;
 mod row_index;
 mod table;
+mod widths;
 
 use std::sync::Arc;
 

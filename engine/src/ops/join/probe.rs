@@ -12,6 +12,7 @@ use super::keys::Keys;
 use super::layout::{Column, Layout, Origin, schema_of};
 use super::marks::Marks;
 use super::table::Found;
+use super::widths::{Lot, Widths};
 use super::{JoinKind, Side};
 use crate::artifact::{ArtifactId, ArtifactRef, Artifacts};
 use crate::batch::{BATCH_ROWS, Batch, SplitKey};
@@ -76,6 +77,7 @@ impl Transform for Probe {
             table,
             compiled: None,
             rest: None,
+            widths: None,
         }))
     }
 
@@ -156,6 +158,8 @@ struct ProbeOperator {
     is_first: bool,
     compiled: Option<Compiled>,
     rest: Option<Rest>,
+    /// Of the rows of the batch whose pairs are made, where some are wide.
+    widths: Option<Widths>,
 }
 
 impl Operator for ProbeOperator {
@@ -174,10 +178,11 @@ impl Operator for ProbeOperator {
                 }
                 None => self.mark(&found),
             }
-            if found.iter().all(|f| f.count <= 1) {
+            if found.iter().all(|f| f.count <= 1) && self.fits_one_lot(&found) {
                 return self.push_one_each(batch, &found, out);
             }
         }
+        self.widths = Widths::of(std::slice::from_ref(batch.rows()));
         self.rest = Some(Rest::Batch {
             batch,
             found,
@@ -326,9 +331,12 @@ impl ProbeOperator {
         let mut pairs = Pairs::default();
         // The rows of which all matches are in the lot, with how many pairs there are up to each.
         let mut ends: Vec<(u32, usize)> = Vec::new();
-        while row < found.len() && pairs.len() < BATCH_ROWS {
+        let mut lot = Lot::default();
+        while row < found.len() && pairs.len() < BATCH_ROWS && !lot.is_full() {
             let rows = self.table.index.rows(&found[row]);
-            let n = (rows.len() - nth).min(BATCH_ROWS - pairs.len());
+            let own = self.widths.as_ref().map_or(0, |w| w.of_row(row as u32));
+            let most = (rows.len() - nth).min(BATCH_ROWS - pairs.len());
+            let n = lot.add(own, self.table.widths.as_ref(), &rows[nth..nth + most]);
             pairs.probe.extend(std::iter::repeat_n(row as u32, n));
             pairs.table.extend_from_slice(&rows[nth..nth + n]);
             nth += n;
@@ -415,6 +423,14 @@ impl ProbeOperator {
         Ok(())
     }
 
+    /// True if the rows of the table that are found, each once, are not too wide for one lot.
+    fn fits_one_lot(&self, found: &[Found]) -> bool {
+        let mut lot = Lot::default();
+        let mut found = found.iter().filter(|f| f.count > 0);
+        let widths = self.table.widths.as_ref();
+        widths.is_none() || found.all(|f| lot.add(0, widths, &[f.first]) == 1)
+    }
+
     /// What the filter says of each pair; `None` where there is no filter.
     fn passes(&self, batch: &Batch, pairs: &Pairs, out: &mut Output) -> Result<Option<OfPairs>> {
         let Some(filter) = self.compiled.as_ref().and_then(|c| c.filter.as_ref()) else {
@@ -471,9 +487,11 @@ impl ProbeOperator {
         let marked = !self.kind.keeps_unmatched(self.side.other());
         let start = next;
         let mut given: Vec<u32> = Vec::new();
-        while next < of_part.end && given.len() < BATCH_ROWS {
+        let mut lot = Lot::default();
+        while next < of_part.end && given.len() < BATCH_ROWS && !lot.is_full() {
             if self.marks.is_set(next) == marked {
                 given.push(next);
+                lot.add(0, self.table.widths.as_ref(), &[next]);
             }
             next += 1;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_expr::Expr;
@@ -891,5 +891,58 @@ fn rows_whose_key_fails_are_dead_letters() {
                     join/left_key_0: record batch 1, row 1: expression `Int64(10) / x` failed on {"x":0}: Divide by zero error"#]],
             },
         );
+    }
+}
+
+/// Many rows, and one with a text that they all find; which of the sides has it is the question.
+fn wide(n_facts: usize, n_bytes: usize, text_in_facts: bool) -> (RecordBatch, RecordBatch) {
+    let text = "x".repeat(n_bytes);
+    let facts: ArrayRef = Arc::new(Int64Array::from(vec![1; n_facts]));
+    let names: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    match text_in_facts {
+        false => (
+            RecordBatch::try_from_iter([("k", facts)]).unwrap(),
+            RecordBatch::try_from_iter([("k", one), ("name", names)]).unwrap(),
+        ),
+        true => (
+            RecordBatch::try_from_iter([("k", one), ("name", names)]).unwrap(),
+            RecordBatch::try_from_iter([("k", facts)]).unwrap(),
+        ),
+    }
+}
+
+/// 8,192 rows of 300,000 bytes are more than the offsets of one array of text can tell.
+#[test]
+fn wide_rows_that_many_rows_find_leave_in_lots_that_fit() {
+    for (n_bytes, text_in_facts, held, kind) in [
+        (300_000, false, Side::Right, JoinKind::Inner),
+        (20_000, true, Side::Right, JoinKind::Inner),
+        (20_000, false, Side::Right, JoinKind::Left),
+        (20_000, false, Side::Left, JoinKind::Full),
+    ] {
+        use crate::batch::BATCH_ROWS;
+        use crate::connectors::{collect, from_record_batches};
+        use crate::expression::functions::unicode::expr_fn::character_length;
+        use crate::runner::Progress;
+        let (left, right) = wide(BATCH_ROWS, n_bytes, text_in_facts);
+        let pipeline = Pipeline::new("test");
+        let left = pipeline.read("left", from_record_batches(vec![left]));
+        let right = pipeline.read("right", from_record_batches(vec![right]));
+        let join = Join::new(kind, [(col("k"), col("k"))]).build_side(held);
+        // Only the lengths are kept of what would be 2.4 GB.
+        let length = character_length(col("name")).alias("n");
+        let (sink, collected) = collect();
+        left.join_with(&right, join).select([length]).write(sink);
+        let options = RunOptions::new().workers(1).progress(Progress::Never);
+        let report = pipeline.run(&options).unwrap();
+        let made = collected.take();
+        let lengths = made[0]
+            .column(0)
+            .as_primitive::<arrow::datatypes::Int32Type>();
+        assert_eq!(lengths.len(), BATCH_ROWS);
+        assert!(lengths.iter().all(|n| n == Some(n_bytes as i32)));
+        let peak = report.phases.iter().map(|p| p.peak_credit_bytes).max();
+        assert!(peak.unwrap() < 150_000_000, "{peak:?}");
     }
 }
