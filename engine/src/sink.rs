@@ -31,6 +31,13 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// What it is, for `explain()` and for the graph as data.
     fn describe(&self) -> Description;
 
+    /// The place it fills, told in such a way that equal places are equal; two sinks of a pipeline must not fill one.
+    ///
+    /// `None`, the default, where each sink has a place of its own.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     /// Checks that rows of this schema can be written.
     ///
     /// # Errors

@@ -63,6 +63,10 @@ impl Sink for AvroSink {
         Description::new("avro_sink", json!({ "folder": folder }))
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.options.place())
+    }
+
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
         let schema = self.options.file_schema(schema)?;
         accept_columns(&schema, "Avro", |field| {

@@ -101,6 +101,10 @@ impl Sink for CsvSink {
         Description::new("csv_sink", config)
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.options.place())
+    }
+
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
         compression_at(&self.options, self.compression)?;
         let schema = self.options.file_schema(schema)?;

@@ -78,6 +78,10 @@ impl Sink for IpcSink {
         Description::new("ipc_sink", json!({ "folder": folder }))
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.options.place())
+    }
+
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
         let schema = self.options.file_schema(schema)?;
         accept_columns(&schema, "Arrow IPC", |field| {

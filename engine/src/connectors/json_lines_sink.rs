@@ -86,6 +86,10 @@ impl Sink for JsonLinesSink {
         Description::new("json_lines_sink", config)
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.options.place())
+    }
+
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
         compression_at(&self.options, self.compression)?;
         let schema = self.options.file_schema(schema)?;

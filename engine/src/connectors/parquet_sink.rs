@@ -237,6 +237,10 @@ impl Sink for ParquetSink {
         Description::new("parquet_sink", json!({ "folder": folder }))
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.options.place())
+    }
+
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
         let schema = self.options.file_schema(schema)?;
         self.layout.check(&schema)?;

@@ -102,6 +102,11 @@ impl ShardOptions {
         }
     }
 
+    /// The target as one text for all that name the same place.
+    pub(crate) fn place(&self) -> String {
+        storage::same_place(&self.target)
+    }
+
     /// The columns that stand in the files, which are those that a format has to hold.
     ///
     /// # Errors

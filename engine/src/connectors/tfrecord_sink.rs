@@ -56,6 +56,10 @@ impl Sink for TfRecordSink {
         Description::new("tfrecord_sink", json!({ "folder": folder }))
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.options.place())
+    }
+
     fn accepts(&self, schema: &SchemaRef) -> Result<()> {
         let schema = self.options.file_schema(schema)?;
         accept_columns(&schema, "tf.Example", |field| match field.data_type() {

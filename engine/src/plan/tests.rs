@@ -619,3 +619,69 @@ fn windows_that_would_be_ignored_are_refused() {
              The rows of "people" are divided into one global window.
              Hint: Put `window` behind it, or the same before each input."#]].assert_eq(&pipeline.plan().unwrap_err().to_string());
 }
+
+#[test]
+fn two_sinks_at_one_place_are_refused_by_their_names() {
+    use crate::connectors::{collect, csv_sink, json_lines_sink, parquet_sink};
+    let folder = tempfile::tempdir().unwrap();
+    let folder = std::fs::canonicalize(folder.path()).unwrap();
+    let refused = |compose: &dyn Fn(&crate::Collection)| {
+        let pipeline = Pipeline::new("twice");
+        compose(&pipeline.read("people", People));
+        match pipeline.plan() {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => error
+                .to_string()
+                .replace(&folder.display().to_string(), "FOLDER"),
+        }
+    };
+    let here = |name: &str| folder.join(name);
+    let twice = |rows: &crate::Collection| {
+        rows.named("all").write(parquet_sink(here("out")));
+        rows.named("again")
+            .write(parquet_sink(here("x/../out/")).overwrite(true));
+        rows.named("other").write(csv_sink(here("other")));
+    };
+    expect![[r#"
+        2 sinks write to "FOLDER/out"
+          They are "all", "again".
+          Hint: Give each a place of its own, or write the `union` of the rows."#]]
+    .assert_eq(&refused(&twice));
+    // A link stands for what it points to.
+    std::fs::create_dir(here("old")).unwrap();
+    std::os::unix::fs::symlink(here("old"), here("link")).unwrap();
+    let linked = |rows: &crate::Collection| {
+        rows.named("old").write(csv_sink(here("old/rows.csv")));
+        rows.named("link")
+            .write(json_lines_sink(here("link/rows.csv")));
+        rows.named("file").write(json_lines_sink(format!(
+            "file://{}",
+            here("old/./rows.csv").display()
+        )));
+    };
+    expect![[r#"
+        3 sinks write to "FOLDER/old/rows.csv"
+          They are "old", "link", "file".
+          Hint: Give each a place of its own, or write the `union` of the rows."#]]
+    .assert_eq(&refused(&linked));
+    let stored = |rows: &crate::Collection| {
+        rows.named("one").write(parquet_sink("memory://twice/out"));
+        rows.named("two").write(parquet_sink("memory://twice/out/"));
+        rows.named("three")
+            .write(parquet_sink("memory://twice/other"));
+    };
+    expect![[r#"
+        2 sinks write to "memory://twice/out"
+          They are "one", "two".
+          Hint: Give each a place of its own, or write the `union` of the rows."#]]
+    .assert_eq(&refused(&stored));
+    let apart = |rows: &crate::Collection| {
+        rows.named("one").write(parquet_sink(here("one")));
+        rows.named("two").write(parquet_sink(here("two")));
+        rows.named("three").write(collect().0);
+        rows.named("four").write(collect().0);
+        rows.named("five").write(Nowhere);
+        rows.named("six").write(Nowhere);
+    };
+    assert_eq!(refused(&apart), "accepted");
+}

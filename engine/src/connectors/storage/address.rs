@@ -1,6 +1,6 @@
 //! A place in an object store, as a URL says it.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use object_store::path::Path as Key;
 
@@ -107,6 +107,37 @@ pub(crate) fn local_path(place: &Path) -> PathBuf {
         Some(path) => PathBuf::from(path),
         None => place.to_owned(),
     }
+}
+
+/// One text for all paths and URLs that name the same place: absolute, without `.`, `..`, a slash at the end, or links.
+pub(crate) fn same_place(place: &Path) -> String {
+    match Address::of(place) {
+        Ok(Some(address)) => {
+            let parts: Vec<&str> = address.key.split('/').filter(|p| !p.is_empty()).collect();
+            let (scheme, host) = (address.scheme().to_ascii_lowercase(), address.host());
+            format!("{scheme}://{host}/{}", parts.join("/"))
+        }
+        _ => without_links(&local_path(place)).display().to_string(),
+    }
+}
+
+/// The absolute path, of which what is there already is followed through links.
+fn without_links(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            part => {
+                plain.push(part);
+                plain = plain.canonicalize().unwrap_or(plain);
+            }
+        }
+    }
+    plain
 }
 
 #[cfg(test)]

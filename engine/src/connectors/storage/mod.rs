@@ -30,7 +30,7 @@ mod stored_file;
 mod upload;
 mod writing;
 
-pub(crate) use address::{Address, local_path};
+pub(crate) use address::{Address, local_path, same_place};
 pub(crate) use listing::list;
 pub(crate) use object::OneObject;
 pub use options::Storage;
