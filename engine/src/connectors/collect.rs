@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde_json::json;
 
+use crate::batch::bytes_of;
 use crate::error::Result;
 use crate::sink::{Publication, Published, Sink, SinkWriter};
 use crate::transform::Description;
@@ -97,6 +98,7 @@ impl Publication for CollectPublication {
         Ok(Box::new(CollectWriter {
             worker,
             written: Arc::clone(&self.written),
+            n_bytes: 0,
         }))
     }
 
@@ -121,12 +123,19 @@ impl Publication for CollectPublication {
 struct CollectWriter {
     worker: usize,
     written: Written,
+    n_bytes: u64,
 }
 
 impl SinkWriter for CollectWriter {
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.n_bytes += rows.columns().iter().map(bytes_of).sum::<usize>() as u64;
         lock(&self.written).push((self.worker, rows.clone()));
         Ok(())
+    }
+
+    /// They are kept, all of them.
+    fn buffered_bytes(&self) -> u64 {
+        self.n_bytes
     }
 
     fn finish(&mut self) -> Result<()> {

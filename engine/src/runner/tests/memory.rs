@@ -233,3 +233,84 @@ fn an_artifact_counts_to_the_end_of_the_run() {
           Kept most: 7 MB by "heavy", 384 kB by "hoard".
           Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&error.to_string());
 }
+
+/// 10 MB in rows of 16 bytes.
+fn ten_megabytes(p: &Pipeline) -> Collection {
+    p.read("numbers", Script::numbers(320, &[1000, 1000]))
+}
+
+/// The message of a run that keeps more than 5 MB.
+fn beyond(compose: impl FnOnce(&Collection)) -> String {
+    let pipeline = Pipeline::new("test");
+    compose(&ten_megabytes(&pipeline));
+    let small = options(1).credit_bytes(20_000).memory_bytes(5_000_000);
+    let error = pipeline.run(&small).unwrap_err();
+    assert!(error.is_environment(), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn whatever_keeps_rows_is_held_to_the_budget_and_named() {
+    use crate::aggregates::count;
+    use crate::connectors::{collect, parquet_sink};
+    use crate::ops::{Join, JoinKind};
+    let collected = beyond(|rows| rows.write(collect().0));
+    expect![[r#"
+        the nodes of the run keep 4.99 MB in memory, expected at most 4.98 MB
+          in sink "collect"
+          The budget is 5 MB, of which 20 kB are for rows in flight.
+          Kept most: 4.99 MB by "collect".
+          Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&collected);
+    let grouped = beyond(|rows| {
+        rows.group_by([col("n")])
+            .agg([count(lit(1)).alias("count")])
+            .write(Basket::default());
+    });
+    expect![[r#"
+        the nodes of the run keep 6.42 MB in memory, expected at most 4.98 MB
+          in transform "group_by"
+          The budget is 5 MB, of which 20 kB are for rows in flight.
+          Kept most: 6.42 MB by "group_by".
+          Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&grouped);
+    let joined = beyond(|rows| {
+        let on = [(col("n"), col("n"))];
+        rows.join_with(&rows.select([col("n")]), Join::new(JoinKind::LeftSemi, on))
+            .write(Basket::default());
+    });
+    expect![[r#"
+        the nodes of the run keep 5.04 MB in memory, expected at most 4.98 MB
+          in analysis "join/build"
+          The budget is 5 MB, of which 20 kB are for rows in flight.
+          Kept most: 5.04 MB by "join/build".
+          Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&joined);
+    let distinct = beyond(|rows| rows.distinct().write(Basket::default()));
+    expect![[r#"
+        the nodes of the run keep 5.95 MB in memory, expected at most 4.98 MB
+          in transform "distinct/partial"
+          The budget is 5 MB, of which 20 kB are for rows in flight.
+          Kept most: 2.97 MB by "distinct/partial", 2.97 MB by "distinct".
+          Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&distinct);
+    let top = beyond(|rows| {
+        rows.top_k(600_000, [col("n").sort(true, false)])
+            .write(Basket::default())
+    });
+    expect![[r#"
+        the nodes of the run keep 5 MB in memory, expected at most 4.98 MB
+          in transform "top_k/partial"
+          The budget is 5 MB, of which 20 kB are for rows in flight.
+          Kept most: 5 MB by "top_k/partial".
+          Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&top);
+    let folder = tempfile::tempdir().unwrap();
+    let folders = beyond(|rows| {
+        let rows = rows.with_column("part", col("n") % lit(50));
+        let sink = parquet_sink(folder.path().join("rows")).partition_by(["part"]);
+        rows.write(sink);
+    });
+    expect![[r#"
+        the nodes of the run keep 7.43 MB in memory, expected at most 4.98 MB
+          in sink "parquet_sink"
+          The budget is 5 MB, of which 20 kB are for rows in flight.
+          Kept most: 7.43 MB by "parquet_sink".
+          Hint: Raise `RunOptions::memory_bytes` if the machine has more, or give this node less to keep: filter rows, select fewer columns or aggregate before it, or use keys with fewer values."#]].assert_eq(&folders);
+    assert!(!folder.path().join("rows").exists());
+}
