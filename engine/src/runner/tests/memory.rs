@@ -176,7 +176,7 @@ impl Analysis for Heavy {
 
 #[test]
 fn accumulators_of_splits_that_are_over_do_not_pile_up() {
-    for workers in 1..=3 {
+    let peak = |workers| {
         let pipeline = Pipeline::new("test");
         let rows = pipeline.read("numbers", Script::numbers(1000, &[3]));
         let [low, high] = rows.split_by_hash(col("n"), [("low", 1), ("high", 1)]);
@@ -188,14 +188,15 @@ fn accumulators_of_splits_that_are_over_do_not_pile_up() {
         let splits: Vec<i64> = learned.iter().map(|n| n / 3).collect();
         assert!(splits.is_sorted());
         assert_eq!(learned.len(), 3000 + 3000 / 7 * 4 + 1);
-        let peak = report.node("heavy").unwrap().peak_state_bytes;
-        // With several workers one of them may fall behind, and what comes after its split has to wait.
-        let most = if workers == 1 {
-            300_000_000
-        } else {
-            3_000_000_000
-        };
-        assert!(peak <= most, "{peak} with {workers} workers");
+        report.node("heavy").unwrap().peak_state_bytes
+    };
+    let alone = peak(1);
+    assert!(alone <= 300_000_000, "{alone}");
+    for workers in 2..=3 {
+        // One of them may fall behind, and what comes after its split has to wait: but not in each of five runs for
+        // a third of all splits, of which more than two gigabytes would pile up.
+        let least = (0..5).map(|_| peak(workers)).min().unwrap();
+        assert!(least <= 1_000_000_000, "{least} with {workers} workers");
     }
 }
 
