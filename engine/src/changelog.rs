@@ -14,7 +14,9 @@
 //! fast each worker is.
 //!
 //! A change that comes late, behind the watermark under which it was sent, takes effect at that watermark: for
-//! all nodes at the same instant, so that rows that belong together stay together.
+//! all nodes at the same instant, so that rows that belong together stay together. So a row may be taken back before
+//! it is added: for a while it is there less often than not at all. Sums count it so; where rows or groups leave, it
+//! and a group with less than no rows are not there. What is still so at the end of input ends the run.
 //!
 //! Rows without an event time change the collection whenever they come.
 
@@ -126,8 +128,9 @@ pub(crate) fn check_name(name: &str, schema: &Schema) -> Result<()> {
 
 /// What is wrong with changes after which a row is there less often than not at all.
 pub(crate) fn never_added() -> Error {
-    Error::data("a changelog takes back a row that it never added")
-        .with_hint("Each row with `diff` -1 must be equal to one with 1 that took effect no later.")
+    Error::data("a changelog takes back a row that it never added").with_hint(
+        "Each row with `diff` -1 must be equal to one with 1, which may come later, but must come.",
+    )
 }
 
 /// The first value of each of these columns, as `name = value, ...`; `None` without columns, or where one cannot be

@@ -25,8 +25,8 @@ pub(super) trait TakesInstants: Send {
     /// Forgets everything, at the end of input.
     ///
     /// # Errors
-    /// If what is kept cannot be made anew.
-    fn clear(&mut self) -> Result<()>;
+    /// If a row was taken back more often than it was added: until the end the change that adds it may come late.
+    fn end(&mut self) -> Result<()>;
 
     /// How many bytes of memory it keeps, about.
     fn n_bytes(&self) -> usize;
@@ -84,7 +84,7 @@ impl<T: TakesInstants> Operator for ByInstant<T> {
         if self.instants.has_more() {
             out.more_follows();
         } else if self.instants.is_over() {
-            self.of.clear()?;
+            self.of.end()?;
         }
         Ok(())
     }

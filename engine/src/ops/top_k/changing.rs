@@ -8,6 +8,7 @@
 //!
 //! The first rows of a key change at the instants at which its rows do. Where one of them is taken back, another
 //! takes its place: so all rows are kept, as long as they are there. Without an event time each batch is an instant.
+//! A row that is taken back before it is added, because that comes late, is not there meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -403,19 +404,10 @@ impl TakesInstants for ChangingOperator {
         let mut changes: Vec<Change> = Vec::new();
         for Run { group, rows } in runs {
             let before = self.first(group);
-            let mut touched = Vec::with_capacity(rows.len());
             let time = times.get(rows.start).copied().unwrap_or_default();
             for row in rows {
                 let ranked = Ranked::new(order.value(row), values.value(row))?;
-                self.add(group, ranked.clone(), i64::from(diffs[row]));
-                touched.push(ranked);
-            }
-            let there = &self.groups[group];
-            if let Some(row) = touched
-                .iter()
-                .find(|r| there.get(r).is_some_and(|n| *n < 0))
-            {
-                return Err(self.never_added(row));
+                self.add(group, ranked, i64::from(diffs[row]));
             }
             changes.extend(differences(&before, &self.first(group), time));
         }
@@ -423,7 +415,11 @@ impl TakesInstants for ChangingOperator {
         self.forget_those_gone()
     }
 
-    fn clear(&mut self) -> Result<()> {
+    fn end(&mut self) -> Result<()> {
+        let mut rows = self.groups.iter().flatten();
+        if let Some((row, _)) = rows.find(|(_, n)| **n < 0) {
+            return Err(self.never_added(row));
+        }
         self.keys = keys_of(&[DataType::Binary])?;
         (self.groups, self.n_gone, self.n_bytes) = (Vec::new(), 0, 0);
         Ok(())

@@ -119,13 +119,13 @@ fn a_row_that_was_never_added_cannot_be_taken_back() {
         a changelog takes back a row that it never added
           in transform "distinct"
           The row is x = 2, n = null.
-          Hint: Each row with `diff` -1 must be equal to one with 1 that took effect no later."#]]
+          Hint: Each row with `diff` -1 must be equal to one with 1, which may come later, but must come."#]]
     .assert_eq(&run_changes(rows, Collection::distinct));
     expect![[r#"
         a changelog takes back a row that it never added
           in transform "top_k"
           The row is x = 2, n = null.
-          Hint: Each row with `diff` -1 must be equal to one with 1 that took effect no later."#]]
+          Hint: Each row with `diff` -1 must be equal to one with 1, which may come later, but must come."#]]
     .assert_eq(&run_changes(rows, |rows| {
         rows.top_k(1, [col("x").sort(true, false)])
     }));

@@ -182,3 +182,65 @@ proptest! {
         prop_assert!(times_of(&made).iter().all(|t| rows.iter().any(|r| r.1 == *t)));
     }
 }
+
+/// Rows come as late as they like: what upserts make of them never takes a row back before it was added, and so does
+/// what follows from it in joins, aggregates and first rows.
+#[test]
+fn nothing_is_taken_back_that_is_not_there_however_late_rows_are() {
+    use crate::aggregates::{count, sum};
+    use crate::ops::JoinKind;
+    use crate::testing::Chance;
+    for seed in 0..40 {
+        let mut chance = Chance::new(seed);
+        let pipeline = Pipeline::new("test");
+        let schema = changelog("id: 1; n: 1; event_time: 1").schema();
+        let lateness = Duration::from_millis(30);
+        let read = |name: &str| {
+            let rows = pipeline.read(name, scripted_with(schema.clone()));
+            let upserts = Upserts::new(["id"]).deletes(col("n").eq(lit(0)));
+            rows.upserts_with(upserts.allowed_lateness(lateness))
+        };
+        let (left, right) = (read("left"), read("right"));
+        let right = right.select([col("id").alias("of"), col("n").alias("m")]);
+        let pairs = left.join(&right, JoinKind::Full, [(col("n"), col("m"))]);
+        let groups = pairs.group_by([col("id")]);
+        let groups = groups.agg([sum(col("m")).alias("sum"), count(lit(1)).alias("n_pairs")]);
+        let first = groups.top_k(2, [col("sum").sort(true, false)]);
+        let places = left.distinct().select([col("n")]).distinct();
+        let all = [
+            (&left, "left"),
+            (&pairs, "pairs"),
+            (&groups, "groups"),
+            (&first, "first"),
+            (&places, "places"),
+        ];
+        for (rows, name) in all {
+            rows.named(format!("{name} out")).write(collect().0);
+        }
+        let mut script = Script::new();
+        let mut watermark = 0usize;
+        for _ in 0..12 {
+            let name = ["left", "right"][chance.index(2)];
+            let (id, n) = (chance.index(3), chance.index(4));
+            let time = (watermark + 10).saturating_sub(chance.index(35));
+            let row = changelog(&format!("id: {id}; n: {n}; event_time: {time}"));
+            script = script.batch(name, u32::from(chance.index(2) == 0), row);
+            watermark += chance.index(8);
+            let at = i64::try_from(watermark).unwrap();
+            script = script.watermark(name, at);
+            if chance.index(4) == 0 {
+                script = script.restart(1 + chance.index(3));
+            }
+        }
+        let script = script.end("left").end("right");
+        let made = simulate(&pipeline, &script, 1 + chance.index(3), seed).unwrap();
+        for (_, name) in all {
+            let rows = made.rows(&format!("{name} out"));
+            for time in times_of(&rows) {
+                let there = contents_at(&rows, Some(time));
+                let is_missing = there.lines().any(|line| line.starts_with('-'));
+                assert!(!is_missing, "seed {seed}, {name} at {time}:\n{there}");
+            }
+        }
+    }
+}

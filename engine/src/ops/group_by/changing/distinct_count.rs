@@ -26,8 +26,8 @@ impl DistinctCount {
     }
 
     fn count(&self, group: usize) -> Result<i64> {
-        i64::try_from(self.values.of(group).len())
-            .map_err(|_| Error::bug("a group has more than 2^63 values"))
+        let n_there = self.values.of(group).len() - self.values.n_missing(group);
+        i64::try_from(n_there).map_err(|_| Error::bug("a group has more than 2^63 values"))
     }
 
     fn bytes(&self, changed: &Changed<'_>) -> Result<Rows> {

@@ -8,6 +8,10 @@
 //! A group changes at the instants at which its rows do, and what leaves has that instant as its event time.
 //! So the result does not depend on how often the watermark moves, nor on the worker: what is computed from
 //! it further down is as consistent as what came in. Without an event time each batch is an instant.
+//!
+//! A row may be taken back at an instant before that at which it is added, where the change that adds it came late.
+//! Counts and sums hold it against the others meanwhile, and a group with no more rows than none is not there. If
+//! that is still so at the end of input, the run ends.
 
 mod aggregate;
 mod aggregation;

@@ -38,6 +38,7 @@ struct Groups {
     /// Which have been given out: without keys, the one group stays when it has no rows.
     is_out: Vec<bool>,
     aggregates: Vec<Box<dyn Retractable>>,
+    /// How many have no rows, not even less than none, and are not out.
     n_gone: usize,
 }
 
@@ -78,7 +79,7 @@ impl Groups {
         if plan.planned.key_fields.is_empty() || self.n_gone <= MAX_GONE.max(n_there) {
             return Ok(());
         }
-        let there: Vec<usize> = (0..self.n_rows.len()).filter(|g| self.is_out[*g]).collect();
+        let there = self.kept();
         let columns = self.keys.columns_of(&there)?;
         let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
         self.keys = keys_of(&types)?;
@@ -88,8 +89,27 @@ impl Groups {
         for aggregate in &mut self.aggregates {
             aggregate.keep(&there);
         }
-        self.n_gone = 0;
+        let is_gone = |group: &usize| !self.is_there(*group);
+        self.n_gone = (0..self.n_rows.len()).filter(is_gone).count();
         Ok(())
+    }
+
+    /// True if the group is out, or has rows, or less than none.
+    fn is_there(&self, group: usize) -> bool {
+        self.is_out[group] || self.n_rows[group] != 0
+    }
+
+    /// True if some row of the group was taken back that was not added, or not yet.
+    fn is_unsound(&self, group: usize) -> bool {
+        let n_rows = self.n_rows[group];
+        let mut aggregates = self.aggregates.iter();
+        n_rows < 0 || aggregates.any(|a| a.is_unsound(group, n_rows))
+    }
+
+    /// The groups of which something is known. As many rows may have been added as others were taken back too early.
+    fn kept(&self) -> Vec<usize> {
+        let is_kept = |group: &usize| self.is_there(*group) || self.is_unsound(*group);
+        (0..self.n_rows.len()).filter(is_kept).collect()
     }
 
     fn n_bytes(&self) -> usize {
@@ -112,29 +132,29 @@ impl ChangingOperator {
     }
 
     /// Counts the rows of the groups: which had been there before each run, and which are after it.
-    fn count_rows(&mut self, runs: &[Run], diffs: &[i8]) -> Result<(BooleanArray, BooleanArray)> {
+    ///
+    /// A group with less than no rows is not there. A row may be taken back before the change that adds it takes effect,
+    /// which is later where that comes late.
+    fn count_rows(&mut self, runs: &[Run], diffs: &[i8]) -> (BooleanArray, BooleanArray) {
         let stays = self.plan.planned.key_fields.is_empty();
         let mut was = Vec::with_capacity(runs.len());
         let mut is = Vec::with_capacity(runs.len());
         for run in runs {
-            let n = &mut self.groups.n_rows[run.group];
+            let group = run.group;
             let more: i64 = diffs[run.rows.clone()].iter().map(|d| i64::from(*d)).sum();
-            *n += more;
-            if *n < 0 {
-                return Err(self.never_added(run.group));
-            }
-            let is_there = *n > 0 || stays;
-            let is_out = &mut self.groups.is_out[run.group];
-            was.push(*is_out);
-            is.push(is_there);
-            match (*is_out, is_there) {
+            let was_there = self.groups.is_there(group);
+            was.push(self.groups.is_out[group]);
+            self.groups.n_rows[group] += more;
+            let is_out = self.groups.n_rows[group] > 0 || stays;
+            self.groups.is_out[group] = is_out;
+            is.push(is_out);
+            match (was_there, self.groups.is_there(group)) {
                 (false, true) => self.groups.n_gone -= 1,
                 (true, false) => self.groups.n_gone += 1,
                 _ => {}
             }
-            *is_out = is_there;
         }
-        Ok((BooleanArray::from(was), BooleanArray::from(is)))
+        (BooleanArray::from(was), BooleanArray::from(is))
     }
 
     fn never_added(&self, group: usize) -> Error {
@@ -208,7 +228,7 @@ impl TakesInstants for ChangingOperator {
             before.push(old);
             after.push(new);
         }
-        let (was, is) = self.count_rows(&runs, diffs)?;
+        let (was, is) = self.count_rows(&runs, diffs);
         let keys: Vec<usize> = runs.iter().map(|r| r.group).collect();
         let keys = self.groups.keys.columns_of(&keys)?;
         let project = |values: &[ArrayRef], mask: &BooleanArray| -> Result<RecordBatch> {
@@ -229,7 +249,11 @@ impl TakesInstants for ChangingOperator {
         self.groups.forget_those_gone(&plan)
     }
 
-    fn clear(&mut self) -> Result<()> {
+    fn end(&mut self) -> Result<()> {
+        let mut groups = 0..self.groups.n_rows.len();
+        if let Some(group) = groups.find(|group| self.groups.is_unsound(*group)) {
+            return Err(self.never_added(group));
+        }
         self.groups = Groups::new(&self.plan)?;
         Ok(())
     }
@@ -239,22 +263,19 @@ impl TakesInstants for ChangingOperator {
     }
 
     fn parts(&self) -> Result<Vec<StatePart>> {
-        let n_groups = self.groups.n_rows.len();
-        let all: Vec<usize> = (0..n_groups).filter(|g| self.groups.is_out[*g]).collect();
+        let all = self.groups.kept();
+        let mut is_kept = vec![false; self.groups.n_rows.len()];
+        for group in &all {
+            is_kept[*group] = true;
+        }
         let n_rows = Arc::new(Int64Array::from(kept(&self.groups.n_rows, &all)));
         let mut parts = self.part("groups", &all, vec![n_rows])?;
         for (n, aggregate) in self.groups.aggregates.iter().enumerate() {
             let (groups, columns) = aggregate.state()?;
-            let there: BooleanArray = groups
-                .iter()
-                .map(|g| Some(self.groups.is_out[*g]))
-                .collect();
+            let there: BooleanArray = groups.iter().map(|g| Some(is_kept[*g])).collect();
             let columns = columns.iter().map(|c| filter(c, &there));
             let columns = columns.collect::<Result<Vec<_>, _>>()?;
-            let groups: Vec<usize> = groups
-                .into_iter()
-                .filter(|g| self.groups.is_out[*g])
-                .collect();
+            let groups: Vec<usize> = groups.into_iter().filter(|g| is_kept[*g]).collect();
             parts.extend(self.part(&format!("aggregate {n}"), &groups, columns)?);
         }
         Ok(parts)
@@ -269,8 +290,9 @@ impl TakesInstants for ChangingOperator {
             let n_rows: &Int64Array = super::aggregate::column(columns, 0)?;
             for (group, n) in groups.into_iter().zip(n_rows.values()) {
                 self.groups.n_rows[group] = *n;
-                self.groups.is_out[group] = true;
-                self.groups.n_gone -= 1;
+                // Without keys the one group stays when it has no rows.
+                self.groups.is_out[group] = *n > 0 || n_keys == 0;
+                self.groups.n_gone -= usize::from(self.groups.is_there(group));
             }
         }
         for StatePart { table, rows, .. } in state {

@@ -207,12 +207,19 @@ struct Sum {
     n_nan: i64,
     n_positive: i64,
     n_negative: i64,
+    /// A number for each finite value, as often as it is there: where no value is, 0.
+    ///
+    /// Where a row is taken back before it is added, there may be no values by their count, and a sum all the same.
+    fingerprint: u64,
 }
 
 impl Sum {
     fn add(&mut self, value: f64, weight: i64) {
         self.n += weight;
         if value.is_finite() {
+            let times = weight.cast_unsigned();
+            let of_value = fingerprint(value).wrapping_mul(times);
+            self.fingerprint = self.fingerprint.wrapping_add(of_value);
             self.add_finite(value * f64::from(i8::try_from(weight).unwrap_or(0)));
         } else if value.is_nan() {
             self.n_nan += weight;
@@ -226,7 +233,7 @@ impl Sum {
     /// Forgets what rounding has left where no value is there. Not before all changes of an instant are in:
     /// what is taken back may come before what it was.
     fn settle(&mut self) {
-        if self.n == 0 {
+        if self.n == 0 && self.fingerprint == 0 {
             (self.sum, self.lost) = (0.0, 0.0);
         }
     }
@@ -257,6 +264,15 @@ impl Sum {
         let n = self.n as f64;
         self.value().map(|sum| sum / n)
     }
+}
+
+/// A number for a value, the bits of which depend on all of its bits: the last step of SplitMix64.
+fn fingerprint(value: f64) -> u64 {
+    // Both zeros are one value.
+    let mut bits = (value + 0.0).to_bits() ^ 0x9e37_79b9_7f4a_7c15;
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 /// Sums of floats.
@@ -326,7 +342,12 @@ impl Retractable for FloatSum {
 
     fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
         let sum = &self.sums[group];
-        !(0..=n_rows).contains(&sum.n) || sum.n_nan < 0 || sum.n_positive < 0 || sum.n_negative < 0
+        let is_none_of = |n: i64| n < 0;
+        !(0..=n_rows).contains(&sum.n)
+            || [sum.n_nan, sum.n_positive, sum.n_negative]
+                .into_iter()
+                .any(is_none_of)
+            || (sum.n == 0 && sum.fingerprint != 0)
     }
 
     fn state(&self) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
@@ -343,6 +364,7 @@ impl Retractable for FloatSum {
             counts(|s| s.n_nan),
             counts(|s| s.n_positive),
             counts(|s| s.n_negative),
+            counts(|s| s.fingerprint.cast_signed()),
         ];
         Ok(((0..self.sums.len()).collect(), columns))
     }
@@ -353,6 +375,7 @@ impl Retractable for FloatSum {
         let nan: &Int64Array = column(state, 3)?;
         let positive: &Int64Array = column(state, 4)?;
         let negative: &Int64Array = column(state, 5)?;
+        let fingerprints: &Int64Array = column(state, 6)?;
         for (row, &group) in groups.iter().enumerate() {
             let sum = &mut self.sums[group];
             sum.add_finite(sums.value(row));
@@ -361,6 +384,8 @@ impl Retractable for FloatSum {
             sum.n_nan += nan.value(row);
             sum.n_positive += positive.value(row);
             sum.n_negative += negative.value(row);
+            let of_row = fingerprints.value(row).cast_unsigned();
+            sum.fingerprint = sum.fingerprint.wrapping_add(of_row);
         }
         Ok(())
     }

@@ -72,6 +72,8 @@ impl Tally for Unordered {
 #[derive(Default)]
 pub(super) struct Tallies<T> {
     groups: Vec<T>,
+    /// Of each group, how many values are there less often than not at all.
+    n_missing: Vec<usize>,
     n_bytes: usize,
 }
 
@@ -79,11 +81,16 @@ impl<T: Tally> Tallies<T> {
     /// Makes room for groups up to this number.
     pub(super) fn grow(&mut self, n_groups: usize) {
         self.groups.resize_with(n_groups, T::default);
+        self.n_missing.resize(n_groups, 0);
     }
 
     pub(super) fn add(&mut self, group: usize, value: &[u8], weight: i64) {
         let n_bytes = value.len() + T::ENTRY_BYTES;
         let tally = &mut self.groups[group];
+        let before = tally.get_mut(value).map_or(0, |n| *n);
+        let n_missing = &mut self.n_missing[group];
+        *n_missing += usize::from(before + weight < 0);
+        *n_missing -= usize::from(before < 0);
         match tally.get_mut(value) {
             Some(n) if *n + weight == 0 => {
                 tally.remove(value);
@@ -109,12 +116,12 @@ impl<T: Tally> Tallies<T> {
 
     /// True if a value of the group is there less often than not at all, or more are there than it has rows.
     pub(super) fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
-        let mut n = 0;
-        let mut each = self.groups[group].iter();
-        each.any(|(_, times)| {
-            n += times;
-            times < 0
-        }) || n > n_rows
+        self.n_missing[group] > 0 || self.groups[group].iter().map(|(_, n)| n).sum::<i64>() > n_rows
+    }
+
+    /// How many values of a group are there less often than not at all.
+    pub(super) fn n_missing(&self, group: usize) -> usize {
+        self.n_missing[group]
     }
 
     pub(super) fn of(&self, group: usize) -> &T {
@@ -131,6 +138,7 @@ impl<T: Tally> Tallies<T> {
     pub(super) fn keep(&mut self, groups: &[usize]) {
         let kept = groups.iter().map(|g| std::mem::take(&mut self.groups[*g]));
         self.groups = kept.collect();
+        self.n_missing = groups.iter().map(|g| self.n_missing[*g]).collect();
         self.n_bytes = self
             .iter()
             .map(|(_, value, _)| value.len() + T::ENTRY_BYTES)
