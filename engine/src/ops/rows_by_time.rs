@@ -277,7 +277,7 @@ fn sorted(rows: RecordBatch) -> Result<RecordBatch> {
 }
 
 /// The rows, none of them from before `now`.
-fn not_before(rows: RecordBatch, now: i64) -> Result<RecordBatch> {
+pub(in crate::ops) fn not_before(rows: RecordBatch, now: i64) -> Result<RecordBatch> {
     if event_times(&rows)?.iter().all(|t| *t >= now) {
         return Ok(rows);
     }

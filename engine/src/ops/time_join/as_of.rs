@@ -1,6 +1,6 @@
 //! Gives each row the newest row of another collection that was known at its event time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -11,14 +11,16 @@ use super::as_of_operator::AsOfOperator;
 use super::late::late_schema;
 use super::layout::{Pairing, ResultTime, TimeLayout};
 use crate::artifact::Artifacts;
+use crate::changelog::{check_expressions, is_changelog, values_of};
 use crate::error::{Error, Result};
 use crate::event_time::DIFF;
 use crate::expression::Expression;
 use crate::ops::JoinKind;
 use crate::ops::good_rows::GoodRows;
+use crate::ops::row_key::RowKey;
 use crate::pipeline::Collection;
 use crate::plan::{Lowered, Place};
-use crate::transform::{Description, Operator, Properties, Transform};
+use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
 /// How rows are given the features that were known at their event time: see [`Collection::join_as_of`].
 ///
@@ -34,6 +36,8 @@ pub struct AsOf {
     ttl: Option<Duration>,
     created: Option<Expr>,
     pub(super) versions: Option<Versions>,
+    /// The columns of the table, once it has been found to be a changelog: a change is that of a whole row.
+    whole: Arc<Mutex<Vec<String>>>,
 }
 
 /// The right rows are versions of the rows of a table.
@@ -56,6 +60,7 @@ impl AsOf {
             ttl: None,
             created: None,
             versions: None,
+            whole: Arc::default(),
         }
     }
 
@@ -89,8 +94,22 @@ impl AsOf {
         right: &SchemaRef,
         wanted: Option<&[String]>,
     ) -> Result<AsOfAt> {
+        if is_changelog(left) {
+            return Err(Error::pipeline(format!(
+                "rows of {} are a changelog",
+                self.kind()
+            ))
+            .with_detail("A row that is taken back later would find another row than it did when it was added.")
+            .with_hint("Take its `changes()` for plain rows, or use `join`, which keeps what follows from changes of both sides."));
+        }
         let deleted = self.deleted(right)?;
-        let also: Vec<&Expr> = self.created.iter().chain(&deleted).collect();
+        let whole = match is_changelog(right) {
+            true => values_of(right),
+            false => Vec::new(),
+        };
+        // A row that is taken back is found by its values.
+        RowKey::of(&whole, right)?;
+        let also: Vec<&Expr> = self.created.iter().chain(&deleted).chain(&whole).collect();
         if let Some(created) = &self.created {
             check_created(created, right)?;
         }
@@ -118,17 +137,22 @@ impl AsOf {
 
     /// What says of a right row that there is no row any more.
     fn deleted(&self, right: &SchemaRef) -> Result<Option<Expr>> {
-        let is_changelog = right.index_of(DIFF).is_ok();
+        let has_diff = right.index_of(DIFF).is_ok();
+        if let (true, Some(versions)) = (is_changelog(right), &self.versions) {
+            let keys = self.pairing.on.iter().map(|(_, key)| key);
+            let computed = self.created.iter().chain(&versions.deleted);
+            check_expressions(keys.chain(computed), right)?;
+        }
         match &self.versions {
-            None if is_changelog => Err(Error::pipeline("features are a changelog")
+            None if has_diff => Err(Error::pipeline("features are a changelog")
                 .with_detail(
                     "Column \"diff\" says which rows are taken back, and a feature never is.",
                 )
                 .with_hint("Look rows up in a changing table with `look_up`.")),
             None => Ok(None),
-            Some(Versions { deleted: None }) if !is_changelog => Ok(None),
+            Some(Versions { deleted: None }) if !has_diff => Ok(None),
             Some(Versions { deleted }) => {
-                let by_diff = is_changelog.then(|| crate::col(DIFF).lt(crate::lit(0i8)));
+                let by_diff = has_diff.then(|| crate::col(DIFF).lt(crate::lit(0i8)));
                 let both = [by_diff, deleted.clone()].into_iter().flatten();
                 let deleted = both.reduce(Expr::or);
                 if let Some(expr) = &deleted {
@@ -191,8 +215,14 @@ impl Collection {
         let computed = as_of.created.iter().chain(deleted);
         let good = GoodRows::of(features, computed, &format!("{name}/features"));
         let features = good.as_ref().unwrap_or(features).clone();
+        let whole = Arc::default();
+        let made = |pairing| AsOf {
+            pairing,
+            whole,
+            ..as_of
+        };
         pairing
-            .applied(self, &features, name, |pairing| AsOf { pairing, ..as_of })
+            .applied(self, &features, name, made)
             .rejecting_also_at(&good)
     }
 }
@@ -229,6 +259,15 @@ impl Transform for AsOf {
 
     fn output_schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
         let planned = self.plan(&inputs[0], &inputs[1], None)?;
+        let whole = match is_changelog(&inputs[1]) {
+            true => inputs[1]
+                .fields()
+                .iter()
+                .map(|f| f.name().clone())
+                .collect(),
+            false => Vec::new(),
+        };
+        *self.whole.lock().unwrap_or_else(PoisonError::into_inner) = whole;
         Ok(SchemaRef::clone(&planned.layout.schema))
     }
 
@@ -243,7 +282,11 @@ impl Transform for AsOf {
     }
 
     fn properties(&self) -> Properties {
-        self.pairing.properties()
+        Properties {
+            // What it does not take of them is refused for the reason.
+            on_changelog: OnChangelog::Understand,
+            ..self.pairing.properties()
+        }
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
@@ -252,6 +295,8 @@ impl Transform for AsOf {
             .pairing
             .reads(wanted, self.created.iter().chain(deleted))?;
         columns.push(DIFF.into());
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        columns.extend(whole.iter().cloned());
         Some(columns)
     }
 
@@ -324,7 +369,10 @@ impl Transform for AsOfAt {
     }
 
     fn keeps(&self) -> Option<String> {
-        self.spec.keeps()
+        match is_changelog(&self.layout.right.schema) {
+            true => Some("rows until the watermark passes them, and all rows of the table while they are there".into()),
+            false => self.spec.keeps(),
+        }
     }
 
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {

@@ -9,6 +9,7 @@
 //!
 //! When the watermark moves, the features and rows that it has passed are brought into the order of time
 //! and gone through together: a feature becomes the newest of its key, a row takes the newest of its key.
+//! Changes of a table become versions of its rows first, one of a key and instant.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 
 use super::gather::{Gather, RowAt, concat_rows};
+use super::held_rows::HeldRows;
 use super::key_numbers::{KeyNumbers, NO_KEY};
 use super::late::{as_they_came, late_port};
 use super::latest::{Latest, LatestRows};
@@ -27,10 +29,12 @@ use super::layout::{Made, TimeLayout};
 use super::state::{foreign, load_number, load_rows, save_numbers, save_rows};
 use super::waiting::{Released, Waiting};
 use crate::batch::{BATCH_ROWS, Batch};
+use crate::changelog::is_changelog;
 use crate::error::Result;
 use crate::event_time::event_times;
 use crate::expression::Expression;
 use crate::ops::Side;
+use crate::ops::rows_by_time::not_before;
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
@@ -44,6 +48,8 @@ pub(super) struct AsOfOperator {
     keys: KeyNumbers,
     rows: Waiting,
     features: Waiting,
+    /// Where the features are changes of a table, what it holds.
+    held: Option<HeldRows>,
     latest: LatestRows,
     watermark: i64,
     /// The watermark at which features were last dropped for their age.
@@ -70,7 +76,10 @@ impl AsOfOperator {
         created: Option<Expression>,
         deleted: Option<Expression>,
     ) -> Result<Self> {
+        let right = &layout.right.schema;
+        let held = is_changelog(right).then(|| HeldRows::new(right));
         Ok(Self {
+            held: held.transpose()?,
             keys: KeyNumbers::new(&layout.key_types)?,
             latest: LatestRows::new(&layout.right.schema),
             layout,
@@ -151,6 +160,7 @@ impl AsOfOperator {
         if rows.is_empty() && features.is_empty() {
             return Ok(());
         }
+        let features = self.versions(features)?;
         self.latest.make_room(self.keys.len());
         let mut chunks = self.latest.chunks().to_vec();
         let first_chunk = chunks.len();
@@ -215,17 +225,12 @@ impl AsOfOperator {
     fn in_order(&self, features: &[Released]) -> Result<Vec<(i64, u32)>> {
         let mut order = by_time(features);
         let is_tied = order.windows(2).any(|two| two[0].0 == two[1].0);
-        if !is_tied || (self.created.is_none() && self.is_in_order) {
+        let is_known = self.created.is_none() && self.is_in_order;
+        // Of a table there is one version of a key and instant.
+        if !is_tied || is_known || self.held.is_some() {
             return Ok(order);
         }
-        let mut created: Vec<Option<i64>> = Vec::new();
-        if let Some(of_row) = &self.created {
-            for feature in features {
-                let values = of_row.evaluate(feature.batch.rows())?;
-                let values = cast(&values, &DataType::Int64)?;
-                created.extend(values.as_primitive::<Int64Type>());
-            }
-        }
+        let created = self.created(features.iter().map(|f| f.batch.rows()))?;
         let values = match self.is_in_order {
             true => None,
             false => Some(self.values(features)?),
@@ -241,6 +246,33 @@ impl AsOfOperator {
             }
         }
         Ok(order)
+    }
+
+    /// What the changes of a table make of it; other features are versions already.
+    fn versions(&mut self, features: Vec<Released>) -> Result<Vec<Released>> {
+        let created = match self.held.is_some() {
+            true => self.created(features.iter().map(|f| f.batch.rows()))?,
+            false => return Ok(features),
+        };
+        match &mut self.held {
+            Some(held) => held.take_in(&features, &created),
+            None => Ok(features),
+        }
+    }
+
+    /// When each row was created; empty where nothing says so.
+    fn created<'a>(
+        &self,
+        features: impl Iterator<Item = &'a RecordBatch>,
+    ) -> Result<Vec<Option<i64>>> {
+        let mut created = Vec::new();
+        if let Some(of_row) = &self.created {
+            for rows in features {
+                let values = cast(&of_row.evaluate(rows)?, &DataType::Int64)?;
+                created.extend(values.as_primitive::<Int64Type>());
+            }
+        }
+        Ok(created)
     }
 
     /// The values of features as bytes that are ordered as they are, but for columns that have no order.
@@ -273,6 +305,10 @@ impl AsOfOperator {
     fn let_go(&mut self) -> Result<()> {
         if self.watermark == i64::MAX {
             self.latest = LatestRows::new(&self.layout.right.schema);
+            if let Some(held) = &mut self.held {
+                held.check_end()?;
+                *held = HeldRows::new(&self.layout.right.schema)?;
+            }
             self.keys = KeyNumbers::new(&self.layout.key_types)?;
             return Ok(());
         }
@@ -283,10 +319,15 @@ impl AsOfOperator {
             self.latest.drop_if(|time| time < oldest)?;
             self.dropped_at = self.watermark;
         }
-        let n_needed = self.latest.n_live() + self.rows.n_rows() + self.features.n_rows();
+        let n_held = self.held.as_ref().map_or(0, HeldRows::n_keys);
+        let n_waiting = self.rows.n_rows() + self.features.n_rows();
+        let n_needed = self.latest.n_live().max(n_held) + n_waiting;
         if self.keys.len() > 2 * n_needed + BATCH_ROWS {
             let mut is_kept = vec![false; self.keys.len()];
             self.latest.mark(&mut is_kept);
+            if let Some(held) = &self.held {
+                held.mark(&mut is_kept);
+            }
             for key in self.rows.keys().chain(self.features.keys()) {
                 if key != NO_KEY {
                     is_kept[key as usize] = true;
@@ -294,6 +335,9 @@ impl AsOfOperator {
             }
             let new_numbers = self.keys.keep(&is_kept)?;
             self.latest.renumber(&new_numbers);
+            if let Some(held) = &mut self.held {
+                held.renumber(&new_numbers);
+            }
             self.rows.renumber(&new_numbers);
             self.features.renumber(&new_numbers);
         }
@@ -330,9 +374,15 @@ impl AsOfOperator {
 impl Operator for AsOfOperator {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         let side = if port == 0 { Side::Left } else { Side::Right };
+        let mut batch = batch;
+        if side == Side::Right && self.held.is_some() {
+            // A change that comes late takes effect at the watermark under which it was sent, as everywhere.
+            let now = self.watermark.max(batch.watermark().0);
+            let rows = not_before(batch.rows().clone(), now)?;
+            batch = batch.with_columns(rows);
+        }
         let times = event_times(batch.rows())?;
         let on_time: BooleanArray = times.iter().map(|t| Some(*t >= self.watermark)).collect();
-        let mut batch = batch;
         if on_time.false_count() > 0 {
             let late = batch.filter(&not(&on_time)?)?;
             batch = batch.filter(&on_time)?;
@@ -383,6 +433,7 @@ impl Operator for AsOfOperator {
         self.rows.n_bytes()
             + self.features.n_bytes()
             + self.latest.n_bytes()
+            + self.held.as_ref().map_or(0, HeldRows::n_bytes) as u64
             + (self.keys.n_bytes() + of_answers * size_of::<Answer>()) as u64
     }
 
@@ -392,6 +443,11 @@ impl Operator for AsOfOperator {
         parts.extend(save_rows("features", right, &self.features.all()?)?);
         let latest = self.latest.all()?;
         parts.extend(StatePart::by_key("latest", &latest, &right.key_names)?);
+        for rows in self.held.iter().map(HeldRows::all) {
+            for rows in rows? {
+                parts.extend(StatePart::by_key("held", &rows, &right.key_names)?);
+            }
+        }
         parts.push(save_numbers("progress", &[("watermark", self.watermark)])?);
         Ok(parts)
     }
@@ -424,6 +480,18 @@ impl Operator for AsOfOperator {
                         self.latest.set(key, Latest { time, at });
                     }
                     self.latest.add(rows, keys)?;
+                }
+                "held" => {
+                    let rows = layout
+                        .right
+                        .project(&part.rows)
+                        .map_err(|_| foreign(part))?;
+                    let keys = self.keys.number(&rows, &layout.right.keys)?;
+                    let created = self.created([&rows].into_iter())?;
+                    let held = self.held.as_mut().ok_or_else(|| foreign(part))?;
+                    if !held.restore(&part.rows, &rows, &keys, &created)? {
+                        return Err(foreign(part));
+                    }
                 }
                 "progress" => {
                     let of_part = load_number(part, "watermark")?;

@@ -27,7 +27,7 @@ impl LookUp {
     /// Sets which versions say that the table has no row of the key any more, such as
     /// `col("name").is_null()` where a row without values does. Null counts as false.
     ///
-    /// In a changelog the rows with a `diff` of -1 do so anyway.
+    /// A changelog says by itself which rows it takes back.
     #[must_use]
     pub fn deleted_where(mut self, deleted: Expr) -> Self {
         self.as_of.versions = Some(Versions {
@@ -56,12 +56,20 @@ impl Collection {
     /// These rows, each with the row of its key as `table` had it at the event time of the row.
     ///
     /// `table` is a collection of versions: each replaces the one before it of the same key, and is valid from
-    /// its event time on. A changelog with a column `diff` is one too. Exactly one row leaves for each that
-    /// comes; where the table has no row of the key at that time, or only later, its columns are null.
+    /// its event time on. Exactly one row leaves for each that comes; where the table has no row of the key at
+    /// that time, or only later, its columns are null.
     /// Of versions with one event time the last counts; see [`AsOf`] for the order, and
     /// [`Collection::join_as_of`] for what waits, for late rows, and for the columns.
     ///
-    /// **State.** Behind the watermark the newest version of each key that has a row.
+    /// **Changelogs.** `table` may be a [changelog](crate::changelog), such as that of
+    /// [`upserts`](Collection::upserts), of aggregates or of joins: then the row is looked for among those that
+    /// the changelog holds at the event time, all changes of which have taken effect. Where it holds several of
+    /// one key, the newest counts by the same order, and when that is taken back the one before it does again.
+    /// A change that comes behind the watermark takes effect at the watermark, so none is late. The rows that
+    /// are looked up are no changelog: a row that is taken back later might find another row than when it was added.
+    ///
+    /// **State.** Behind the watermark the newest version of each key that has a row; of a changelog all rows
+    /// that are there.
     #[must_use]
     pub fn look_up(&self, table: &Collection, look_up: LookUp) -> Collection {
         self.join_as_of(table, look_up.as_of)

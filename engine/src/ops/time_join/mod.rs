@@ -10,7 +10,8 @@
 //! A row on which a key fails is a bad row of the node that computes the key, for which `on_bad_row` and
 //! `dead_letters` of the result speak.
 //!
-//! - `as_of`: to each row the newest of the other side; `look_up`: the same for a table that changes.
+//! - `as_of`: to each row the newest of the other side; `look_up`: the same for a table that changes, of which
+//!   `held_rows` keeps what it holds where it is a changelog.
 //! - `interval`: pairs whose times are near each other.
 //! - `windowed`: pairs in the same window; `panes` keeps the rows of windows that are the same for all keys, and
 //!   `merging_windows` those of windows that merge.
@@ -20,6 +21,7 @@
 mod as_of;
 mod as_of_operator;
 mod gather;
+mod held_rows;
 mod interval;
 mod interval_operator;
 mod kept_rows;

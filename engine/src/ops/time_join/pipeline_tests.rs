@@ -5,7 +5,7 @@ use std::time::Duration;
 use expect_test::expect;
 
 use super::{AsOf, IntervalJoin, LookUp, WindowedJoin};
-use crate::ops::{JoinKind, Watermarks};
+use crate::ops::{JoinKind, Upserts, Watermarks};
 use crate::testing::{Script, scripted, show_rows, simulate};
 use crate::windowing::{Sessions, Windowing};
 use crate::{Collection, Pipeline, col, connectors, lit};
@@ -106,6 +106,76 @@ fn sessions_span_both_sides_on_any_number_of_workers() {
         let late = show_rows(&made.rows("late_orders"));
         assert_eq!(late, "by=2 item='z' event_time=5");
     }
+}
+
+/// At 10 the rate falls from 7 to 5, and at 20 it is taken away.
+#[test]
+fn a_table_may_be_a_changelog_and_has_what_it_holds_at_the_time_of_each_row() {
+    let pipeline = Pipeline::new("rates");
+    let orders = read(&pipeline, "orders", "t: 1; code: a; n: 1");
+    let rates = read(&pipeline, "rates", "t: 1; code: a; price: 7");
+    let versions = Upserts::new(["code"]).deletes(col("price").eq(lit(0i64)));
+    let rates = rates
+        .select([col("code"), col("price"), col("event_time")])
+        .upserts_with(versions);
+    let priced = orders.look_up(&rates, LookUp::on([col("code")]));
+    write(&priced, "out");
+    write(&priced.port("late"), "late");
+    let script = Script::new()
+        .rows("rates", "t: 1, 2; code: a, b; price: 7, 30")
+        .rows("orders", "t: 0, 9, 10, 12; code: a, a, a, a; n: 0, 1, 2, 3")
+        .rows("rates", "t: 10; code: a; price: 5")
+        .restart(3)
+        .rows("orders", "t: 15, 20, 25; code: a, a, b; n: 4, 5, 6")
+        .rows("rates", "t: 20; code: a; price: 0")
+        .restart(2)
+        .rows("rates", "t: 21; code: a; price: 6")
+        .rows("orders", "t: 26; code: a; n: 7")
+        .end("rates")
+        .end("orders");
+    for seed in 0..20 {
+        let made = simulate(&pipeline, &script, 1 + seed as usize % 3, seed).unwrap();
+        expect![[r#"
+            t=0 code='a' n=0 event_time=0 price=null
+            t=10 code='a' n=2 event_time=10 price=5
+            t=12 code='a' n=3 event_time=12 price=5
+            t=15 code='a' n=4 event_time=15 price=5
+            t=20 code='a' n=5 event_time=20 price=null
+            t=25 code='b' n=6 event_time=25 price=30
+            t=26 code='a' n=7 event_time=26 price=6
+            t=9 code='a' n=1 event_time=9 price=7"#]]
+        .assert_eq(&show_rows(&made.rows("out")));
+        assert_eq!(show_rows(&made.rows("late")), "");
+    }
+}
+
+#[test]
+fn rows_that_are_looked_up_are_no_changes() {
+    let pipeline = Pipeline::new("rates");
+    let orders = read(&pipeline, "orders", "t: 1; code: a; n: 1").upserts(["n"]);
+    let rates = read(&pipeline, "rates", "t: 1; code: a; price: 7");
+    let rates = rates.select([col("code"), col("price"), col("event_time")]);
+    write(&orders.look_up(&rates, LookUp::on([col("code")])), "out");
+    let error = pipeline.plan().unwrap_err();
+    expect![[r#"
+        rows of look_up are a changelog
+          in transform "look_up"
+          A row that is taken back later would find another row than it did when it was added.
+          Hint: Take its `changes()` for plain rows, or use `join`, which keeps what follows from changes of both sides."#]].assert_eq(&error.to_string());
+
+    let pipeline = Pipeline::new("rates");
+    let orders = read(&pipeline, "orders", "t: 1; code: a; n: 1");
+    let rates = read(&pipeline, "rates", "t: 1; code: a; price: 7");
+    let rates = rates.select([col("code"), col("price"), col("event_time")]);
+    let as_of = AsOf::on([col("code")]);
+    write(&orders.join_as_of(&rates.upserts(["code"]), as_of), "out");
+    let error = pipeline.plan().unwrap_err();
+    expect![[r#"
+        features are a changelog
+          in transform "as_of_join"
+          Column "diff" says which rows are taken back, and a feature never is.
+          Hint: Look rows up in a changing table with `look_up`."#]]
+    .assert_eq(&error.to_string());
 }
 
 #[test]

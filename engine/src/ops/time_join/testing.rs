@@ -256,6 +256,15 @@ pub(super) fn batch_of(rows: &[(usize, Row)], is_left: bool) -> RecordBatch {
 /// The rows in an order in which none is behind the watermarks, in batches as `cuts` says, with watermarks and
 /// restarts between them. Rows that are equal but for their number keep the order in which they stand.
 pub(super) fn schedule(rows: &[Row], cuts: &[(u8, u8)]) -> Vec<Step> {
+    schedule_of(rows, cuts, batch_of)
+}
+
+/// The same with other columns, which `batch_of` makes of the rows of a side.
+pub(super) fn schedule_of(
+    rows: &[Row],
+    cuts: &[(u8, u8)],
+    batch_of: impl Fn(&[(usize, Row)], bool) -> RecordBatch,
+) -> Vec<Step> {
     let mut order: Vec<(usize, Row)> = rows.iter().copied().enumerate().collect();
     // Rows of one side, key and time come as they stand: of them the last may be the one that counts.
     let delay = |r: &Row| (r.2 * 7 + r.1.unwrap_or(9) * 5 + i64::from(r.0) * 3) % 12;

@@ -5,8 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ops::LookUp;
-use crate::ops::time_join::testing::{Row, Step, cuts, events, lines, rows, run, schedule, shown};
-use crate::testing::{Laws, check_operator};
+use crate::ops::time_join::testing::{
+    Row, Step, batch_of, cuts, events, lines, rows, run, schedule, schedule_of, shown,
+};
+use crate::testing::{Laws, changelog, check_operator};
 use crate::{col, lit};
 
 fn planned(as_of: &AsOf, left: &str, right: &str) -> Result<AsOfAt> {
@@ -167,31 +169,13 @@ fn a_version_is_valid_until_the_next_and_a_deletion_leaves_nothing() {
             id: 1, 1, 1, 1, 1
             name: null, 'a', 'b', null, 'c'"#]],
     );
-    // A changelog takes the old version back before it brings the new one.
-    let mut log = events("t: 5, 7, 7, 9; id: 1, 1, 1, 1; name: a, a, b, b; diff: 1, -1, 1, -1");
-    let diff = arrow::compute::cast(&log["diff"], &DataType::Int8).unwrap();
-    let schema = Arc::new(arrow::datatypes::Schema::new(
-        log.schema()
-            .fields()
-            .iter()
-            .map(|f| match f.name().as_str() {
-                "diff" => f.as_ref().clone().with_data_type(DataType::Int8),
-                _ => f.as_ref().clone(),
-            })
-            .collect::<Vec<_>>(),
-    ));
-    let mut columns = log.columns().to_vec();
-    columns[3] = diff;
-    log = arrow::record_batch::RecordBatch::try_new(schema, columns).unwrap();
+    let log = "event_time: 5, 7, 7, 9; id: 1, 1, 1, 1; name: a, a, b, b; diff: 1, -1, 1, -1";
+    let log = changelog(log);
     let rows = events("t: 6, 7, 8, 9; id: 1, 1, 1, 1");
     let as_of = look_up(LookUp::on([col("id")]));
     let transform = as_of.plan(&rows.schema(), &log.schema(), None).unwrap();
-    let made = run(
-        &transform,
-        1,
-        &[Step::Left(rows.clone()), Step::Right(log.clone())],
-    )
-    .unwrap();
+    let steps = [Step::Left(rows.clone()), Step::Right(log.clone())];
+    let made = run(&transform, 1, &steps).unwrap();
     expect![[r#"
         event_time: 6, 7, 8, 9
         id: 1, 1, 1, 1
@@ -205,6 +189,94 @@ fn a_version_is_valid_until_the_next_and_a_deletion_leaves_nothing() {
           Column "diff" says which rows are taken back, and a feature never is.
           Hint: Look rows up in a changing table with `look_up`."#]]
     .assert_eq(&error.to_string());
+}
+
+/// The second row of the key hides the first until it is taken back; a late change counts from the watermark on.
+#[test]
+fn of_a_changelog_that_counts_which_is_there() {
+    let (left, right) = ("t: 1; k: 1", "k: 1; v: 1; diff: 1; event_time: 1");
+    let look_up = LookUp::on([col("k")]).as_of;
+    let transform = look_up
+        .plan(&events(left).schema(), &changelog(right).schema(), None)
+        .unwrap();
+    let steps = [
+        Step::Right(changelog(
+            "k: 1, 1, 1; v: 7, 5, 5; diff: 1, 1, -1; event_time: 1, 4, 8",
+        )),
+        Step::Left(events("t: 3, 4, 7, 8; k: 1, 1, 1, 1")),
+        Step::Watermark(10),
+        Step::Restart(3),
+        // It was there from 8 on, and that is known.
+        Step::Left(events("t: 9, 7; k: 1, 1")),
+        // Late, and as if at 10: so the row at 9 has been answered as is right.
+        Step::Right(changelog("k: 1, 1; v: 7, 6; diff: -1, 1; event_time: 9, 9")),
+        Step::Left(events("t: 10; k: 1")),
+        Step::Watermark(20),
+        // Taken back and added again at once, it stays the version that it was.
+        Step::Right(changelog(
+            "k: 1, 1; v: 6, 6; diff: -1, 1; event_time: 21, 21",
+        )),
+        Step::Watermark(30),
+        Step::Left(events("t: 15; k: 1")),
+    ];
+    for n_workers in 1..4 {
+        let made = run(&transform, n_workers, &steps).unwrap();
+        expect![[r#"
+            event_time: 3, 4, 7, 8, 9, 10, 15
+            k: 1, 1, 1, 1, 1, 1, 1
+            v: 7, 5, 5, 7, 7, 6, 6"#]]
+        .assert_eq(&shown(&made.rows));
+        let late: Vec<String> = made.late.iter().map(shown).collect();
+        assert_eq!(late, ["event_time: 7\nk: 1"]);
+    }
+}
+
+/// A row may be taken back before the change that adds it, which is late; but it must come.
+#[test]
+fn a_row_that_is_taken_back_too_early_is_not_there_and_must_be_added_in_the_end() {
+    let (left, right) = ("t: 1; k: 1", "k: 1; v: 1; diff: 1; event_time: 1");
+    let look_up = LookUp::on([col("k")]).as_of;
+    let transform = look_up
+        .plan(&events(left).schema(), &changelog(right).schema(), None)
+        .unwrap();
+    let early = [
+        Step::Right(changelog("k: 1; v: 7; diff: -1; event_time: 3")),
+        Step::Left(events("t: 3, 6; k: 1, 1")),
+        Step::Watermark(5),
+        Step::Restart(2),
+    ];
+    let mut steps = early.to_vec();
+    steps.push(Step::Right(changelog(
+        "k: 1, 1; v: 7, 8; diff: 1, 1; event_time: 2, 2",
+    )));
+    let made = run(&transform, 1, &steps).unwrap();
+    expect![[r#"
+        event_time: 3, 6
+        k: 1, 1
+        v: null, 8"#]]
+    .assert_eq(&shown(&made.rows));
+    let error = run(&transform, 1, &early).err().map(|e| e.to_string());
+    expect![[r#"
+        a changelog takes back a row that it never added
+          The row is k = 1, v = 7.
+          Hint: Each row with `diff` -1 must be equal to one with 1, which may come later, but must come."#]].assert_eq(&error.unwrap_or_default());
+}
+
+#[test]
+fn what_would_tell_a_row_from_the_same_one_taken_back_is_refused() {
+    let rows = events("t: 1; k: 1").schema();
+    let log = changelog("k: 1; v: 1; diff: 1; event_time: 1").schema();
+    let look_up = LookUp::on([col("k")]).created(col("event_time")).as_of;
+    let error = look_up.plan(&rows, &log, None).unwrap_err();
+    expect![[r#"
+        `event_time` reads column "event_time" of a changelog
+          It is another when the same row is taken back, which would then be a row that was never added.
+          Hint: Copy it to another name before the rows become changes, or take `changes()` first, where "diff" is a column like any other."#]].assert_eq(&error.to_string());
+    let error = look_up.plan(&log, &rows, None).unwrap_err();
+    expect![[r#"
+        rows of look_up are a changelog
+          A row that is taken back later would find another row than it did when it was added.
+          Hint: Take its `changes()` for plain rows, or use `join`, which keeps what follows from changes of both sides."#]].assert_eq(&error.to_string());
 }
 
 #[test]
@@ -287,6 +359,18 @@ fn the_laws_of_stateful_operators_are_kept() {
     check_operator(planned(&ttl, left, right).unwrap(), &pools, &laws);
     let look_up = LookUp::on([col("k")]).deleted_where(col("b").is_null());
     check_operator(planned(&look_up.as_of, left, right).unwrap(), &pools, &laws);
+    let (left, right) = (
+        events(left),
+        changelog("k: 1; b: 1; diff: 1; event_time: 1"),
+    );
+    let look_up = LookUp::on([col("k")]).as_of;
+    let of_changes = look_up.plan(&left.schema(), &right.schema(), None).unwrap();
+    let pools = [
+        "k: 1, 2, 3, null, 1; event_time: 0; a: 1, 2, 3",
+        // What is taken back at random might never have been added, which ends the run.
+        "k: 1, 2, 3, null, 1; event_time: 0; b: 1, 2, 3; diff: 1",
+    ];
+    check_operator(of_changes, &pools, &laws);
 }
 
 /// For each left row the right row that counts, found by looking at all of them: `k event_time a i b j`.
@@ -349,5 +433,131 @@ proptest! {
         prop_assert_eq!(made.n_late, 0);
         let n_null = history.iter().filter(|r| !r.0 && r.1.is_none()).count();
         prop_assert_eq!(made.n_filtered, n_null as u64);
+    }
+}
+
+/// A row of a table: key, when it is added and when it is taken back, if ever, what it says, and whether both changes
+/// stand the other way round.
+type Entry = (i64, i64, Option<i64>, i64, bool);
+
+fn entries() -> impl Strategy<Value = Vec<Entry>> {
+    let entry = (
+        0i64..3,
+        0i64..40,
+        prop::option::weighted(0.7, 0i64..15),
+        0i64..6,
+        any::<bool>(),
+    );
+    prop::collection::vec(entry, 0..30)
+}
+
+/// Rows that look up, and the changes of a table: what one says, and in the last number twice that, or one more where
+/// it is taken back.
+fn with_changes(rows: &[Row], entries: &[Entry]) -> Vec<Row> {
+    let mut all: Vec<Row> = rows.iter().filter(|r| r.0).copied().collect();
+    for &(k, added, removed_after, says, is_turned) in entries {
+        let add = (false, Some(k), added, says, says * 2);
+        let remove = removed_after.map(|after| (false, Some(k), added + after, says, says * 2 + 1));
+        let both = [Some(add), remove].into_iter().flatten();
+        match is_turned {
+            true => all.extend(both.rev()),
+            false => all.extend(both),
+        }
+    }
+    all
+}
+
+fn batch_of_changes(rows: &[(usize, Row)], is_left: bool) -> arrow::array::RecordBatch {
+    if is_left {
+        return batch_of(rows, true);
+    }
+    let of_side: Vec<Row> = rows.iter().map(|(_, r)| *r).filter(|r| !r.0).collect();
+    if of_side.is_empty() {
+        return batch_of(rows, false);
+    }
+    let column = |of: fn(&Row) -> i64| {
+        let values = of_side.iter().map(|r| of(r).to_string());
+        values.collect::<Vec<_>>().join(", ")
+    };
+    changelog(&format!(
+        "k: {}; event_time: {}; b: {}; c: {}; diff: {}",
+        column(|r| r.1.unwrap_or_default()),
+        column(|r| r.2),
+        column(|r| r.4 / 2),
+        column(|r| r.4 / 2 % 3),
+        column(|r| if r.4 % 2 == 0 { 1 } else { -1 }),
+    ))
+}
+
+/// For each left row what the table holds of its key at its time, found by going through all changes: `k event_time a
+/// i b`.
+fn expected_of_changes(history: &[Row], by_created: bool) -> Vec<String> {
+    let shown = |v: Option<i64>| v.map_or("null".into(), |v| v.to_string());
+    let mut lines: Vec<String> = Vec::new();
+    for (i, left) in history.iter().enumerate().filter(|(_, r)| r.0) {
+        // By what a row says: how often it is there, and since when.
+        let mut there = std::collections::BTreeMap::<i64, (i64, i64)>::new();
+        for time in 0..=left.2 {
+            let at_once = history
+                .iter()
+                .filter(|r| !r.0 && r.1 == left.1 && r.2 == time);
+            let mut more = std::collections::BTreeMap::<i64, i64>::new();
+            for change in at_once {
+                *more.entry(change.4 / 2).or_default() += if change.4 % 2 == 0 { 1 } else { -1 };
+            }
+            for (says, more) in more {
+                let (n, since) = there.entry(says).or_default();
+                *n += more;
+                if more > 0 {
+                    *since = time;
+                }
+            }
+        }
+        let of_key = there.iter().filter(|(_, (n, _))| *n > 0);
+        let newest = of_key.max_by_key(|(says, (_, since))| {
+            (*since, if by_created { **says % 3 } else { 0 }, **says)
+        });
+        let a = (left.4 % 7 != 0).then_some(left.4 % 10);
+        lines.push(format!(
+            "{} {} {} {i} {}",
+            shown(left.1),
+            left.2,
+            shown(a),
+            shown(newest.map(|(says, _)| *says)),
+        ));
+    }
+    lines.sort();
+    lines
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_changelog_is_looked_up_as_it_was_at_the_time_of_each_row(
+        rows in rows(),
+        entries in entries(),
+        cuts in cuts(),
+        n_workers in 1usize..4,
+        by_created in any::<bool>(),
+        at_once in any::<bool>(),
+    ) {
+        let mut as_of = LookUp::on([col("k")]);
+        if by_created {
+            as_of = as_of.created(col("c"));
+        }
+        let history = with_changes(&rows, &entries);
+        let left = events("k: 1; t: 1; a: 1; i: 1");
+        let right = changelog("k: 1; event_time: 1; b: 1; c: 1; diff: 1");
+        let wanted = ["k", "event_time", "a", "i", "b"].map(String::from);
+        let transform = as_of.as_of.plan(&left.schema(), &right.schema(), Some(&wanted)).unwrap();
+        let mut steps = schedule_of(&history, &cuts, batch_of_changes);
+        if at_once {
+            // A bounded run: the watermark comes at the end alone.
+            steps.retain(|step| !matches!(step, Step::Watermark(_)));
+        }
+        let made = run(&transform, n_workers, &steps).unwrap();
+        prop_assert_eq!(lines(&made.rows), expected_of_changes(&history, by_created));
+        prop_assert_eq!(made.n_late, 0);
     }
 }
