@@ -153,6 +153,8 @@ pub(super) struct ProcessOperator<T> {
     core: Core,
     /// What the watermark was before timers began to fire that have not all fired yet.
     before_firing: Option<Watermark>,
+    /// What was restored of operators that had not heard of the watermark yet may have timers that are due.
+    is_behind: bool,
     scopes: Vec<usize>,
     local_of: Vec<u32>,
 }
@@ -163,6 +165,7 @@ impl<T: KeyedTransform> ProcessOperator<T> {
             keyed: Arc::clone(keyed),
             core: Core::new(plan)?,
             before_firing: None,
+            is_behind: false,
             scopes: Vec::new(),
             local_of: Vec::new(),
         })
@@ -325,8 +328,17 @@ impl<T: KeyedTransform> ProcessOperator<T> {
         self.go_on(Some(&batch), out)
     }
 
-    /// Fires what is due, forgets what is over, and sends what has been emitted.
-    fn go_on(&mut self, origin: Option<&Batch>, out: &mut Output) -> Result<()> {
+    /// Does all that operators before a restart would have done, had they heard of the watermark in time.
+    fn catch_up(&mut self, out: &mut Output) -> Result<()> {
+        if std::mem::take(&mut self.is_behind) {
+            while self.fire_and_send(None, out)? {}
+            self.core.release()?;
+        }
+        Ok(())
+    }
+
+    /// Fires what is due and sends what has been emitted; true if more may be due.
+    fn fire_and_send(&mut self, origin: Option<&Batch>, out: &mut Output) -> Result<bool> {
         let more = self.fire(out)?;
         if !more {
             self.before_firing = None;
@@ -337,7 +349,12 @@ impl<T: KeyedTransform> ProcessOperator<T> {
                 None => Batch::new(rows).inexact(),
             });
         }
-        if more {
+        Ok(more)
+    }
+
+    /// Fires what is due, forgets what is over, and sends what has been emitted.
+    fn go_on(&mut self, origin: Option<&Batch>, out: &mut Output) -> Result<()> {
+        if self.fire_and_send(origin, out)? {
             out.more_follows();
             return Ok(());
         }
@@ -400,6 +417,7 @@ impl<T: KeyedTransform> ProcessOperator<T> {
 
 impl<T: KeyedTransform> Operator for ProcessOperator<T> {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        self.catch_up(out)?;
         let batch = self.without_late(batch, out)?;
         if batch.n_rows() == 0 {
             return Ok(());
@@ -408,6 +426,7 @@ impl<T: KeyedTransform> Operator for ProcessOperator<T> {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        self.catch_up(out)?;
         if watermark > self.core.watermark {
             self.before_firing.get_or_insert(self.core.watermark);
             self.core.watermark = watermark;
@@ -455,6 +474,16 @@ impl<T: KeyedTransform> Operator for ProcessOperator<T> {
     }
 
     fn restore(&mut self, state: &[StatePart]) -> Result<()> {
-        saved::restore(&mut self.core, state)
+        let least = saved::restore(&mut self.core, state)?;
+        let timer = self.core.timers.next(TimeDomain::EventTime);
+        let end = self.core.expiry.as_mut().and_then(Expiry::next);
+        let mut due = timer.into_iter().chain(end.map(|(end, _)| end));
+        // Also of one that was saved while its timers fired.
+        let is_due = due.any(|time| time <= self.core.watermark.0);
+        self.is_behind = is_due || least < self.core.watermark;
+        if self.is_behind {
+            self.before_firing = Some(least);
+        }
+        Ok(())
     }
 }

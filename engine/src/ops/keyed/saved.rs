@@ -55,15 +55,17 @@ pub(super) fn save(core: &mut Core) -> Result<Vec<StatePart>> {
     Ok(parts)
 }
 
-/// The watermark that all workers had reached.
-fn least_watermark(state: &[StatePart]) -> Result<Watermark> {
-    let mut least: Option<i64> = None;
+/// The earliest and the latest watermark that a worker had heard of.
+fn watermarks(state: &[StatePart]) -> Result<(Watermark, Watermark)> {
+    let mut both: Option<(i64, i64)> = None;
     for StatePart { rows, .. } in state.iter().filter(|part| part.table == WATERMARK) {
         for &time in longs(rows, 0)? {
-            least = Some(least.map_or(time, |least| least.min(time)));
+            let (least, latest) = both.unwrap_or((time, time));
+            both = Some((least.min(time), latest.max(time)));
         }
     }
-    Ok(least.map_or(Watermark::START, Watermark))
+    let (least, latest) = both.unwrap_or((Watermark::START.0, Watermark::START.0));
+    Ok((Watermark(least), Watermark(latest)))
 }
 
 fn long(name: &str) -> FieldRef {
@@ -148,8 +150,10 @@ impl Saver {
     }
 }
 
-/// Takes over the state of operators.
-pub(super) fn restore(core: &mut Core, state: &[StatePart]) -> Result<()> {
+/// Takes over the state of operators, some of which may not have heard of the watermark that others had: it is where
+/// the latest was, since that has let go what was over by then. Gives where the earliest was: what is due since then
+/// is still to be done.
+pub(super) fn restore(core: &mut Core, state: &[StatePart]) -> Result<Watermark> {
     for StatePart { table, rows, .. } in state.iter().filter(|part| part.table != WATERMARK) {
         let scopes = scopes_of(core, rows)?;
         let n_before = core.plan.key_fields.len() + 2 * usize::from(core.lateness.is_windowed);
@@ -167,8 +171,9 @@ pub(super) fn restore(core: &mut Core, state: &[StatePart]) -> Result<()> {
             }
         }
     }
-    core.watermark = least_watermark(state)?;
-    Ok(())
+    let (least, latest) = watermarks(state)?;
+    core.watermark = latest;
+    Ok(least)
 }
 
 fn unknown(what: &str, name: &str) -> Error {

@@ -11,6 +11,7 @@
 //! each key and window comes into being only once a window has fired and may fire again.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
@@ -164,11 +165,27 @@ struct FinalOperator {
     /// Where a window may fire more than once, or not at its end alone, what is known of keys in windows.
     settled: Option<Settled>,
     watermark: i64,
-    /// What was restored of operators that had not heard of the watermark yet.
-    behind: BTreeMap<i64, LiveSlices>,
+    /// What was restored of operators that had not heard of the watermark yet, by the one that they had heard of.
+    behind: BTreeMap<i64, Behind>,
     /// Slices that wait for others; their credit has gone back, or the source might wait for it.
     small: Vec<RecordBatch>,
     n_small: usize,
+}
+
+/// What an operator kept that had not heard of the watermark yet.
+struct Behind {
+    live: LiveSlices,
+    settled: Option<Settled>,
+}
+
+impl Behind {
+    fn new(plan: &Arc<WindowedPlan>) -> Result<Self> {
+        let settled = (!plan.fires_once()).then(|| Settled::new(plan));
+        Ok(Self {
+            live: LiveSlices::new(plan),
+            settled: settled.transpose()?,
+        })
+    }
 }
 
 impl FinalOperator {
@@ -275,46 +292,71 @@ impl FinalOperator {
     /// Lets everything happen that is due at the watermark.
     fn fire_what_is_due(&mut self, out: &mut Output) -> Result<()> {
         let now = self.now(out);
-        let mut results = Vec::new();
-        if let Some(live) = &mut self.live {
-            let settled = &mut self.settled;
-            while let Some(window) = live.next_window(now.watermark) {
-                fire(
-                    &self.plan,
-                    live,
-                    settled.as_mut(),
-                    window,
-                    now,
-                    &mut results,
-                )?;
-            }
-        }
-        if let Some(settled) = &mut self.settled {
-            settled.advance(now);
-            results.extend(settled.take_results()?);
-        }
+        let (live, settled) = (self.live.as_mut(), self.settled.as_mut());
+        let results = fire_what_is_due(&self.plan, live, settled, now)?;
         push_together(self.plan.leave(results)?, out)
     }
 
-    /// Fires what operators before a restart would have fired, had they heard of the watermark in time.
+    /// Fires what operators before a restart would have fired, had they heard of the watermark in time, and takes
+    /// over what they keep.
     fn catch_up(&mut self, out: &mut Output) -> Result<()> {
         let now = self.now(out);
         let mut results = Vec::new();
-        for (_, mut behind) in std::mem::take(&mut self.behind) {
-            while let Some(window) = behind.next_window(now.watermark) {
-                let settled = self.settled.as_mut();
-                fire(&self.plan, &mut behind, settled, window, now, &mut results)?;
-            }
-            if let Some(live) = &mut self.live {
-                for (span, rows) in behind.snapshot()? {
+        for (_, behind) in std::mem::take(&mut self.behind) {
+            let Behind {
+                mut live,
+                mut settled,
+            } = behind;
+            let of = (Some(&mut live), settled.as_mut());
+            results.extend(fire_what_is_due(&self.plan, of.0, of.1, now)?);
+            if let Some(own) = &mut self.live {
+                for (span, rows) in live.snapshot()? {
                     let slice = self.slicer.slice_at(span);
                     let windows = self.slicer.windows(span);
-                    live.restore(slice, windows, rows.columns(), now.watermark)?;
+                    own.restore(slice, windows, rows.columns(), now.watermark)?;
+                }
+            }
+            if let (Some(own), Some(settled)) = (&mut self.settled, &mut settled) {
+                for part in settled.snapshot(&self.keys)? {
+                    own.restore(&part)?;
                 }
             }
         }
         push_together(self.plan.leave(results)?, out)
     }
+
+    /// All that is known of keys in windows.
+    fn all_settled(&self) -> impl Iterator<Item = &Settled> {
+        let behind = self.behind.values().flat_map(|behind| &behind.settled);
+        self.settled.iter().chain(behind)
+    }
+
+    /// All that has come for windows to come.
+    fn all_live(&self) -> impl Iterator<Item = &LiveSlices> {
+        let behind = self.behind.values().map(|behind| &behind.live);
+        self.live.iter().chain(behind)
+    }
+}
+
+/// Lets everything happen that is due at the watermark; gives the results.
+fn fire_what_is_due(
+    plan: &WindowedPlan,
+    live: Option<&mut LiveSlices>,
+    mut settled: Option<&mut Settled>,
+    now: Now,
+) -> Result<Vec<RecordBatch>> {
+    let mut results = Vec::new();
+    if let Some(live) = live {
+        while let Some(window) = live.next_window(now.watermark) {
+            let settled = settled.as_deref_mut();
+            fire(plan, live, settled, window, now, &mut results)?;
+        }
+    }
+    if let Some(settled) = settled {
+        settled.advance(now);
+        results.extend(settled.take_results()?);
+    }
+    Ok(results)
 }
 
 /// Rows of slices, as they come, of what has come and not fired, with the watermark that was told of.
@@ -418,19 +460,17 @@ impl Operator for FinalOperator {
     }
 
     fn output_watermark(&self, input: Watermark) -> Watermark {
-        let live = self.live.as_ref().map_or(i64::MAX, LiveSlices::hold);
-        let settled = self
-            .settled
-            .as_ref()
-            .map_or(i64::MAX, Settled::earliest_hold);
-        Watermark(live.min(settled).min(input.0))
+        let live = self.all_live().map(LiveSlices::hold);
+        let settled = self.all_settled().map(Settled::earliest_hold);
+        Watermark(live.chain(settled).fold(input.0, i64::min))
     }
 
     fn wakes_at(&self) -> Option<i64> {
-        self.settled.as_ref()?.wakes_at()
+        self.all_settled().filter_map(Settled::wakes_at).min()
     }
 
     fn on_processing_time(&mut self, out: &mut Output) -> Result<()> {
+        self.catch_up(out)?;
         self.take_in_small(out)?;
         let now = self.now(out);
         match &mut self.settled {
@@ -444,17 +484,22 @@ impl Operator for FinalOperator {
 
     fn state_bytes(&self) -> u64 {
         let small = self.small.iter().map(RecordBatch::get_array_memory_size);
-        let live = self.live.as_ref().map_or(0, LiveSlices::n_bytes);
-        let settled = self.settled.as_ref().map_or(0, Settled::n_bytes);
-        (small.sum::<usize>() + live + settled) as u64
+        let live = self.all_live().map(LiveSlices::n_bytes);
+        let settled = self.all_settled().map(Settled::n_bytes);
+        small.chain(live).chain(settled).sum::<usize>() as u64
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = vec![watermark_part(self.watermark)?];
         let live = self.live.iter_mut().map(|live| (self.watermark, live));
-        let behind = self.behind.iter_mut().map(|(told, live)| (*told, live));
+        let settled = self.settled.iter_mut().map(|of| (self.watermark, of));
+        let (mut all_live, mut all_settled): (Vec<_>, Vec<_>) = (live.collect(), settled.collect());
+        for (told, behind) in &mut self.behind {
+            all_live.push((*told, &mut behind.live));
+            all_settled.extend(behind.settled.iter_mut().map(|of| (*told, of)));
+        }
         let mut slices = Vec::new();
-        for (told, live) in live.chain(behind) {
+        for (told, live) in all_live {
             slices.extend(rows_of_slices(&self.plan, live, told)?);
         }
         for rows in &self.small {
@@ -463,33 +508,48 @@ impl Operator for FinalOperator {
         for rows in slices {
             parts.extend(StatePart::by_key(SLICES, &rows, &self.keys)?);
         }
-        if let Some(settled) = &mut self.settled {
-            parts.extend(settled.snapshot(&self.keys)?);
+        for (told, settled) in all_settled {
+            for part in settled.snapshot(&self.keys)? {
+                let rows = with_watermark(&part.rows, told)?;
+                parts.push(StatePart { rows, ..part });
+            }
         }
         Ok(parts)
     }
 
     fn restore(&mut self, state: &[StatePart]) -> Result<()> {
         self.watermark = latest_watermark(state);
-        let of = |table: &'static str| state.iter().filter(move |part| part.table == table);
-        for part in of(SLICES) {
-            let (rows, told) = without_watermark(&part.rows)?;
-            let live = match &mut self.live {
-                Some(live) if told == self.watermark => live,
-                _ => self
-                    .behind
-                    .entry(told)
-                    .or_insert_with(|| LiveSlices::new(&self.plan)),
-            };
-            for (span, rows) in by_span(&rows)? {
-                let slice = self.slicer.slice_at(span);
-                let windows = self.slicer.windows(span);
-                live.restore(slice, windows, &rows.columns()[2..], told)?;
+        for part in state {
+            let table = part.table.as_str();
+            if ![SLICES, WINDOWS, FIRED].contains(&table) {
+                continue;
             }
-        }
-        if let Some(settled) = &mut self.settled {
-            for part in of(WINDOWS).chain(of(FIRED)) {
-                settled.restore(part)?;
+            let (rows, told) = without_watermark(&part.rows)?;
+            let is_behind = told != self.watermark || (table == SLICES && self.live.is_none());
+            let behind = match is_behind {
+                true => Some(match self.behind.entry(told) {
+                    Entry::Occupied(behind) => behind.into_mut(),
+                    Entry::Vacant(slot) => slot.insert(Behind::new(&self.plan)?),
+                }),
+                false => None,
+            };
+            let (live, settled) = match behind {
+                Some(behind) => (Some(&mut behind.live), behind.settled.as_mut()),
+                None => (self.live.as_mut(), self.settled.as_mut()),
+            };
+            match (table, live, settled) {
+                (SLICES, Some(live), _) => {
+                    for (span, rows) in by_span(&rows)? {
+                        let slice = self.slicer.slice_at(span);
+                        let windows = self.slicer.windows(span);
+                        live.restore(slice, windows, &rows.columns()[2..], told)?;
+                    }
+                }
+                (WINDOWS | FIRED, _, Some(settled)) => settled.restore(&StatePart {
+                    rows,
+                    ..part.clone()
+                })?,
+                _ => {}
             }
         }
         Ok(())

@@ -828,3 +828,60 @@ fn late_rows_may_be_read_in_columns_that_are_not_aggregated() {
     assert_eq!(show_rows(&made.rows("out")), "n=1");
     assert_eq!(show_rows(&made.rows("late")), "j=6");
 }
+
+/// The rows of `a` come to one worker and those of `b` to another, and only that one has heard that the windows are over
+/// when both are saved: for `a` they are over all the same once both go on as one.
+#[test]
+fn state_of_rows_saved_before_and_after_the_watermark_was_heard_of_goes_on_as_one() {
+    for windowing in [sessions(9), fixed(10)] {
+        check_saved_before_and_after(&windowing.allowed_lateness(ms(20)));
+    }
+}
+
+/// Of windows that end at 10 for a row of 1.
+fn check_saved_before_and_after(windowing: &Windowing) {
+    use crate::transform::{Operator, Watermark as At};
+    let schema = table("event_time: 1; k: a; x: 1").schema();
+    let (partial, finish) = Driver::planned(windowing, &[col("k")], aggregates(), &schema).unwrap();
+    let build = || finish.build(&Artifacts::none()).unwrap();
+    let rows = |operator: &mut Box<dyn Operator>, text: &str, out: &mut Output| {
+        let mut partial = partial.build(&Artifacts::none()).unwrap();
+        let mut between = Output::new(OnBadRow::Fail);
+        partial
+            .on_batch(0, Batch::new(table(text)), &mut between)
+            .unwrap();
+        partial.on_watermark(At::END, &mut between).unwrap();
+        for (_, batch) in between.take() {
+            operator.on_batch(0, batch, out).unwrap();
+        }
+    };
+    let goes_on = |operator: &mut Box<dyn Operator>, out: &mut Output| {
+        rows(operator, "event_time: 2; k: a; x: 1", out);
+        operator.on_watermark(At(11), out).unwrap();
+        let made = out.take().into_iter().map(|(_, b)| b.rows().clone());
+        show_rows(&made.collect::<Vec<_>>())
+    };
+    let mut out = Output::new(OnBadRow::Fail);
+    let first = "event_time: 1; k: a; x: 1";
+    let mut whole = build();
+    rows(&mut whole, first, &mut out);
+    whole.on_watermark(At(10), &mut out).unwrap();
+    let uninterrupted = goes_on(&mut whole, &mut out);
+    assert_eq!(uninterrupted.matches("k='a' n=1").count(), 2);
+
+    let (mut one, mut other) = (build(), build());
+    rows(&mut one, first, &mut out);
+    rows(&mut other, "event_time: 1; k: b; x: 1", &mut out);
+    other.on_watermark(At(10), &mut out).unwrap();
+    out.take();
+    let parts = [one.snapshot().unwrap(), other.snapshot().unwrap()].concat();
+    let mut both = build();
+    both.restore(&parts).unwrap();
+    // What is saved again before anything has come still says who had heard of what.
+    let again = both.snapshot().unwrap();
+    for parts in [parts, again] {
+        let mut both = build();
+        both.restore(&parts).unwrap();
+        assert_eq!(goes_on(&mut both, &mut out), uninterrupted);
+    }
+}

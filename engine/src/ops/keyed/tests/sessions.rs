@@ -6,7 +6,11 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Laws, check_operator};
+use crate::artifact::Artifacts;
+use crate::batch::Batch;
+use crate::output::{OnBadRow, Output};
+use crate::testing::{Laws, changelog as events, check_operator, show_rows};
+use crate::transform::{Transform, Watermark};
 
 const COLUMNS: &str = "k: 1, 2, null; event_time: 0";
 
@@ -64,6 +68,52 @@ fn it_keeps_the_laws() {
         &[COLUMNS],
         &Laws::new().on_time(false),
     );
+}
+
+/// Of two workers one has heard that the watermark is at 20 when both are saved: for the key of the other its session
+/// is over all the same, and a row of a window that is over is late, whoever had it.
+#[test]
+fn state_of_workers_that_have_not_all_heard_of_the_watermark_goes_on_as_one() {
+    let after = |windowing: Windowing| {
+        let transform = Process::new(gap_10(), ["k"], windowing);
+        let schema = events("k: 1; event_time: 1").schema();
+        transform.output_schema(&[schema]).unwrap();
+        let build = || transform.build(&Artifacts::none()).unwrap();
+        let mut out = Output::new(OnBadRow::Fail);
+        let (mut one, mut other) = (build(), build());
+        let rows = |text: &str| Batch::new(events(text));
+        one.on_batch(0, rows("k: 1; event_time: 1"), &mut out)
+            .unwrap();
+        other
+            .on_batch(0, rows("k: 2; event_time: 1"), &mut out)
+            .unwrap();
+        other.on_watermark(Watermark(20), &mut out).unwrap();
+        let mut parts = one.snapshot().unwrap();
+        parts.extend(other.snapshot().unwrap());
+        // And once more before anything has come.
+        let mut between = build();
+        between.restore(&parts).unwrap();
+        let mut both = build();
+        both.restore(&between.snapshot().unwrap()).unwrap();
+        let late_rows = "k: 1, 2; event_time: 9, 9";
+        both.on_batch(0, rows(late_rows), &mut out).unwrap();
+        both.on_watermark(Watermark::END, &mut out).unwrap();
+        let left = out.take().into_iter();
+        let shown = left
+            .map(|(port, batch)| format!("port {port}: {}", show_rows(&[batch.rows().clone()])));
+        shown.collect::<Vec<_>>().join("\n")
+    };
+    let lateness = Duration::from_millis(50);
+    expect![[r#"
+        port 0: k=1 window_start=1 window_end=19 n_rows=2 event_time=18
+        k=2 window_start=1 window_end=19 n_rows=2 event_time=18"#]]
+    .assert_eq(&after(Windowing::global().allowed_lateness(lateness)));
+    expect![[r#"
+        port 0: k=2 window_start=1 window_end=11 n_rows=1 window_start=0 window_end=10 event_time=9
+        port 0: k=1 window_start=1 window_end=11 n_rows=1 window_start=0 window_end=10 event_time=9
+        port 1: k=1 event_time=9
+        k=2 event_time=9"#]]
+    .assert_eq(&after(Windowing::fixed(Duration::from_millis(10))));
 }
 
 /// Start, end and rows of each session, of all rows at once.

@@ -159,6 +159,21 @@ impl Driver {
         &mut self,
         time: i64,
     ) -> Result<Vec<String>> {
+        let between = self.watermark_between(time);
+        let mut behind = Watermark::END;
+        for at in 0..self.workers.len() {
+            let finish = &mut self.workers[at].finish;
+            finish.on_watermark(between, &mut self.out)?;
+            behind = behind.min(finish.output_watermark(between));
+            self.keep_made();
+        }
+        assert!(behind.0 >= self.behind, "the watermark behind went back");
+        self.behind = behind.0;
+        Ok(self.take_made())
+    }
+
+    /// Tells all first halves, and gives the watermark behind them.
+    fn watermark_between(&mut self, time: i64) -> Watermark {
         self.watermark = time;
         for at in 0..self.workers.len() {
             let partial = &mut self.workers[at].partial;
@@ -171,17 +186,38 @@ impl Driver {
             .workers
             .iter()
             .map(|w| w.partial.output_watermark(Watermark(time)));
-        let between = between.min().unwrap();
-        let mut behind = Watermark::END;
-        for at in 0..self.workers.len() {
+        between.min().unwrap()
+    }
+
+    /// As [`Driver::watermark`], of which only the first `n_told` second halves come to hear.
+    pub(in crate::ops::group_by::windowed) fn watermark_to_some(
+        &mut self,
+        time: i64,
+        n_told: usize,
+    ) -> Vec<String> {
+        let between = self.watermark_between(time);
+        for at in 0..self.workers.len().min(n_told) {
             let finish = &mut self.workers[at].finish;
-            finish.on_watermark(between, &mut self.out)?;
-            behind = behind.min(finish.output_watermark(between));
+            finish.on_watermark(between, &mut self.out).unwrap();
             self.keep_made();
         }
-        assert!(behind.0 >= self.behind, "the watermark behind went back");
-        self.behind = behind.0;
-        Ok(self.take_made())
+        self.take_made()
+    }
+
+    /// The watermark of which only the first `n_told` first halves come to hear, and never all: then all would judge
+    /// by it what is late.
+    pub(in crate::ops::group_by::windowed) fn watermark_to_some_first_halves(
+        &mut self,
+        time: i64,
+        n_told: usize,
+    ) {
+        for at in 0..n_told.min(self.workers.len() - 1) {
+            let partial = &mut self.workers[at].partial;
+            partial
+                .on_watermark(Watermark(time), &mut self.out)
+                .unwrap();
+            self.exchange();
+        }
     }
 
     /// The end of input.

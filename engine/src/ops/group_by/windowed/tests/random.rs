@@ -26,6 +26,21 @@ enum Event {
     Clock(i64),
     /// A snapshot that so many workers go on with.
     Restore(usize),
+    /// The watermark moves, and a snapshot is taken when only some have heard of it, on each side of which are keys.
+    Cut(Cut),
+}
+
+#[derive(Clone, Debug)]
+struct Cut {
+    by: i64,
+    /// How many workers have heard of it, besides the first.
+    n_told: usize,
+    /// Only first halves have.
+    only_first_halves: bool,
+    /// How many go on.
+    n_workers: usize,
+    /// What comes before anybody is told again.
+    rows: Vec<Row>,
 }
 
 pub(super) fn rows_of(rows: &[Row]) -> RecordBatch {
@@ -53,11 +68,24 @@ fn event() -> impl Strategy<Value = Event> {
         Just(None)
     ];
     let row = (key, 0i64..100, prop::option::of(0i64..9));
+    let rows = prop::collection::vec(row.clone(), 0..6);
+    let told = (0usize..3, any::<bool>());
+    let cut = (1i64..25, told, 1usize..4, rows).prop_map(|(by, told, n_workers, rows)| {
+        let (n_told, only_first_halves) = told;
+        Event::Cut(Cut {
+            by,
+            n_told,
+            only_first_halves,
+            n_workers,
+            rows,
+        })
+    });
     prop_oneof![
         6 => prop::collection::vec(row, 1..12).prop_map(Event::Rows),
         3 => (1i64..25).prop_map(Event::Watermark),
         1 => (1i64..8).prop_map(Event::Clock),
         2 => (1usize..4).prop_map(Event::Restore),
+        2 => cut,
     ]
 }
 
@@ -230,6 +258,27 @@ fn compare(
             Event::Restore(n_workers) => {
                 driver.restore(*n_workers);
                 continue;
+            }
+            Event::Cut(cut) => {
+                watermark += cut.by;
+                let given = rows_of(&cut.rows).project(&columns).unwrap();
+                let mut made = Vec::new();
+                let mut expected = Vec::new();
+                if cut.only_first_halves {
+                    // Nobody says yet that the windows are over.
+                    driver.watermark_to_some_first_halves(watermark, 1 + cut.n_told);
+                } else {
+                    made = driver.watermark_to_some(watermark, 1 + cut.n_told);
+                    expected = reference.watermark(watermark);
+                }
+                driver.restore(cut.n_workers);
+                made.extend(driver.rows(n, &given));
+                made.extend(driver.watermark(watermark));
+                expected.extend(reference.rows(&cut.rows));
+                expected.extend(reference.watermark(watermark));
+                made.sort();
+                expected.sort();
+                (made, expected)
             }
         };
         prop_assert_eq!(&made, &expected, "event {}: {:?}", n, event);
