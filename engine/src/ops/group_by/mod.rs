@@ -140,8 +140,9 @@ impl GroupedRows {
     /// A row is too late for a window once the watermark has passed its end by more than the allowed
     /// lateness. In the global window with the default trigger there are none.
     ///
-    /// A row that is in time where it is read, and whose state is too late on the worker of its key, is counted
-    /// as late there, and is not among these rows.
+    /// A row that is in time where it is read, and whose window takes no more on the worker of its key, is counted
+    /// as late there, and is not among these rows: where a trigger has finished the window before it is over, or
+    /// where its session has become a part of one that was finished.
     #[must_use]
     pub fn agg_with_late(
         &self,

@@ -36,6 +36,8 @@ pub(in crate::ops::group_by::windowed) struct Driver {
     out: Output,
     watermark: i64,
     late: u64,
+    /// How many of them only the second halves found to be late.
+    pub(in crate::ops::group_by::windowed) late_in_finish: u64,
     made: Vec<String>,
     /// The watermark behind the aggregation.
     pub(in crate::ops::group_by::windowed) behind: i64,
@@ -115,6 +117,7 @@ impl Driver {
             out: Output::new(OnBadRow::Fail),
             watermark: i64::MIN,
             late: 0,
+            late_in_finish: 0,
             made: Vec::new(),
             behind: i64::MIN,
         };
@@ -300,7 +303,9 @@ impl Driver {
     }
 
     fn keep_made(&mut self) {
-        self.late += self.out.take_late();
+        let n_late = self.out.take_late();
+        self.late += n_late;
+        self.late_in_finish += n_late;
         let schema = self.finish.output_schema(&[]).unwrap();
         for (_, batch) in self.out.take() {
             assert_eq!(batch.rows().schema().fields(), schema.fields());
