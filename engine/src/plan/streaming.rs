@@ -93,7 +93,7 @@ fn check_windows(node: &Node, properties: &Properties) -> Result<()> {
     };
     Err(Error::pipeline(format!("{kind} {takes}, but windows divide them"))
         .with_detail(format!("The rows are divided into {}.", edge.windowing))
-        .with_hint("Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`."))
+        .with_hint("Put `.window(Windowing::global())` before it if that is what you want, where the windows of results stay in their columns; or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`."))
 }
 
 fn check_same_windows(graph: &Graph, node: &Node, properties: &Properties) -> Result<()> {

@@ -604,15 +604,15 @@ fn windows_that_would_be_ignored_are_refused() {
         1. describe takes all rows together, but windows divide them
              in transform "describe"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, where the windows of results stay in their columns; or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`.
         2. join takes all rows together, but windows divide them
              in transform "join"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, where the windows of results stay in their columns; or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`.
         3. learn learns from all rows together, but windows divide them
              in analysis "learn"
              The rows are divided into one global window, fires again and again after 10 rows.
-             Hint: Put `.window(Windowing::global())` before it if that is what you want, or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`.
+             Hint: Put `.window(Windowing::global())` before it if that is what you want, where the windows of results stay in their columns; or use what works in windows: aggregates, `distinct`, `top_k`, or `join_windowed`.
         4. union brings rows together that are divided by event time in different ways
              in transform "union"
              The rows of "people" are divided into one global window, fires again and again after 10 rows.

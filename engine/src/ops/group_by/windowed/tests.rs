@@ -5,6 +5,7 @@ mod distinct;
 pub(super) mod driver;
 mod first_rows;
 mod first_rows_random;
+mod joined;
 mod narrowed;
 mod random;
 mod reference;
