@@ -87,6 +87,8 @@ pub(super) struct Driver {
     n_rows: Vec<u64>,
     now: i64,
     watermark: Watermark,
+    /// That of each input, which is not behind it.
+    of_inputs: Vec<Watermark>,
     /// What those behind the operator know.
     pub(super) behind: Watermark,
 }
@@ -106,6 +108,7 @@ impl Driver {
             n_rows: vec![0; inputs.len()],
             now: 0,
             watermark: Watermark::START,
+            of_inputs: vec![Watermark::START; inputs.len()],
             behind: Watermark::START,
         })
     }
@@ -117,13 +120,17 @@ impl Driver {
                 let first = self.n_rows[*port];
                 self.n_rows[*port] += rows.num_rows() as u64;
                 let batch = Batch::read(rows.clone(), SplitKey::default(), name, first);
-                let batch = batch.for_worker(self.worker);
+                let batch = batch.for_worker(self.worker).under(self.of_inputs[*port]);
                 self.operator.on_batch(*port, batch, &mut self.out)?;
             }
             Step::Watermark(watermark) => {
                 self.watermark = self.watermark.max(*watermark);
+                for port in 0..self.of_inputs.len() {
+                    self.pass_of_input(port, self.watermark)?;
+                }
                 self.operator.on_watermark(self.watermark, &mut self.out)?;
             }
+            Step::InputWatermark { port, watermark } => self.pass_of_input(*port, *watermark)?,
             Step::ProcessingTime(now) => {
                 self.now = self.now.max(*now);
                 self.out.set_processing_time(self.now);
@@ -132,6 +139,19 @@ impl Driver {
         self.go_on()?;
         self.wake()?;
         self.take()
+    }
+
+    /// Tells the operator of one of several inputs, where its watermark moves.
+    fn pass_of_input(&mut self, port: usize, watermark: Watermark) -> Result<()> {
+        if watermark <= self.of_inputs[port] {
+            return Ok(());
+        }
+        self.of_inputs[port] = watermark;
+        if self.of_inputs.len() > 1 {
+            let operator = &mut self.operator;
+            operator.on_input_watermark(port, watermark, &mut self.out)?;
+        }
+        Ok(())
     }
 
     fn go_on(&mut self) -> Result<()> {
@@ -213,6 +233,7 @@ impl Driver {
     ) -> Result<Self> {
         let mut new = Self::new(transform, inputs)?;
         new.n_rows.clone_from(&old.n_rows);
+        new.of_inputs.clone_from(&old.of_inputs);
         (new.now, new.watermark, new.behind) = (old.now, old.watermark, old.behind);
         new.out.set_processing_time(new.now);
         new.operator.restore(state)?;

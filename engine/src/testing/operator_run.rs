@@ -46,8 +46,10 @@ pub struct OperatorRun {
 pub(super) enum Step {
     /// Rows come in.
     Rows { port: usize, rows: RecordBatch },
-    /// Event time has passed this instant.
+    /// Event time has passed this instant, on all inputs.
     Watermark(Watermark),
+    /// Event time has passed this instant on one of several inputs.
+    InputWatermark { port: usize, watermark: Watermark },
     /// The clock of the run shows this instant.
     ProcessingTime(i64),
 }
@@ -72,8 +74,8 @@ impl OperatorRun {
     /// A script by chance, for inputs that have the columns of `pools`: the same for the same seed.
     ///
     /// Each value of a row is one of its column in the pool; event times go forward by about `time_step`
-    /// milliseconds a step, in disorder. Watermarks follow them and are at times wrong, so that rows are late.
-    /// Processing time goes forward as well, and the input ends.
+    /// milliseconds a step, in disorder. Watermarks follow them and are at times wrong, so that rows are late; each
+    /// of several inputs has its own. Processing time goes forward as well, and the input ends.
     pub fn random(
         transform: Arc<dyn Transform>,
         pools: &[RecordBatch],
@@ -84,6 +86,7 @@ impl OperatorRun {
         let mut run = Self::of(transform, pools.iter().map(RecordBatch::schema).collect());
         let time_step = time_step.max(1);
         let (mut now, mut clock, mut watermark) = (0, 0, i64::MIN);
+        let mut of_inputs = vec![i64::MIN; pools.len()];
         for _ in 0..10 + chance.below(25) {
             now += chance.below(2 * time_step);
             match chance.below(10) {
@@ -93,8 +96,19 @@ impl OperatorRun {
                     run.steps.push(Step::Rows { port, rows });
                 }
                 6..9 => {
-                    watermark = watermark.max(now - chance.below(6 * time_step));
-                    run = run.watermark(watermark);
+                    let at = now - chance.below(6 * time_step);
+                    if pools.len() > 1 {
+                        let port = chance.index(pools.len());
+                        of_inputs[port] = of_inputs[port].max(at);
+                        run = run.input_watermark(port, of_inputs[port]);
+                    } else {
+                        of_inputs.fill(watermark.max(at));
+                    }
+                    let of_all = of_inputs.iter().copied().min().unwrap_or(at);
+                    if of_all > watermark || pools.len() == 1 {
+                        watermark = of_all;
+                        run = run.watermark(watermark);
+                    }
                 }
                 _ => {
                     clock += chance.below(4 * time_step);
@@ -132,6 +146,13 @@ impl OperatorRun {
     /// The watermark of all inputs moves.
     pub fn watermark(mut self, time: i64) -> Self {
         self.steps.push(Step::Watermark(Watermark(time)));
+        self
+    }
+
+    /// The watermark of one of several inputs moves; that of all is said by [`OperatorRun::watermark`].
+    pub fn input_watermark(mut self, port: usize, time: i64) -> Self {
+        let watermark = Watermark(time);
+        self.steps.push(Step::InputWatermark { port, watermark });
         self
     }
 
@@ -202,6 +223,9 @@ impl OperatorRun {
             Step::Rows { .. } => "rows".into(),
             Step::Watermark(watermark) if watermark.is_end() => "end".into(),
             Step::Watermark(Watermark(time)) => format!("watermark {time}"),
+            Step::InputWatermark { port, watermark } => {
+                format!("watermark {} of input {port}", watermark.0)
+            }
             Step::ProcessingTime(time) => format!("processing time {time}"),
         }
     }

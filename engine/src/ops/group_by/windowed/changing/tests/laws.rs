@@ -23,8 +23,10 @@ use crate::windowing::{Sessions, SlidingWindows, TimestampCombiner, Trigger, Win
 const COLUMNS: &str = "k: a, b, c; x: 1, 2, 3, null; at: 1, 5, 14, 40; event_time: 0";
 
 /// Makes of each row a change that adds it, and two more that add another and take it back; and aggregates them.
+/// Or aggregates the rows as they are.
 #[derive(Debug)]
 struct Both {
+    makes_changes: bool,
     partial: WindowedPartialAggregate,
     finish: WindowedFinalAggregate,
 }
@@ -41,7 +43,25 @@ impl Both {
             .unwrap()
             .schema();
         let (_, partial, finish) = Driver::halves(windowing, asked, &schema).unwrap();
-        Self { partial, finish }
+        Self {
+            makes_changes: true,
+            partial,
+            finish,
+        }
+    }
+
+    fn of_rows(windowing: &Windowing) -> Self {
+        let asked = Asked::Aggregates {
+            keys: vec![col("k")],
+            outputs: aggregates(),
+        };
+        let schema = table("k: a; x: 1; at: 1; event_time: 0").schema();
+        let (_, partial, finish) = Driver::halves(windowing, asked, &schema).unwrap();
+        Self {
+            makes_changes: false,
+            partial,
+            finish,
+        }
     }
 }
 
@@ -78,6 +98,7 @@ impl Transform for Both {
 
     fn build(&self, artifacts: &Artifacts) -> Result<Box<dyn Operator>> {
         Ok(Box::new(BothOperator {
+            makes_changes: self.makes_changes,
             halves: [
                 self.partial.build(artifacts)?,
                 self.finish.build(artifacts)?,
@@ -91,29 +112,46 @@ impl Transform for Both {
 }
 
 struct BothOperator {
+    makes_changes: bool,
     halves: [Box<dyn Operator>; 2],
+}
+
+impl BothOperator {
+    /// What the first half has made comes to the second.
+    fn pass_on(&mut self, mut between: Output, out: &mut Output) -> Result<()> {
+        out.late(between.take_late());
+        for (_, batch) in between.take().into_iter().filter(|(port, _)| *port == 0) {
+            self.halves[1].on_batch(0, batch, out)?;
+        }
+        Ok(())
+    }
 }
 
 impl Operator for BothOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let changes = changes_of(batch.rows())?;
+        let rows = match self.makes_changes {
+            true => changes_of(batch.rows())?,
+            false => batch.rows().clone(),
+        };
         let mut between = Output::default();
-        let [partial, finish] = &mut self.halves;
-        partial.on_batch(0, batch.derive(changes), &mut between)?;
-        for (port, batch) in between.take() {
-            match port {
-                0 => finish.on_batch(0, batch, out)?,
-                _ => out.late(batch.n_rows() as u64),
-            }
-        }
-        Ok(())
+        self.halves[0].on_batch(0, batch.derive(rows), &mut between)?;
+        self.pass_on(between, out)
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
-        let halves = &mut self.halves;
-        halves
-            .iter_mut()
-            .try_for_each(|half| half.on_watermark(watermark, out))
+        let mut between = Output::default();
+        self.halves[0].on_watermark(watermark, &mut between)?;
+        let behind = self.halves[0].output_watermark(watermark);
+        self.pass_on(between, out)?;
+        self.halves[1].on_watermark(behind, out)
+    }
+
+    fn wakes_at(&self) -> Option<i64> {
+        self.halves[1].wakes_at()
+    }
+
+    fn on_processing_time(&mut self, out: &mut Output) -> Result<()> {
+        self.halves[1].on_processing_time(out)
     }
 
     fn output_watermark(&self, input: Watermark) -> Watermark {
@@ -173,6 +211,30 @@ fn the_laws_of_stateful_operators_are_kept() {
     let early = Trigger::after_watermark().early(Trigger::always());
     let early = correcting(fixed(10), 0).trigger(early);
     check_operator(Both::of(&early), &[COLUMNS], &late);
+}
+
+#[test]
+fn the_laws_of_stateful_operators_are_kept_by_aggregates_of_rows() {
+    let sessions = Windowing::of(Sessions::with_gap(ms(4)));
+    let sliding = Windowing::of(SlidingWindows::of(ms(20)).every(ms(6)));
+    // Both halves keep room for groups to come.
+    let laws = Laws::new().released(false).runs(5);
+    for windowing in [fixed(10), sliding.clone(), sessions.clone()] {
+        check_operator(Both::of_rows(&windowing), &[COLUMNS], &laws);
+        let earliest = windowing.timestamp_combiner(TimestampCombiner::Earliest);
+        check_operator(Both::of_rows(&earliest), &[COLUMNS], &laws);
+    }
+    // How often a window fires depends on which rows come together, and what is late has the time of its window.
+    let late = laws.on_time(false).any_split(false).any_dealing(false);
+    let early = Trigger::after_watermark()
+        .early(Trigger::after_count(2))
+        .late(Trigger::after_processing_time(ms(15)).repeatedly());
+    for windowing in [fixed(10), sliding, sessions] {
+        let windowing = correcting(windowing, 25);
+        check_operator(Both::of_rows(&windowing), &[COLUMNS], &late);
+        let windowing = windowing.trigger(early.clone());
+        check_operator(Both::of_rows(&windowing), &[COLUMNS], &late);
+    }
 }
 
 #[test]
