@@ -1,5 +1,8 @@
 //! Cases of Apache Beam's `window_test.py` that are about window functions alone, the laws that all of them
 //! keep, and what a strategy is refused for.
+//!
+//! Not here is `test_timestamped_value_cmp`: it compares Beam's pairs of a value and its time, which are two columns
+//! of a row here.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! Cases of Apache Beam's `trigger_test.py` that are about triggers alone, and what its drivers rely on.
+//!
+//! Not here are `test_picklable_output`, which looks whether results of Python's batch driver can be pickled: results
+//! are Arrow columns here.
 
 use std::time::Duration;
 

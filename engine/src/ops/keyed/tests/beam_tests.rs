@@ -2,7 +2,11 @@
 //!
 //! Rows of a step come as one batch, with the watermark as their time, as Beam's `TestStream` gives them. Not
 //! here are the cases about Python signatures, coders, protocol buffers and the gRPC state handler: a cell and a
-//! timer are constants with a type, and one function gets all timers.
+//! timer are constants with a type, and one function gets all timers. They are `test_validate_dofn`,
+//! `test_spec_construction`, `test_state_spec_proto_conversion`, `test_param_construction`,
+//! `test_stateful_dofn_detection`, `test_good_signatures`, `test_bad_signatures`, `test_validation_typos`, and
+//! `test_stateful_set_state_compaction_race_portably`, in which appends and clears of a set are still on their way to
+//! the state handler of another process when the set is compacted: here a set is in the memory of its worker.
 
 use arrow::datatypes::Int64Type;
 use expect_test::expect;
