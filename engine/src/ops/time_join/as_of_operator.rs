@@ -54,6 +54,8 @@ pub(super) struct AsOfOperator {
     watermark: i64,
     /// The watermark at which features were last dropped for their age.
     dropped_at: i64,
+    /// What was restored may be of operators that had not heard of the watermark yet.
+    is_behind: bool,
     answered: Answered,
 }
 
@@ -91,6 +93,7 @@ impl AsOfOperator {
             features: Waiting::default(),
             watermark: i64::MIN,
             dropped_at: i64::MIN,
+            is_behind: false,
             answered: Answered::default(),
         })
     }
@@ -150,6 +153,18 @@ impl AsOfOperator {
             known.len(),
         )?;
         out.push(batch.with_columns(rows));
+        Ok(())
+    }
+
+    /// Does what operators before a restart would have done, had they heard of the watermark in time.
+    fn catch_up(&mut self, out: &mut Output) -> Result<()> {
+        if std::mem::take(&mut self.is_behind) {
+            self.pass()?;
+            self.let_go()?;
+            while !self.answered.rows.is_empty() {
+                self.resume(out)?;
+            }
+        }
         Ok(())
     }
 
@@ -373,6 +388,7 @@ impl AsOfOperator {
 
 impl Operator for AsOfOperator {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        self.catch_up(out)?;
         let side = if port == 0 { Side::Left } else { Side::Right };
         let mut batch = batch;
         if side == Side::Right && self.held.is_some() {
@@ -404,6 +420,7 @@ impl Operator for AsOfOperator {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        self.catch_up(out)?;
         if watermark.0 <= self.watermark {
             return Ok(());
         }
@@ -495,12 +512,14 @@ impl Operator for AsOfOperator {
                 }
                 "progress" => {
                     let of_part = load_number(part, "watermark")?;
-                    watermark = Some(watermark.map_or(of_part, |w: i64| w.min(of_part)));
+                    // The latest: who had heard of it has let go what nobody could see any more.
+                    watermark = Some(watermark.map_or(of_part, |w: i64| w.max(of_part)));
                 }
                 _ => return Err(foreign(part)),
             }
         }
         self.watermark = watermark.unwrap_or(self.watermark);
+        self.is_behind = true;
         Ok(())
     }
 }

@@ -78,6 +78,8 @@ pub(super) enum Step {
     Left(RecordBatch),
     Right(RecordBatch),
     Watermark(i64),
+    /// Only the first worker hears of a watermark; a restart is to follow.
+    WatermarkOfFirst(i64),
     /// Stopped, and restored from its snapshot on so many workers.
     Restart(usize),
 }
@@ -191,6 +193,10 @@ pub(super) fn run(transform: &dyn Transform, n_workers: usize, steps: &[Step]) -
             Step::Left(rows) => workers.take_in(0, rows)?,
             Step::Right(rows) => workers.take_in(1, rows)?,
             Step::Watermark(to) => workers.watermark(*to)?,
+            Step::WatermarkOfFirst(to) => {
+                workers.operators[0].on_watermark(Watermark(*to), &mut workers.out)?;
+                workers.go_on(0)?;
+            }
             Step::Restart(n) => workers.restart(*n)?,
         }
     }

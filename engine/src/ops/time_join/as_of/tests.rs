@@ -191,6 +191,40 @@ fn a_version_is_valid_until_the_next_and_a_deletion_leaves_nothing() {
     .assert_eq(&error.to_string());
 }
 
+/// Of two workers one has heard that the watermark is at 10, and has let go what was there before.
+#[test]
+fn a_late_row_is_not_given_null_for_what_one_of_two_workers_has_let_go() {
+    let look_up = LookUp::on([col("k")]).deleted_where(col("v").eq(lit(0i64)));
+    let transform = planned(&look_up.as_of, "t: 1; k: 1", "t: 1; k: 1; v: 1").unwrap();
+    let keys = "k: 1, 2, 3, 4, 5, 6, 7, 8";
+    let of = |t: i64, v: &str| {
+        events(&format!(
+            "t: {}; {keys}; v: {v}",
+            vec![t.to_string(); 8].join(", ")
+        ))
+    };
+    let late = events(&format!("t: {}; {keys}", ["7"; 8].join(", ")));
+    let steps = [
+        Step::Right(of(2, "5, 5, 5, 5, 5, 5, 5, 5")),
+        Step::Right(of(8, "0, 0, 0, 0, 0, 0, 0, 0")),
+        Step::WatermarkOfFirst(10),
+        Step::Restart(1),
+        Step::Left(late),
+    ];
+    let made = run(&transform, 2, &steps).unwrap();
+    assert_eq!((made.rows.num_rows(), made.n_late), (0, 8));
+}
+
+/// Where a watermark comes before a restart, only one worker has heard of it.
+fn told_one_before_restarts(mut steps: Vec<Step>) -> Vec<Step> {
+    for n in 1..steps.len() {
+        if let ([Step::Watermark(to)], Step::Restart(_)) = (&steps[n - 1..n], &steps[n]) {
+            steps[n - 1] = Step::WatermarkOfFirst(*to);
+        }
+    }
+    steps
+}
+
 /// The second row of the key hides the first until it is taken back; a late change counts from the watermark on.
 #[test]
 fn of_a_changelog_that_counts_which_is_there() {
@@ -427,7 +461,7 @@ proptest! {
         }
         let (left, right) = ("k: 1; t: 1; a: 1; i: 1", "k: 1; t: 1; b: 1; j: 1");
         let transform = planned(&as_of, left, right).unwrap();
-        let steps = schedule(&history, &cuts);
+        let steps = told_one_before_restarts(schedule(&history, &cuts));
         let made = run(&transform, n_workers, &steps).unwrap();
         prop_assert_eq!(lines(&made.rows), expected(&history, ttl, by_created, deleted));
         prop_assert_eq!(made.n_late, 0);
@@ -552,9 +586,10 @@ proptest! {
         let wanted = ["k", "event_time", "a", "i", "b"].map(String::from);
         let transform = as_of.as_of.plan(&left.schema(), &right.schema(), Some(&wanted)).unwrap();
         let mut steps = schedule_of(&history, &cuts, batch_of_changes);
+        steps = told_one_before_restarts(steps);
         if at_once {
             // A bounded run: the watermark comes at the end alone.
-            steps.retain(|step| !matches!(step, Step::Watermark(_)));
+            steps.retain(|step| !matches!(step, Step::Watermark(_) | Step::WatermarkOfFirst(_)));
         }
         let made = run(&transform, n_workers, &steps).unwrap();
         prop_assert_eq!(lines(&made.rows), expected_of_changes(&history, by_created));

@@ -95,7 +95,7 @@ fn rows_leave_when_no_partner_can_come_and_late_ones_go_to_their_port() {
             Step::Left(rows) => operator.on_batch(0, crate::Batch::new(rows), &mut out),
             Step::Right(rows) => operator.on_batch(1, crate::Batch::new(rows), &mut out),
             Step::Watermark(at) => operator.on_watermark(crate::Watermark(at), &mut out),
-            Step::Restart(_) => Ok(()),
+            Step::WatermarkOfFirst(_) | Step::Restart(_) => Ok(()),
         }
         .unwrap();
         while out.take_more() {
