@@ -82,6 +82,8 @@ impl fmt::Display for RowPosition {
 pub struct Batch {
     rows: RecordBatch,
     key: SplitKey,
+    /// What a feed read together, and the way from there: as it tells of splits.
+    origin: SplitKey,
     split: Arc<str>,
     first_row: u64,
     unit: RowUnit,
@@ -109,6 +111,7 @@ impl Batch {
         Self {
             rows,
             key,
+            origin: key,
             split,
             first_row,
             unit: RowUnit::Row,
@@ -206,6 +209,7 @@ impl Batch {
             split: self.split.clone(),
             permit: self.permit.clone(),
             key: self.key,
+            origin: self.origin,
             event: None,
             worker: 0,
             watermark: self.watermark,
@@ -256,6 +260,23 @@ impl Batch {
             .branch
             .wrapping_mul(branches)
             .wrapping_add(port as u64);
+        self
+    }
+
+    /// What a feed read together, and by which way the rows have come from there: as split events name both.
+    ///
+    /// Other than [`Batch::split_key`] where rows were kept on disk meanwhile, and where one transform tells apart
+    /// what came to it by one way.
+    pub(crate) fn origin(&self) -> SplitKey {
+        self.origin
+    }
+
+    /// The same rows, or the same word of a split, come by input `port` of several.
+    pub(crate) fn by_way(mut self, port: usize) -> Self {
+        self.origin.branch = further(self.origin.branch, port);
+        if let Some(key) = self.event.as_mut().and_then(|e| Arc::make_mut(e).key_mut()) {
+            key.branch = further(key.branch, port);
+        }
         self
     }
 
@@ -326,6 +347,12 @@ impl Batch {
         self.permit = permit;
         self
     }
+}
+
+/// The way that goes on by input `port`: a hash (FNV-1a), since digits would run out where many unions follow each
+/// other, and one way would be taken for another.
+fn further(way: u64, port: usize) -> u64 {
+    (way ^ (port as u64 + 1)).wrapping_mul(0x0100_0000_01b3)
 }
 
 /// How many bytes of memory the values of a column fill.

@@ -1,5 +1,6 @@
 //! The contract of a transform, and of the operator it becomes on a worker.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -357,21 +358,29 @@ impl Watermark {
 }
 
 /// What has become of a split.
+///
+/// Where rows of one source come by several ways, as by the branches that a union brings together again, each way
+/// tells it, between the rows that come by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SplitEvent {
     /// Said once, before anything else: rows will come from splits of these sources, by their numbers among
-    /// the nodes of the graph.
-    Sources(Vec<u32>),
+    /// the nodes of the graph, and those of each by so many ways.
+    Sources(BTreeMap<u32, usize>),
     /// Its rows may come from now on.
     Opened {
-        /// The split.
+        /// The split, and in its branch the way.
         key: SplitKey,
         /// The split as a person would name it.
         name: Arc<str>,
     },
-    /// All its rows have come.
+    /// All rows of the next batch that was read of it have come by this way, if any; only where there are several.
+    Passed {
+        /// The split, and in its branch the way.
+        key: SplitKey,
+    },
+    /// All its rows have come by this way.
     Ended {
-        /// The split.
+        /// The split, and in its branch the way.
         key: SplitKey,
     },
     /// All splits of the source that this worker will ever read have been opened.
@@ -379,6 +388,16 @@ pub enum SplitEvent {
         /// The number of the source among the nodes of the graph, as in [`SplitKey`].
         source: u32,
     },
+}
+
+impl SplitEvent {
+    /// The split that it tells of.
+    pub(crate) fn key_mut(&mut self) -> Option<&mut SplitKey> {
+        match self {
+            Self::Opened { key, .. } | Self::Passed { key } | Self::Ended { key } => Some(key),
+            Self::Sources(_) | Self::AllOpened { .. } => None,
+        }
+    }
 }
 
 /// A transform at work on one worker.

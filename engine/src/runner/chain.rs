@@ -85,6 +85,8 @@ enum Task {
 /// whoever drives the chain may stop after each.
 pub(crate) struct RunningChain {
     members: Vec<Member>,
+    /// Of the first member.
+    n_inputs: usize,
     tasks: Vec<Task>,
     clock: Clock,
 }
@@ -93,9 +95,16 @@ impl RunningChain {
     pub(crate) fn new(members: Vec<Member>, clock: Clock) -> Self {
         Self {
             members,
+            n_inputs: 1,
             tasks: Vec::new(),
             clock,
         }
+    }
+
+    /// Sets how many inputs its first member has, 1 by default.
+    pub(crate) fn n_inputs(mut self, n_inputs: usize) -> Self {
+        self.n_inputs = n_inputs;
+        self
     }
 
     /// When a member wants to hear of the time that passes: the earliest of all.
@@ -154,6 +163,10 @@ impl RunningChain {
     /// Takes in rows from input `port` of the first member.
     pub(crate) fn take_in(&mut self, port: usize, batch: Batch) {
         let place = 0;
+        let batch = match self.n_inputs {
+            0 | 1 => batch,
+            _ => batch.by_way(port),
+        };
         self.tasks.push(match batch.event() {
             None => Task::TakeIn { place, port, batch },
             Some(_) => Task::Tell { place, batch },

@@ -187,23 +187,36 @@ impl Workshop<'_> {
                 .collect(),
             worker,
             tells_splits: !kit.boards.is_empty(),
-            aligned: self.aligned(kit, index)?,
+            tells_passed: self.tells_passed(kit, exit)?,
+            aligned: self.aligned(kit, exit)?,
         })
     }
 
     /// Where watermarks are made of a source's rows that keep its workers near to each other.
-    fn aligned(&self, kit: &Kit, source: NodeIndex) -> Result<Vec<(Arc<WatermarkBoard>, i64)>> {
+    fn aligned(&self, kit: &Kit, feed: Exit) -> Result<Vec<(Arc<WatermarkBoard>, i64)>> {
+        let source = self.feed_number(feed)?;
         let mut aligned = Vec::new();
         for (&node, board) in &kit.boards {
             let within = self.graph.nodes[node].properties().aligned_within_ms;
             let reads = self.sources_of(node)?;
             if let Some(within) = within
-                && reads.iter().any(|&n| n as usize == source)
+                && reads.contains_key(&source)
             {
                 aligned.push((Arc::clone(board), within));
             }
         }
         Ok(aligned)
+    }
+
+    /// True if watermarks are made of rows that come from a feed by several ways.
+    pub(crate) fn tells_passed(&self, kit: &Kit, feed: Exit) -> Result<bool> {
+        let source = self.feed_number(feed)?;
+        for &node in kit.boards.keys() {
+            if self.sources_of(node)?.get(&source) > Some(&1) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn chain_part(
@@ -314,8 +327,9 @@ impl Workshop<'_> {
             .n_ports(transform.properties().ports.len()))
         };
         let members: Vec<Member> = chain.members.iter().map(member).collect::<Result<_>>()?;
-        let mut running = RunningChain::new(members, self.clock.clone());
         let first = chain.members[0];
+        let n_inputs = self.phase.inputs(self.graph, first).len();
+        let mut running = RunningChain::new(members, self.clock.clone()).n_inputs(n_inputs);
         if kit.boards.contains_key(&first) {
             let sources = self.sources_of(first)?;
             running.take_in(0, Batch::of_event(SplitEvent::Sources(sources)));
@@ -384,19 +398,49 @@ impl Workshop<'_> {
         Some(all)
     }
 
-    /// The numbers of the sources whose rows reach a node, kept rows included.
-    fn sources_of(&self, node: NodeIndex) -> Result<Vec<u32>> {
-        let mut sources = BTreeSet::new();
-        let mut open = vec![node];
-        while let Some(index) = open.pop() {
-            let inputs = self.phase.inputs(self.graph, index);
-            if inputs.is_empty() {
-                let number = u32::try_from(index);
-                sources.insert(number.map_err(|_| Error::pipeline("there are too many nodes"))?);
+    /// The number by which a feed tells of its splits. The rows that a node keeps have one for each port, since they
+    /// go ways of their own.
+    fn feed_number(&self, (node, port): Exit) -> Result<u32> {
+        let nth_port = match port {
+            Port::Out(0) => 0,
+            Port::DeadLetters => 1,
+            Port::Out(port) => port + 1,
+        };
+        let number = match self.phase.kept.contains(&node) {
+            true => node + self.graph.nodes.len() * nth_port,
+            // Its dead letters are of the same splits.
+            false => node,
+        };
+        u32::try_from(number).map_err(|_| Error::pipeline("there are too many nodes"))
+    }
+
+    /// The numbers of the feeds whose rows reach a node, and by how many ways their splits are told of there.
+    fn sources_of(&self, node: NodeIndex) -> Result<BTreeMap<u32, usize>> {
+        let mut feeds: BTreeMap<u32, usize> = BTreeMap::new();
+        // From each node, those before it have lower numbers.
+        let mut ways = BTreeMap::from([(node, 1usize)]);
+        while let Some((index, n_ways)) = ways.pop_last() {
+            for edge in self.phase.inputs(self.graph, index) {
+                let is_feed = self.phase.inputs(self.graph, edge.from).is_empty();
+                let is_kept = self.phase.kept.contains(&edge.from);
+                // Dead letters go without the word of splits, but for those that were kept.
+                let n_ways = match edge.port {
+                    Port::DeadLetters if !is_kept => 0,
+                    _ => n_ways,
+                };
+                let of = match is_feed {
+                    true => feeds.entry(self.feed_number((edge.from, edge.port))?),
+                    false => {
+                        let of = ways.entry(edge.from).or_default();
+                        *of = of.saturating_add(n_ways);
+                        continue;
+                    }
+                };
+                let of = of.or_default();
+                *of = of.saturating_add(n_ways);
             }
-            open.extend(inputs.iter().map(|edge| edge.from));
         }
-        Ok(sources.into_iter().collect())
+        Ok(feeds)
     }
 
     fn read_edges(&self) -> impl Iterator<Item = Exit> + '_ {

@@ -285,7 +285,15 @@ impl<'a> Simulation<'a> {
                 let batch = Batch::read(rows.clone(), key, name, *first_row);
                 *first_row += rows.num_rows() as u64;
                 let stamp = scripted.watermark;
-                self.send_from_source(node, *split, stamp, batch)
+                self.send_from_source(node, *split, stamp, batch)?;
+                if self
+                    .workshop
+                    .tells_passed(&self.kit, (node, Port::Out(0)))?
+                {
+                    let event = Batch::of_event(SplitEvent::Passed { key });
+                    self.send_from_source(node, *split, i64::MIN, event)?;
+                }
+                Ok(())
             }
             Step::Watermark { source, at_ms } => {
                 let node = self.source(source)?;

@@ -203,7 +203,7 @@ impl AssignOperator {
 
 impl Operator for AssignOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let key = batch.split_key();
+        let key = batch.origin();
         let (batch, times, marks) = self.times(batch, out)?;
         let marks = marks_of(marks.as_ref(), times.as_primitive::<Int64Type>().values())?;
         let batch = self.with_times(batch, &times)?;

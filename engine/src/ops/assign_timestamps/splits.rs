@@ -1,6 +1,6 @@
 //! The watermarks of the splits that one worker reads, and the least of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
@@ -25,22 +25,60 @@ pub(super) struct Splits {
     watermarks: Watermarks,
     /// Sources of which a further split may be opened; `None` before they are known.
     unopened: Option<BTreeSet<u32>>,
+    /// By how many ways the rows of each source come.
+    n_ways: BTreeMap<u32, usize>,
     open: BTreeMap<SplitKey, OpenSplit>,
     /// Where splits stand in order, what earlier splits of a source have shown.
-    earlier: BTreeMap<u32, Generator>,
+    earlier: BTreeMap<u32, i64>,
     /// What splits had shown when they were saved.
     saved: BTreeMap<SplitKey, i64>,
     /// It never goes back.
     watermark: i64,
 }
 
+/// A split whose rows come by one way or by several.
+///
+/// Where one way has brought more than another, only what all have brought counts: the other's rows of the same
+/// batch of the source would come under the watermark that the first has made.
 struct OpenSplit {
     name: Arc<str>,
-    generator: Generator,
-    /// By how many ways its rows come here.
+    watermark: i64,
+    ways: BTreeMap<u64, Way>,
     n_ways: usize,
+    /// So many ways have brought all rows.
+    n_ended: usize,
     last_rows_ms: i64,
     is_idle: bool,
+}
+
+struct Way {
+    generator: Generator,
+    /// What it had shown behind each batch of the source that not all ways have brought yet.
+    shown: VecDeque<i64>,
+}
+
+impl OpenSplit {
+    fn way(&mut self, way: u64, watermarks: &Watermarks) -> &mut Way {
+        self.ways.entry(way).or_insert_with(|| Way {
+            generator: Generator::new(watermarks),
+            shown: VecDeque::new(),
+        })
+    }
+
+    /// A way has brought all rows of a batch.
+    fn pass(&mut self, way: u64, watermarks: &Watermarks) {
+        let way = self.way(way, watermarks);
+        way.shown.push_back(way.generator.watermark());
+        while self.ways.len() >= self.n_ways && self.ways.values().all(|w| !w.shown.is_empty()) {
+            let shown = self.ways.values_mut().filter_map(|w| w.shown.pop_front());
+            self.watermark = shown.fold(self.watermark, i64::max);
+        }
+    }
+
+    /// True if rows are still on their way here that the source gave long ago.
+    fn lags(&self) -> bool {
+        self.ways.values().any(|way| !way.shown.is_empty())
+    }
 }
 
 impl Splits {
@@ -48,6 +86,7 @@ impl Splits {
         Self {
             watermarks: watermarks.clone(),
             unopened: None,
+            n_ways: BTreeMap::new(),
             open: BTreeMap::new(),
             earlier: BTreeMap::new(),
             saved: BTreeMap::new(),
@@ -59,18 +98,28 @@ impl Splits {
     pub(super) fn hear(&mut self, event: &SplitEvent, now_ms: i64) {
         match event {
             SplitEvent::Sources(sources) => {
-                self.unopened = Some(sources.iter().copied().collect());
+                self.unopened = Some(sources.keys().copied().collect());
+                self.n_ways.clone_from(sources);
             }
             SplitEvent::Opened { key, name } => self.add(*key, Arc::clone(name), now_ms),
+            SplitEvent::Passed { key } => {
+                if let Some(split) = self.open.get_mut(&without_way(*key)) {
+                    split.pass(key.branch, &self.watermarks);
+                    split.last_rows_ms = now_ms;
+                    split.is_idle = false;
+                }
+            }
             SplitEvent::Ended { key } => {
-                if let Some(split) = self.open.get_mut(key) {
-                    split.n_ways -= 1;
-                    if split.n_ways == 0 {
-                        self.earlier.insert(key.source, split.generator);
-                        self.open.remove(key);
+                let key = without_way(*key);
+                if let Some(split) = self.open.get_mut(&key) {
+                    split.n_ended += 1;
+                    if split.n_ended >= split.n_ways {
+                        self.earlier.insert(key.source, split.watermark);
+                        self.open.remove(&key);
                     }
                 }
             }
+            // By whichever way it is told first: their splits are open until all ways have brought them.
             SplitEvent::AllOpened { source } => {
                 if let Some(unopened) = &mut self.unopened {
                     unopened.remove(source);
@@ -81,22 +130,21 @@ impl Splits {
     }
 
     fn add(&mut self, key: SplitKey, name: Arc<str>, now_ms: i64) {
-        if let Some(split) = self.open.get_mut(&key) {
-            split.n_ways += 1;
+        let key = without_way(key);
+        if self.open.contains_key(&key) {
             return;
         }
         let in_order = self.watermarks.splits_in_order;
-        let earlier = self.earlier.get(&key.source).filter(|_| in_order).copied();
-        let mut generator = earlier.unwrap_or_else(|| Generator::new(&self.watermarks));
-        if let Some(watermark) = self.saved.get(&key) {
-            generator.go_on_from(*watermark);
-        }
+        let earlier = self.earlier.get(&key.source).filter(|_| in_order);
+        let shown = earlier.into_iter().chain(self.saved.get(&key));
         self.open.insert(
             key,
             OpenSplit {
                 name,
-                generator,
-                n_ways: 1,
+                watermark: shown.copied().max().unwrap_or(i64::MIN),
+                ways: BTreeMap::new(),
+                n_ways: self.n_ways.get(&key.source).map_or(1, |n| (*n).max(1)),
+                n_ended: 0,
                 last_rows_ms: now_ms,
                 is_idle: false,
             },
@@ -111,15 +159,19 @@ impl Splits {
         marks: &RowMarks,
         now_ms: i64,
     ) -> u64 {
-        // Which way the rows came makes no difference to when they happened.
-        let key = SplitKey { branch: 0, ..key };
-        if !self.open.contains_key(&key) {
+        if !self.open.contains_key(&without_way(key)) {
             self.add(key, Arc::from("rows in memory"), now_ms);
         }
-        let Some(split) = self.open.get_mut(&key) else {
+        let Some(split) = self.open.get_mut(&without_way(key)) else {
             return 0;
         };
-        let n_behind = split.generator.take(times, marks);
+        let (shown, n_ways) = (split.watermark, split.n_ways);
+        let generator = &mut split.way(key.branch, &self.watermarks).generator;
+        generator.go_on_from(shown);
+        let n_behind = generator.take(times, marks);
+        if n_ways == 1 {
+            split.watermark = generator.watermark();
+        }
         split.last_rows_ms = now_ms;
         split.is_idle = false;
         self.look();
@@ -132,7 +184,8 @@ impl Splits {
             return;
         };
         for split in self.open.values_mut() {
-            split.is_idle = now_ms.saturating_sub(split.last_rows_ms) >= idle_after;
+            let silent_ms = now_ms.saturating_sub(split.last_rows_ms);
+            split.is_idle = silent_ms >= idle_after && !split.lags();
         }
         self.look();
     }
@@ -140,7 +193,9 @@ impl Splits {
     /// When the next split will have been silent for too long.
     pub(super) fn wakes_at(&self) -> Option<i64> {
         let idle_after = self.watermarks.idle_after_ms?;
-        let active = self.open.values().filter(|split| !split.is_idle);
+        // What lags moves when its rows come, and by no clock.
+        let active = self.open.values();
+        let active = active.filter(|split| !split.is_idle && !split.lags());
         let at = active.map(|split| split.last_rows_ms.saturating_add(idle_after));
         at.min()
     }
@@ -158,12 +213,12 @@ impl Splits {
             return;
         }
         let active = self.open.values().filter(|split| !split.is_idle);
-        let least = active.map(|split| split.generator.watermark()).min();
+        let least = active.map(|split| split.watermark).min();
         let least = match least {
             Some(least) => least,
             None if self.open.is_empty() && self.unopened.is_some() => NO_MORE,
             // The last to fall silent decides, whichever it is.
-            None => match self.open.values().map(|s| s.generator.watermark()).max() {
+            None => match self.open.values().map(|s| s.watermark).max() {
                 Some(greatest) => greatest,
                 None => return,
             },
@@ -177,7 +232,7 @@ impl Splits {
         for (key, split) in &self.open {
             sources.push(key.source);
             splits.push(key.split);
-            marks.push(split.generator.watermark());
+            marks.push(split.watermark);
         }
         let columns: [(&str, ArrayRef); 3] = [
             ("source", Arc::new(UInt32Array::from(sources))),
@@ -224,11 +279,17 @@ impl Splits {
     /// The split with the least watermark.
     pub(super) fn held_back_by(&self) -> Option<Arc<str>> {
         let active = self.open.values().filter(|split| !split.is_idle);
-        let least = active.min_by_key(|split| split.generator.watermark())?;
+        let least = active.min_by_key(|split| split.watermark)?;
         Some(Arc::clone(&least.name))
     }
 
     pub(super) fn n_bytes(&self) -> u64 {
-        (self.open.len() * size_of::<(SplitKey, OpenSplit)>()) as u64
+        let n_ways: usize = self.open.values().map(|split| split.ways.len()).sum();
+        let of_splits = self.open.len() * size_of::<(SplitKey, OpenSplit)>();
+        (of_splits + n_ways * size_of::<(u64, Way)>()) as u64
     }
+}
+
+fn without_way(key: SplitKey) -> SplitKey {
+    SplitKey { branch: 0, ..key }
 }

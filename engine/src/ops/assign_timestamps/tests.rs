@@ -3,16 +3,23 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::array::Int64Array;
 use expect_test::expect;
+use proptest::prelude::*;
 
 use super::*;
+use crate::aggregates::count;
 use crate::batch::SplitKey;
 use crate::connectors::{collect, from_record_batches};
 use crate::expression::col;
+use crate::ops::MapBatches;
 use crate::output::OnBadRow;
 use crate::pipeline::Pipeline;
 use crate::runner::RunOptions;
-use crate::testing::{refuse_transform, run_transform, table};
+use crate::testing::{
+    Script, refuse_transform, run_transform, scripted, show_rows, simulate, table,
+};
+use crate::windowing::{FixedWindows, Windowing};
 
 fn bounded(ms: u64) -> Watermarks {
     Watermarks::bounded_out_of_orderness(Duration::from_millis(ms))
@@ -91,7 +98,7 @@ fn watermarks(of: Watermarks, script: &str) -> String {
         split: split.trim().parse().unwrap(),
         branch: 0,
     };
-    let sources = SplitEvent::Sources(vec![0]);
+    let sources = SplitEvent::Sources([(0, 1)].into());
     operator.on_split(&sources, &mut out).unwrap();
     let mut seen = Vec::new();
     for line in script.split(';').map(str::trim) {
@@ -177,7 +184,7 @@ fn marks_are_those_of_the_rows_that_are_left() {
         let mut operator = assign.build(&Artifacts::none()).unwrap();
         let mut out = Output::new(OnBadRow::Drop);
         for event in [
-            SplitEvent::Sources(vec![0]),
+            SplitEvent::Sources([(0, 1)].into()),
             SplitEvent::Opened {
                 key,
                 name: "split 0".into(),
@@ -360,5 +367,207 @@ fn workers_that_keep_near_to_each_other_read_all_rows() {
             let n_rows: usize = rows.take().iter().map(RecordBatch::num_rows).sum();
             assert_eq!(n_rows, n_all);
         }
+    }
+}
+
+/// Both ways of one source are one split: what one of them has shown says nothing of what still comes by the other.
+#[test]
+fn rows_of_two_branches_of_one_source_are_not_late() {
+    for n_workers in 1..=3 {
+        let pipeline = Pipeline::new("branches");
+        let rows = table("id: 1, 2, 3, 4; at: 1, 2, 3, 4");
+        let rows = pipeline.read("rows", from_record_batches(vec![rows]));
+        let is_odd = || (col("id") % crate::lit(2)).eq(crate::lit(1));
+        let (odd, even) = (rows.filter(is_odd()), rows.filter(!is_odd()));
+        let (sink, changes) = collect();
+        odd.union(&[even])
+            .assign_timestamps(col("at"), Watermarks::monotone())
+            .named("timed")
+            .upserts(["id"])
+            .named("upserts")
+            .changes()
+            .select([col("id"), col("event_time")])
+            .write(sink);
+        let report = pipeline.run(&RunOptions::new().workers(n_workers)).unwrap();
+        let changes = show_rows(&changes.take());
+        assert_eq!(
+            changes,
+            "id=1 event_time=1\nid=2 event_time=2\nid=3 event_time=3\nid=4 event_time=4"
+        );
+        assert_eq!(report.node("upserts").unwrap().late, 0);
+    }
+}
+
+/// How the rows of a source come to where their times are assigned, by ways that each have some of them.
+#[derive(Clone, Debug)]
+enum Ways {
+    Here,
+    /// Rows whose number has this remainder, by the modulus, go the first way, and the others the second.
+    Parted {
+        by: i64,
+        ways: Box<[Ways; 2]>,
+    },
+}
+
+impl Ways {
+    fn lead(&self, rows: &Collection) -> Collection {
+        let Self::Parted { by, ways } = self else {
+            return rows.clone();
+        };
+        let is_first = || (col("n") % crate::lit(*by)).eq(crate::lit(0));
+        let [first, second] = &**ways;
+        let others = second.lead(&rows.filter(!is_first()));
+        first.lead(&rows.filter(is_first())).union(&[others])
+    }
+}
+
+fn ways() -> impl Strategy<Value = Ways> {
+    Just(Ways::Here).prop_recursive(3, 8, 2, |ways| {
+        // By 1 all rows go one way, and none the other.
+        (1i64..4, ways.clone(), ways).prop_map(|(by, first, second)| Ways::Parted {
+            by,
+            ways: Box::new([first, second]),
+        })
+    })
+}
+
+/// What a script does next: rows of a split, whose times go on by these steps, or something else.
+#[derive(Clone, Debug)]
+enum Next {
+    Rows(u32, Vec<i64>),
+    Time(i64),
+    Restart(usize),
+}
+
+fn next() -> impl Strategy<Value = Next> {
+    prop_oneof![
+        6 => (0u32..3, prop::collection::vec(-3i64..12, 1..6)).prop_map(|(s, r)| Next::Rows(s, r)),
+        1 => (1i64..80).prop_map(Next::Time),
+        1 => (1usize..4).prop_map(Next::Restart),
+    ]
+}
+
+fn script_of(all: &[Next]) -> Script {
+    let (mut script, mut now, mut n) = (Script::new(), 0, 0);
+    let mut stand = [0; 3];
+    for next in all {
+        script = match next {
+            Next::Rows(split, steps) => {
+                let mut rows = Vec::new();
+                for step in steps {
+                    stand[*split as usize] += step;
+                    n += 1;
+                    rows.push((n, stand[*split as usize]));
+                }
+                let column = |of: fn(&(i64, i64)) -> i64| {
+                    Arc::new(Int64Array::from_iter_values(rows.iter().map(of))) as ArrayRef
+                };
+                let rows = [("n", column(|r| r.0)), ("at", column(|r| r.1))];
+                script.batch("rows", *split, RecordBatch::try_from_iter(rows).unwrap())
+            }
+            Next::Time(ms) => {
+                now += ms;
+                script.processing_time(now)
+            }
+            Next::Restart(n_workers) => script.restart(*n_workers),
+        };
+    }
+    script.end("rows")
+}
+
+/// What windows of 10 ms count, and which rows are too late for them, at each step of a script.
+fn counted(ways: &Ways, watermarks: Watermarks, script: &Script, seed: u64) -> [Vec<String>; 2] {
+    let pipeline = Pipeline::new("ways");
+    let rows = pipeline.read("rows", scripted("n: 0; at: 0"));
+    let windows = FixedWindows::of(Duration::from_millis(10));
+    let (counts, late) = ways
+        .lead(&rows)
+        .select([col("n"), col("at")])
+        .assign_timestamps(col("at"), watermarks)
+        .window(Windowing::of(windows))
+        .group_by([])
+        .agg_with_late([count(crate::lit(1)).alias("n_rows")]);
+    for (rows, name) in [(counts, "counts"), (late, "late")] {
+        rows.named(name).write(collect().0);
+    }
+    let run = simulate(&pipeline, script, 2, seed).unwrap();
+    ["counts", "late"].map(|sink| run.steps(sink).iter().map(|rows| show_rows(rows)).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// By whichever ways the rows of a split come, and however far one way is behind another, each step gives what
+    /// it gives where they all come by one: none is late that would not be, and no window waits for longer.
+    #[test]
+    fn ways_of_one_source_are_as_one(
+        ways in ways(),
+        all in prop::collection::vec(next(), 1..14),
+        less_ms in 0u64..6,
+        idle_ms in prop::option::of(20u64..100),
+        splits_in_order in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let watermarks = bounded(less_ms).splits_in_order(splits_in_order);
+        let watermarks = match idle_ms {
+            Some(ms) => watermarks.idle_after(Duration::from_millis(ms)),
+            None => watermarks,
+        };
+        let script = script_of(&all);
+        let found = counted(&ways, watermarks.clone(), &script, seed);
+        prop_assert_eq!(found, counted(&Ways::Here, watermarks, &script, seed));
+    }
+}
+
+/// Here a branch gives nothing before all rows of the other have their times: batches, and splits that stand in
+/// order, ahead of it.
+#[test]
+fn a_branch_may_be_slower_than_another_by_all_rows() {
+    let numbers = |from: i64, n: i64| {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + n));
+        RecordBatch::try_from_iter([("n", Arc::clone(&numbers)), ("at", numbers)]).unwrap()
+    };
+    let splits = (0..10).map(|split| numbers(3_000 * split, 3_000));
+    for batches in [vec![numbers(0, 30_000)], splits.collect()] {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (receiver, n_seen) = (Mutex::new(Some(receiver)), Mutex::new(0));
+        let slow = MapBatches::new(move |rows| {
+            if let Some(receiver) = receiver.lock().unwrap().take() {
+                let fast_is_through = receiver.recv_timeout(Duration::from_secs(60));
+                fast_is_through.map_err(|_| crate::Error::bug("the other rows are held back"))?;
+            }
+            Ok(rows)
+        });
+        let is_odd = || (col("n") % crate::lit(2)).eq(crate::lit(1));
+        let pipeline = Pipeline::new("slow");
+        let rows = pipeline.read("rows", from_record_batches(batches));
+        let (odd, even) = (rows.filter(is_odd()), rows.filter(!is_odd()));
+        let (sink, counts) = collect();
+        odd.union(&[even.apply(slow.blocking(true).concurrency(2))])
+            .assign_timestamps(col("at"), Watermarks::monotone().splits_in_order(true))
+            .map_batches(move |rows| {
+                let mut n_seen = n_seen.lock().unwrap();
+                *n_seen += rows.num_rows();
+                if *n_seen == 15_000 {
+                    let _ = sender.send(());
+                }
+                Ok(rows)
+            })
+            .window(Windowing::of(FixedWindows::of(Duration::from_secs(1))))
+            .group_by([])
+            .agg([count(crate::lit(1)).alias("n_rows")])
+            .select([col("n_rows"), col("window_start")])
+            .write(sink);
+        let report = pipeline.run(&RunOptions::new().workers(1)).unwrap();
+        let all = |of: fn(&crate::NodeReport) -> u64| -> u64 {
+            let nodes = report.phases.iter().flat_map(|phase| &phase.nodes);
+            nodes.map(of).sum()
+        };
+        assert_eq!((all(|n| n.late), all(|n| n.behind)), (0, 0));
+        let mut expected: Vec<String> = (0..30)
+            .map(|window| format!("n_rows=1000 window_start={}", 1_000 * window))
+            .collect();
+        expected.sort();
+        assert_eq!(show_rows(&counts.take()), expected.join("\n"));
     }
 }

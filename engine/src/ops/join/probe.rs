@@ -125,7 +125,7 @@ struct Filter {
 enum Rest {
     /// Of a batch: what each row finds, the next row, its next match, and what the filter said of those before.
     Batch {
-        batch: Batch,
+        batch: Box<Batch>,
         found: Vec<Found>,
         row: usize,
         nth: usize,
@@ -184,7 +184,7 @@ impl Operator for ProbeOperator {
         }
         self.widths = Widths::of(std::slice::from_ref(batch.rows()));
         self.rest = Some(Rest::Batch {
-            batch,
+            batch: Box::new(batch),
             found,
             row: 0,
             nth: 0,
@@ -211,7 +211,7 @@ impl Operator for ProbeOperator {
                 row,
                 nth,
                 matched,
-            }) => self.push_pairs(batch, found, row, nth, matched, out),
+            }) => self.push_pairs(*batch, found, row, nth, matched, out),
             Some(Rest::Table { part, next }) => self.push_of_table(part, next, out),
         }?;
         if self.rest.is_some() {
@@ -413,7 +413,7 @@ impl ProbeOperator {
         }
         if row < found.len() {
             self.rest = Some(Rest::Batch {
-                batch,
+                batch: Box::new(batch),
                 found,
                 row,
                 nth,

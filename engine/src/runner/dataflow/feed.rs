@@ -28,6 +28,7 @@ struct Reading {
     metrics: Arc<NodeMetrics>,
     failure: Arc<Failure>,
     tells_splits: bool,
+    tells_passed: bool,
     /// Rows may have come since they were last asked for.
     is_woken: Arc<AtomicBool>,
     wake: Wake,
@@ -52,6 +53,7 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
         metrics,
         failure,
         tells_splits,
+        tells_passed,
         is_woken,
         wake,
     } = reading;
@@ -107,7 +109,11 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
             }
             metrics.took_in(&batch);
             let permit = credit.take(batch.n_bytes(), lease);
+            let key = batch.origin();
             batches.push(batch.with_permit(Some(permit)));
+            if *tells_passed {
+                batches.push(Batch::of_event(SplitEvent::Passed { key }));
+            }
             n_read += 1;
         }
     }
@@ -150,6 +156,7 @@ pub(super) fn build_feed<'s>(
         exits,
         worker,
         tells_splits,
+        tells_passed,
         aligned,
     } = part;
     let mut builder = OperatorBuilder::new(id.to_string(), scope);
@@ -183,6 +190,7 @@ pub(super) fn build_feed<'s>(
         metrics: Arc::clone(&metrics),
         failure: Arc::clone(&failure),
         tells_splits,
+        tells_passed,
     });
     builder.build_reschedule(move |capabilities| {
         let mut capabilities = Some(capabilities);

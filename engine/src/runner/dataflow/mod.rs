@@ -74,6 +74,8 @@ pub(crate) struct FeedPart {
     pub(crate) worker: usize,
     /// It tells what becomes of splits, between their rows.
     pub(crate) tells_splits: bool,
+    /// And when all rows of a batch have passed, where they come by several ways.
+    pub(crate) tells_passed: bool,
     /// Where watermarks are made of its rows, and how far one worker may be ahead of another there.
     pub(crate) aligned: Vec<(Arc<WatermarkBoard>, i64)>,
 }
