@@ -271,6 +271,12 @@ impl Batch {
         self.origin
     }
 
+    /// The same rows, which a feed gives as those of `part`.
+    pub(crate) fn of_part(mut self, part: SplitKey) -> Self {
+        self.origin = part;
+        self
+    }
+
     /// The same rows, or the same word of a split, come by input `port` of several.
     pub(crate) fn by_way(mut self, port: usize) -> Self {
         self.origin.branch = further(self.origin.branch, port);

@@ -81,7 +81,9 @@ impl Workshop<'_> {
                         if exit.0 == index {
                             // Dead letters have columns of their own.
                             let columns = columns.clone().filter(|_| exit.1 != Port::DeadLetters);
-                            kit.feeds.insert(*exit, Arc::from(rows.feed(columns)));
+                            let number = self.feed_number(*exit)?;
+                            let feed = Arc::from(rows.feed(number, columns));
+                            kit.feeds.insert(*exit, feed);
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -17,6 +17,7 @@ use crate::batch::{Batch, RowUnit, SplitKey};
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::trainer::TrainingRows;
+use crate::transform::SplitEvent;
 
 /// Where a batch stands in a file, and where its rows came from.
 #[derive(Clone)]
@@ -178,8 +179,9 @@ impl Kept {
 pub(crate) struct Spooled(Arc<Kept>);
 
 impl Spooled {
-    /// The rows as a feed for a later phase, with the columns that are wanted.
-    pub(crate) fn feed(&self, columns: Option<Vec<String>>) -> Box<dyn Feed> {
+    /// The rows as a feed for a later phase, which tells of its splits by `number`, with the columns that are
+    /// wanted.
+    pub(crate) fn feed(&self, number: u32, columns: Option<Vec<String>>) -> Box<dyn Feed> {
         let blocks = &self.0.blocks;
         let mut parts: Vec<std::ops::Range<usize>> = Vec::new();
         for (place, block) in blocks.iter().enumerate() {
@@ -190,6 +192,7 @@ impl Spooled {
         }
         Box::new(SpoolFeed {
             rows: self.clone(),
+            number,
             columns,
             parts,
             taken: AtomicUsize::new(0),
@@ -211,8 +214,10 @@ impl TrainingRows for Spooled {
     }
 }
 
+/// Rows that are read back: those of one split that came by one way are a split of this feed.
 struct SpoolFeed {
     rows: Spooled,
+    number: u32,
     columns: Option<Vec<String>>,
     parts: Vec<std::ops::Range<usize>>,
     taken: AtomicUsize,
@@ -220,9 +225,17 @@ struct SpoolFeed {
 
 impl Feed for SpoolFeed {
     fn next_part(&self, _worker: usize) -> Result<Option<Box<dyn FeedReader>>> {
-        let Some(part) = self.parts.get(self.taken.fetch_add(1, Relaxed)) else {
+        let place = self.taken.fetch_add(1, SeqCst);
+        let Some(part) = self.parts.get(place) else {
             return Ok(None);
         };
+        let key = SplitKey {
+            source: self.number,
+            split: u32::try_from(place)
+                .map_err(|_| Error::pipeline(format!("{place} splits are too many")))?,
+            branch: 0,
+        };
+        let name = Arc::clone(&self.rows.0.blocks[part.start].split);
         let wanted = match &self.columns {
             Some(names) => Some(
                 names
@@ -236,7 +249,13 @@ impl Feed for SpoolFeed {
             rows: self.rows.clone(),
             wanted,
             left: part.clone(),
+            key,
+            events: vec![SplitEvent::Opened { key, name }],
         })))
+    }
+
+    fn all_opened(&self, _worker: usize) -> Option<u32> {
+        (self.taken.load(SeqCst) >= self.parts.len()).then_some(self.number)
     }
 
     fn expected(&self) -> Expected {
@@ -251,11 +270,14 @@ struct SpoolReader {
     rows: Spooled,
     wanted: Option<Vec<usize>>,
     left: std::ops::Range<usize>,
+    key: SplitKey,
+    events: Vec<SplitEvent>,
 }
 
 impl FeedReader for SpoolReader {
     fn next_batch(&mut self, _out: &mut Output) -> Result<Option<Batch>> {
         let Some(place) = self.left.next() else {
+            self.events.push(SplitEvent::Ended { key: self.key });
             return Ok(None);
         };
         let block = &self.rows.0.blocks[place];
@@ -264,11 +286,17 @@ impl FeedReader for SpoolReader {
             rows = rows.project(wanted)?;
         }
         let split = Arc::clone(&block.split);
-        let batch = Batch::read(rows, block.key, split, block.first_row).counted_in(block.unit);
+        let batch = Batch::read(rows, block.key, split, block.first_row)
+            .of_part(self.key)
+            .counted_in(block.unit);
         Ok(Some(if block.contiguous {
             batch
         } else {
             batch.inexact()
         }))
+    }
+
+    fn take_events(&mut self) -> Vec<SplitEvent> {
+        std::mem::take(&mut self.events)
     }
 }

@@ -571,3 +571,44 @@ fn a_branch_may_be_slower_than_another_by_all_rows() {
         assert_eq!(show_rows(&counts.take()), expected.join("\n"));
     }
 }
+
+/// Rows that an earlier phase has kept tell of their splits too, so that nothing waits for the end.
+#[test]
+fn kept_rows_move_the_watermark_as_they_are_read_back() {
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
+    let batch = RecordBatch::try_from_iter([("t", numbers)]).unwrap();
+    let is_odd = || (col("t") % crate::lit(2)).eq(crate::lit(1));
+    for by_branches in [false, true] {
+        let notes = Notes(Arc::default());
+        let pipeline = Pipeline::new("kept");
+        let rows = pipeline.read("rows", from_record_batches(vec![batch.clone()]));
+        let rows = match by_branches {
+            false => rows.cache(),
+            // One split, kept in two parts, of which each comes by two ways again.
+            true => {
+                let kept = rows
+                    .filter(is_odd())
+                    .union(&[rows.filter(!is_odd())])
+                    .cache();
+                kept.filter(col("t").lt(crate::lit(7)))
+                    .union(&[kept.filter(col("t").gt_eq(crate::lit(7)))])
+            }
+        };
+        let all = rows.agg([count(crate::lit(1)).alias("n_all")]);
+        let (sink, made) = collect();
+        rows.assign_timestamps(col("t"), bounded(5))
+            .apply(notes.clone())
+            .with_side_input(&all, crate::ops::SideInput::singleton())
+            .write(sink);
+        let report = pipeline.run(&RunOptions::new().workers(1)).unwrap();
+        assert_eq!(report.phases.len(), 2);
+        let n_rows: usize = made.take().iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(n_rows, 100_000);
+        let seen = notes.0.lock().unwrap().clone();
+        assert!(seen.is_sorted());
+        let moved = seen.iter().any(|at| (0..100_000).contains(at));
+        assert!(moved, "by branches {by_branches}: {seen:?}");
+        let nodes = report.phases.iter().flat_map(|phase| &phase.nodes);
+        assert_eq!(nodes.map(|node| node.behind).sum::<u64>(), 0);
+    }
+}
