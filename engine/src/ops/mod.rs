@@ -18,6 +18,8 @@ mod guarded_tests;
 mod join;
 mod key_columns;
 pub mod keyed;
+#[cfg(test)]
+mod late_ports_tests;
 mod map_batches;
 mod map_rows;
 mod partition;
