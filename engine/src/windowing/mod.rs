@@ -82,6 +82,8 @@ pub struct Windowing {
     pub(crate) closing: Closing,
     pub(crate) allow_data_loss: bool,
     pub(crate) row_time: Option<Expr>,
+    /// The rows are results of such windows; not a part of the strategy.
+    pub(crate) of_results: bool,
 }
 
 impl Default for Windowing {
@@ -102,6 +104,7 @@ impl Windowing {
             closing: Closing::default(),
             allow_data_loss: false,
             row_time: None,
+            of_results: false,
         }
     }
 

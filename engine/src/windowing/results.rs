@@ -31,6 +31,7 @@ impl Windowing {
         Self {
             window_fn,
             row_time: None,
+            of_results: true,
             ..continued
         }
     }

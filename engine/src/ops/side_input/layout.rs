@@ -362,6 +362,13 @@ fn check_time(
     if reach.is_whole() {
         return Ok(());
     }
+    if side_windowing.of_results && side_windowing.allowed_lateness_ms > 0 {
+        return Err(Error::pipeline(format!(
+            "side input {name:?} may have several results of a window"
+        ))
+        .with_detail("Its windows allow late rows, each of which makes one more: how many there are depends on when rows arrive.")
+        .with_hint("Allow no lateness where the side is aggregated; what comes later leaves there by the port \"late\"."));
+    }
     reach.check(name)?;
     reach.check_main(main)?;
     let has_time =

@@ -438,4 +438,6 @@ impl Transform for WithSideInput {
 #[cfg(test)]
 mod beam_tests;
 #[cfg(test)]
+mod lateness_tests;
+#[cfg(test)]
 mod tests;

@@ -100,6 +100,9 @@ impl Reach {
     pub(super) fn keeps(&self, arrives: bool) -> String {
         let rows = match (arrives, self.kind) {
             (false, _) | (true, Kind::Whole) => "",
+            (true, Kind::Windows) if self.side.allowed_lateness_ms > 0 => {
+                "rows until the side's watermark passes their window by the lateness, "
+            }
             (true, Kind::Windows) => "rows until the side's watermark passes their window, ",
             (true, Kind::Versions) => "rows until the side's watermark passes their time, ",
         };
@@ -185,7 +188,8 @@ impl Reach {
             let end = row + 1 + (row + 1..times.len()).take_while(alike).count();
             let number = seen.number(window);
             seen.of_row.resize(end, number);
-            seen.needs.resize(end, window.max_timestamp());
+            // As long as late rows count: what a row sees must not hang on whether it came before one of them.
+            seen.needs.resize(end, self.complete_at(window));
             row = end;
         }
         Ok(seen)
@@ -255,19 +259,29 @@ impl Reach {
         Ok(found)
     }
 
+    /// A window of the side has all its rows when the side's watermark is greater than this.
+    fn complete_at(&self, window: Window) -> i64 {
+        let last = window.max_timestamp();
+        let closes = last.saturating_add(self.side.allowed_lateness_ms);
+        match window == NOWHERE {
+            true => last,
+            // The end is after any lateness.
+            false => closes.min(AT_THE_END),
+        }
+    }
+
     /// True if a row of the side in this window comes too late, with the side's watermark there.
     pub(super) fn is_late(&self, window: Window, side: i64) -> bool {
-        let closes = window
-            .max_timestamp()
-            .saturating_add(self.side.allowed_lateness_ms);
-        self.kind == Kind::Windows && closes < side
+        self.kind == Kind::Windows && self.complete_at(window) < side
     }
 
     /// True if no row that is not too late asks for this window of the side any more.
     pub(super) fn is_over(&self, window: Window, main: i64, side: i64) -> bool {
-        let last = window.max_timestamp();
-        let closes = last.saturating_add(self.main.allowed_lateness_ms);
-        self.kind == Kind::Windows && window != NOWHERE && last < side && closes < main
+        let closes = window
+            .max_timestamp()
+            .saturating_add(self.main.allowed_lateness_ms);
+        let is_complete = self.complete_at(window) < side;
+        self.kind == Kind::Windows && window != NOWHERE && is_complete && closes < main
     }
 
     /// The earliest time at which a version may still be asked for.

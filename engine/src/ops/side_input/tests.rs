@@ -1208,7 +1208,7 @@ fn the_plan_says_what_is_kept_and_what_releases_it() {
           transform rated [side_input] <- priced:out, rates
                       list=all of v, on=["k = key"], shape=multimap, side=rates,
                         in fixed windows size=1 min 0 s, lateness 5 s,
-                        keeps rows until the side's watermark passes their window,
+                        keeps rows until the side's watermark passes their window by the lateness,
                         windows of the side until the main watermark passes who may ask for them
           transform group_by/partial [partial_aggregate] <- rated:out
                       keys=["k"], window=fixed, window_config={"offset_ms":0,"size_ms":60000},
