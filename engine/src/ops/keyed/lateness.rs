@@ -68,35 +68,31 @@ impl Lateness {
         })
     }
 
-    /// The rows that come too late; none if there is none.
+    /// The rows that come too late; none if there is none. A row in no window comes too late for none.
     pub(super) fn late(&self, rows: &RecordBatch, watermark: i64) -> Result<Option<BooleanArray>> {
         if !self.is_windowed && self.late_after_ms.is_none() {
             return Ok(None);
         }
         let times = event_times(rows)?;
         let mut windows = Vec::new();
-        let mut stretch: Option<(Window, bool)> = None;
+        // Of times in a stretch whether their windows are over; `None` where they have none.
+        let mut stretch: Option<(Window, Option<bool>)> = None;
         let mut any = false;
         let late = times.iter().map(|&time| {
-            if self.is_passed(time, watermark) {
-                any = true;
-                return true;
-            }
-            if let Some((within, is_late)) = stretch
-                && within.start <= time
-                && time < within.end
-            {
-                return is_late;
-            }
-            windows.clear();
-            self.windowing.window_fn.assign(time, &mut windows);
-            let is_late = windows.iter().all(|w| self.over_at(*w) <= watermark);
+            let are_over = match stretch {
+                Some((within, are_over)) if within.contains(time) => are_over,
+                _ => {
+                    let window_fn = &self.windowing.window_fn;
+                    windows.clear();
+                    window_fn.assign(time, &mut windows);
+                    let over = |window: &Window| self.over_at(*window) <= watermark;
+                    let are_over = (!windows.is_empty()).then(|| windows.iter().all(over));
+                    stretch = window_fn.pane_of(time).map(|within| (within, are_over));
+                    are_over
+                }
+            };
+            let is_late = are_over.is_some_and(|over| over || self.is_passed(time, watermark));
             any |= is_late;
-            stretch = self
-                .windowing
-                .window_fn
-                .pane_of(time)
-                .map(|within| (within, is_late));
             is_late
         });
         let late: Vec<bool> = late.collect();

@@ -157,6 +157,8 @@ pub(super) struct ProcessOperator<T> {
     is_behind: bool,
     scopes: Vec<usize>,
     local_of: Vec<u32>,
+    /// How many of the rows that were sorted last are in no window.
+    n_in_none: usize,
 }
 
 impl<T: KeyedTransform> ProcessOperator<T> {
@@ -168,6 +170,7 @@ impl<T: KeyedTransform> ProcessOperator<T> {
             is_behind: false,
             scopes: Vec::new(),
             local_of: Vec::new(),
+            n_in_none: 0,
         })
     }
 
@@ -196,6 +199,7 @@ impl<T: KeyedTransform> ProcessOperator<T> {
             watermark,
             ..
         } = &mut self.core;
+        self.n_in_none = 0;
         if !lateness.is_windowed {
             return Ok(None);
         }
@@ -216,6 +220,7 @@ impl<T: KeyedTransform> ProcessOperator<T> {
                 current.extend(windows.iter().map(|window| scopes.window_number(*window)));
                 stretch = window_fn.pane_of(time);
             }
+            self.n_in_none += usize::from(current.is_empty());
             for &number in &current {
                 places.push(row);
                 numbers.push(number);
@@ -296,6 +301,7 @@ impl<T: KeyedTransform> ProcessOperator<T> {
                 sorted.typed = reads.read(&sorted.rows);
             }
         }
+        out.filtered(self.n_in_none);
         let times = sorted.rows.column_by_name(EVENT_TIME).is_some();
         let times = times.then(|| event_times(&sorted.rows)).transpose()?;
         for (number, range) in ranges {

@@ -13,6 +13,7 @@ use crate::batch::Batch;
 use crate::output::{OnBadRow, Output};
 use crate::testing::table;
 use crate::transform::{Transform, Watermark};
+use crate::windowing::SlidingWindows;
 
 const COLUMNS: &str = "k: 1; x: 1; event_time: 0";
 const BAG: Bag<i64> = Bag::new("bag");
@@ -389,4 +390,35 @@ fn many_rows_leave_in_batches_as_timers_fire() {
         operator.resume(&mut out).unwrap();
     }
     assert_eq!(sizes, [8192, 8192, 3616]);
+}
+
+/// Sliding windows with gaps between them: a row in a gap is in no window, and so never too late for one.
+#[test]
+fn rows_in_no_window_are_left_out_and_not_late() {
+    let of = |domain: Windowing| {
+        let transform = Scripted::of(
+            Declared::emits::<Said>,
+            |key, rows| say(key, rows.len().to_string()),
+            silent,
+        );
+        let transform = Process::new(transform, ["k"], domain);
+        transform.output_schema(&[table(COLUMNS).schema()]).unwrap();
+        let mut operator = transform.build(&Artifacts::none()).unwrap();
+        let mut out = Output::new(OnBadRow::Fail);
+        operator.on_watermark(Watermark(8), &mut out).unwrap();
+        let rows = table("k: 1, 1, 1, 1, 1; x: 1, 1, 1, 1, 1; event_time: 2, 5, 11, 15, 12");
+        operator.on_batch(0, Batch::new(rows), &mut out).unwrap();
+        let n_made: Vec<(usize, usize)> = out
+            .take()
+            .into_iter()
+            .map(|(port, batch)| (port, batch.n_rows()))
+            .collect();
+        (n_made, out.take_counts(), out.take_late())
+    };
+    let sliding = SlidingWindows::of(Duration::from_millis(4)).every(Duration::from_millis(10));
+    // Of five rows one is late, two stand in gaps, and two are told of once.
+    assert_eq!(
+        of(Windowing::of(sliding)),
+        (vec![(1, 1), (0, 1)], (2, 0), 1)
+    );
 }
