@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Declared, FiredTimer, KeyRows, KeyedTransform, Map, Scope, Timer};
 use crate::error::Result;
-use crate::event_time::{WINDOW_END, WINDOW_START, time_field};
+use crate::event_time::{MAX_TIME, WINDOW_END, WINDOW_START, time_field};
 use crate::pipeline::Collection;
 use crate::transform::Description;
 
@@ -80,7 +80,10 @@ impl Sessionize {
         let first = first.map(|end| end.min(key.window().end));
         let timer = key.timer(OVER)?;
         match first {
-            Some(end) => timer.output_time(end - 1).set(end.saturating_add(lateness)),
+            // No timer is set behind all times; what lasts longer is over when the input ends.
+            Some(end) => timer
+                .output_time(end - 1)
+                .set(end.saturating_add(lateness).min(MAX_TIME)),
             None => {
                 timer.clear();
                 Ok(())

@@ -1,15 +1,19 @@
 //! `sessionize` against a plain reference, and under the laws.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, TimestampMillisecondArray};
+use arrow::record_batch::RecordBatch;
 use expect_test::expect;
 use proptest::prelude::*;
 
 use super::*;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::event_time::MAX_TIME;
 use crate::output::{OnBadRow, Output};
-use crate::testing::{Laws, changelog as events, check_operator, show_rows};
+use crate::testing::{Laws, changelog as events, check_operator, show_rows, table};
 use crate::transform::{Transform, Watermark};
 
 const COLUMNS: &str = "k: 1, 2, null; event_time: 0";
@@ -164,5 +168,27 @@ proptest! {
         let found: Vec<(i64, i64, i64)> =
             (0..starts.len()).map(|n| (starts[n], ends[n], n_rows[n])).collect();
         prop_assert_eq!(found, reference(times, gap));
+    }
+}
+
+/// The end of a session may lie behind all times; it is over at the end of input all the same.
+#[test]
+fn rows_within_a_gap_of_the_end_of_time_make_a_session() {
+    let late = Windowing::global().allowed_lateness(Duration::from_millis(20));
+    for windowing in [Windowing::global(), late] {
+        let rows = table("k: 1, 1; event_time: 0, 0");
+        let times = vec![MAX_TIME - 3, MAX_TIME];
+        let times = Arc::new(TimestampMillisecondArray::from(times));
+        let columns = vec![Arc::clone(rows.column(0)), times as ArrayRef];
+        let rows = RecordBatch::try_new(rows.schema(), columns).unwrap();
+        let transform = Process::new(gap_10(), ["k"], windowing);
+        let run = OperatorRun::new(transform, &[COLUMNS]).batch(0, rows);
+        run.watermark(MAX_TIME - 1).end().check(expect![[r#"
+            end
+            k: 1
+            window_start: 9223372036854772
+            window_end: 9223372036854785
+            n_rows: 2
+            event_time: 9223372036854775"#]]);
     }
 }
