@@ -8,8 +8,8 @@ const N_TIMES: usize = 300;
 
 /// Checks a window function at times near `near` and all over the range, chosen by `seed`.
 ///
-/// A time is in each of its windows; windows come in their order, none twice, and are the same whenever they are
-/// asked for; a stretch of [`WindowFn::pane_of`] holds its time, is the same for all its times, overlaps no
+/// A time is in each of its windows; windows come in their order, none twice, are the same whenever they are asked
+/// for, and no more than one where [`WindowFn::overlaps`] denies it; a stretch of [`WindowFn::pane_of`] holds its time, is the same for all its times, overlaps no
 /// other, and all its times are in the same windows, of which it is part. Where windows merge, none is lost or
 /// named twice, what they become covers them, and the order in which they come makes no difference.
 ///
@@ -63,6 +63,10 @@ fn check_assigned(window_fn: &dyn WindowFn, time: i64, seed: u64) {
             .iter()
             .all(|w| w.start >= Window::GLOBAL.start && w.end <= Window::GLOBAL.end),
         "windows end where time does: {place}"
+    );
+    assert!(
+        windows.len() <= 1 || window_fn.overlaps() || window_fn.is_merging(),
+        "windows that are said not to overlap do not: {place}"
     );
     assert_eq!(
         windows,

@@ -68,6 +68,10 @@ impl WindowFn for FixedWindows {
         windows.push(self.window_of(time));
     }
 
+    fn overlaps(&self) -> bool {
+        false
+    }
+
     fn pane_of(&self, time: i64) -> Option<Window> {
         Some(self.window_of(time))
     }

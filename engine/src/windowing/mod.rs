@@ -206,11 +206,33 @@ impl Windowing {
     /// lose rows and [`Windowing::allow_data_loss`] has not been said.
     pub fn check(&self) -> Result<()> {
         self.window_fn.check()?;
+        self.check_overlap()?;
         self.trigger.check()?;
         match self.trigger.may_lose_data(self) {
             Some(reason) if !self.allow_data_loss => Err(self.refused(reason)),
             _ => Ok(()),
         }
+    }
+
+    /// Looks at a few times whether windows that are said not to overlap do.
+    fn check_overlap(&self) -> Result<()> {
+        if self.window_fn.overlaps() || self.window_fn.is_merging() {
+            return Ok(());
+        }
+        let mut windows = Vec::new();
+        for time in [-1, 0, 1, 1_000, 86_400_000 * 365 * 50 + 12_345_678] {
+            windows.clear();
+            self.window_fn.assign(time, &mut windows);
+            if windows.len() > 1 {
+                let (kind, n) = (self.window_fn.describe().kind, windows.len());
+                return Err(Error::pipeline(format!(
+                    "{kind} windows are said not to overlap, but time {time} is in {n} of them"
+                ))
+                .with_detail("A result that is grouped again would count in each of them.")
+                .with_hint("Let `WindowFn::overlaps` give true, as it does by default."));
+            }
+        }
+        Ok(())
     }
 
     fn refused(&self, reason: DataLossReason) -> Error {

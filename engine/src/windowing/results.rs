@@ -53,7 +53,12 @@ impl WindowFn for OfResult {
     fn assign(&self, time: i64, windows: &mut Vec<Window>) {
         let n_before = windows.len();
         self.0.assign(time, windows);
-        windows.truncate(n_before + 1);
+        let all = windows.split_off(n_before);
+        windows.extend(all.into_iter().min_by_key(|window| window.end));
+    }
+
+    fn overlaps(&self) -> bool {
+        false
     }
 
     fn pane_of(&self, time: i64) -> Option<Window> {
@@ -89,6 +94,10 @@ impl WindowFn for Lost {
 
     fn is_merging(&self) -> bool {
         self.0.is_merging()
+    }
+
+    fn overlaps(&self) -> bool {
+        self.0.overlaps()
     }
 
     fn merge(&self, windows: &[Window]) -> Vec<(Vec<Window>, Window)> {

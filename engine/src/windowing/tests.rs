@@ -144,6 +144,74 @@ impl WindowFn for Custom {
     }
 }
 
+/// Windows of a user that overlap, of which it says nothing, or says that they do not.
+#[derive(Debug)]
+struct Overlapping {
+    is_denied: bool,
+}
+
+impl WindowFn for Overlapping {
+    fn describe(&self) -> crate::transform::Description {
+        crate::transform::Description::new("overlapping", Value::Null)
+    }
+
+    fn assign(&self, time: i64, windows: &mut Vec<Window>) {
+        let start = time - time.rem_euclid(10);
+        // One of 30 ms begins every 20 ms, and one of 10 ms in between.
+        let (starts, n) = match start.rem_euclid(20) {
+            0 => ([(start - 20, 30), (start, 30)], 2),
+            _ => ([(start - 10, 30), (start, 10)], 2),
+        };
+        let starts = starts.into_iter().take(n);
+        windows.extend(starts.map(|(start, size)| Window::within_range(start, start + size)));
+    }
+
+    fn overlaps(&self) -> bool {
+        match self.is_denied {
+            true => false,
+            false => Custom.overlaps(),
+        }
+    }
+}
+
+/// Windows that say nothing of it may overlap: no result counts in two of them.
+#[test]
+fn results_of_windows_that_do_not_say_that_they_overlap_stay_in_theirs() {
+    let windowing = Windowing::of(Overlapping { is_denied: false });
+    windowing.check().unwrap();
+    let of_results = windowing.continuation();
+    of_results.check().unwrap();
+    for (time, window) in [
+        (9, (-20, 10)),
+        (19, (10, 20)),
+        (29, (0, 30)),
+        (49, (20, 50)),
+    ] {
+        assert_eq!(assign(&*of_results.window_fn, time), [window]);
+    }
+    check_window_fn(&*of_results.window_fn, 0, 3);
+    let earliest = windowing.timestamp_combiner(TimestampCombiner::Earliest);
+    expect![[r#"
+        results of overlapping windows cannot be grouped in the same windows again
+          Their event time does not tell which of the windows over it they came from.
+          Hint: Say with `window(..)` in which windows they are to be."#]]
+    .assert_eq(&earliest.continuation().check().unwrap_err().to_string());
+}
+
+#[test]
+fn windows_that_overlap_and_deny_it_are_refused() {
+    let denied = || Overlapping { is_denied: true };
+    expect![[r#"
+        overlapping windows are said not to overlap, but time -1 is in 2 of them
+          A result that is grouped again would count in each of them.
+          Hint: Let `WindowFn::overlaps` give true, as it does by default."#]]
+    .assert_eq(&Windowing::of(denied()).check().unwrap_err().to_string());
+    let panic = std::panic::catch_unwind(|| check_window_fn(&denied(), 0, 1)).unwrap_err();
+    let message = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+    let law = "windows that are said not to overlap do not: Overlapping { is_denied: true } at ";
+    assert!(message.starts_with(law), "{message}");
+}
+
 #[test]
 fn the_laws_of_window_functions_hold() {
     let week = CalendarDays::of(7).starting_on(2024, 1, 1);

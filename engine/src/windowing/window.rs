@@ -73,8 +73,12 @@ pub trait WindowFn: Send + Sync + fmt::Debug {
     }
 
     /// True if a time may be in more than one window, as with sliding ones.
+    ///
+    /// The default, true, is right for all: results are then grouped again in the one of the windows over their last
+    /// instant that ends there, and not at all where they have another event time. False is a promise that each time
+    /// is in one window at most.
     fn overlaps(&self) -> bool {
-        false
+        true
     }
 
     /// Which of these windows of one key, given in their order, become one: the windows that are merged, each
@@ -121,6 +125,10 @@ impl WindowFn for GlobalWindow {
 
     fn assign(&self, _time: i64, windows: &mut Vec<Window>) {
         windows.push(Window::GLOBAL);
+    }
+
+    fn overlaps(&self) -> bool {
+        false
     }
 
     fn pane_of(&self, _time: i64) -> Option<Window> {

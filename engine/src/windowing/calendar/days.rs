@@ -97,6 +97,10 @@ impl WindowFn for CalendarDays {
         windows.push(self.window_of(time));
     }
 
+    fn overlaps(&self) -> bool {
+        false
+    }
+
     fn pane_of(&self, time: i64) -> Option<Window> {
         Some(self.window_of(time))
     }

@@ -105,6 +105,10 @@ impl WindowFn for CalendarMonths {
         windows.push(self.window_of(time));
     }
 
+    fn overlaps(&self) -> bool {
+        false
+    }
+
     fn pane_of(&self, time: i64) -> Option<Window> {
         Some(self.window_of(time))
     }
