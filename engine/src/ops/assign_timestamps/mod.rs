@@ -131,6 +131,10 @@ impl Transform for AssignTimestamps {
         }
     }
 
+    fn keeps(&self) -> Option<String> {
+        Some("the watermark of each open split".into())
+    }
+
     fn reads(&self, wanted: Option<&[String]>) -> Option<Vec<String>> {
         let others = wanted?.iter().filter(|n| **n != EVENT_TIME);
         let others: Vec<String> = others.cloned().collect();

@@ -56,6 +56,26 @@ impl Lateness {
         }
     }
 
+    /// What is kept and what releases it, for people.
+    pub(super) fn keeps(&self) -> String {
+        let by_lateness = match self.allowed_ms() {
+            0 => "",
+            _ => " and the lateness",
+        };
+        match (self.ttl_ms, self.is_windowed) {
+            (Some(ttl), _) => {
+                format!(
+                    "cells and timers of a key until the watermark passes its last row by {ttl} ms{by_lateness}"
+                )
+            }
+            (None, true) if self.allowed_ms() > 0 => {
+                "cells and timers until the watermark passes a window's end by the lateness".into()
+            }
+            (None, true) => "cells and timers until the watermark passes a window's end".into(),
+            (None, false) => "what is in cells, and timers until they fire".into(),
+        }
+    }
+
     /// What is kept of a window goes once the watermark has reached this.
     pub(super) fn over_at(&self, window: Window) -> i64 {
         window.end.saturating_add(self.allowed_ms())

@@ -160,6 +160,10 @@ impl<T: KeyedTransform> Transform for Process<T> {
         Ok(Box::new(ProcessOperator::new(&self.keyed, &plan)?))
     }
 
+    fn keeps(&self) -> Option<String> {
+        Some(self.planned().ok()?.lateness.keeps())
+    }
+
     fn properties(&self) -> Properties {
         Properties {
             stateful: true,

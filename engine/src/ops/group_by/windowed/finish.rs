@@ -139,6 +139,19 @@ impl Transform for WindowedFinalAggregate {
         }))
     }
 
+    fn keeps(&self) -> Option<String> {
+        let of_windows = match self.grouping.windowing.allowed_lateness_ms {
+            0 => "state until it passes a window's end",
+            _ => "state until it passes a window's end by the lateness",
+        };
+        match self.grouping.plans().ok()? {
+            WindowedPlans::Changes(plan) if plan.has_row_time => Some(format!(
+                "changes until the watermark passes when they take effect, and {of_windows}"
+            )),
+            WindowedPlans::Changes(_) | WindowedPlans::Rows(_) => None,
+        }
+    }
+
     fn properties(&self) -> Properties {
         let keys = self.grouping.key_names();
         Properties {

@@ -10,8 +10,12 @@ use serde::Deserialize;
 use super::*;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
+use crate::connectors::collect;
+use crate::expression::col;
+use crate::ops::Watermarks;
 use crate::output::{OnBadRow, Output};
-use crate::testing::table;
+use crate::pipeline::Pipeline;
+use crate::testing::{scripted, table};
 use crate::transform::{Transform, Watermark};
 use crate::windowing::SlidingWindows;
 
@@ -421,4 +425,43 @@ fn rows_in_no_window_are_left_out_and_not_late() {
         of(Windowing::of(sliding)),
         (vec![(1, 1), (0, 1)], (2, 0), 1)
     );
+}
+
+/// Nothing is said to be kept to the end that is let go before.
+#[test]
+fn a_plan_says_what_is_kept_and_what_releases_it() {
+    let pipeline = Pipeline::new("kept");
+    let rows = pipeline
+        .read("rows", scripted("k: 1; at: 0"))
+        .assign_timestamps(col("at"), Watermarks::monotone());
+    let late = Windowing::fixed(Duration::from_secs(1)).allowed_lateness(Duration::from_secs(2));
+    let distinct = rows.distinct_within([col("k")], Duration::from_secs(3));
+    let sessions = rows.sessionize([col("k")], Duration::from_secs(4));
+    let in_windows = rows
+        .window(late)
+        .distinct_within([col("k")], Duration::from_secs(4));
+    let forgetful = Scripted::of(
+        || Declared::rows().cell(BAG).ttl(Duration::from_secs(5)),
+        nothing,
+        silent,
+    );
+    let forgetful = rows.group_by([col("k")]).process(forgetful);
+    for kept in [distinct, sessions, in_windows, forgetful] {
+        kept.write(collect().0);
+    }
+    let text = pipeline.plan().unwrap().explain();
+    let text: Vec<&str> = text.lines().map(str::trim).collect();
+    let text = text.join(" ");
+    let kept: Vec<&str> = text.split("keeps ").skip(1).collect();
+    let kept = kept
+        .iter()
+        .filter_map(|kept| kept.split(" transform ").next());
+    let kept = kept.filter_map(|kept| kept.split(", holds").next());
+    let kept = kept.filter_map(|kept| kept.split(" write ").next());
+    expect![[r#"
+        the watermark of each open split
+        cells and timers of a key until the watermark passes its last row by 3000 ms
+        what is in cells, and timers until they fire
+        cells and timers of a key until the watermark passes its last row by 4000 ms and the lateness
+        cells and timers of a key until the watermark passes its last row by 5000 ms"#]].assert_eq(&kept.collect::<Vec<_>>().join("\n"));
 }

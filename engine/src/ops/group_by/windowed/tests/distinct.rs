@@ -287,7 +287,7 @@ fn late_rows_leave_as_they_came_and_a_plan_says_what_is_kept() {
         phase 1 of 1
           scan      rows [scripted], columns 2 of 3: user, at
           transform assign_timestamps [assign_timestamps] <- rows
-                      time=at, watermarks={"out_of_orderness_ms":0}, keeps state to the end
+                      time=at, watermarks={"out_of_orderness_ms":0}, keeps the watermark of each open split
           transform select [select] <- assign_timestamps
                       columns=["user","event_time"], fused with assign_timestamps
           transform distinct/partial [partial_distinct] <- select

@@ -312,7 +312,7 @@ fn late_rows_leave_as_they_came_and_a_plan_says_what_is_kept() {
         phase 1 of 1
           scan      rows [scripted]
           transform assign_timestamps [assign_timestamps] <- rows
-                      time=at, watermarks={"out_of_orderness_ms":0}, keeps state to the end
+                      time=at, watermarks={"out_of_orderness_ms":0}, keeps the watermark of each open split
           transform top_k/partial [partial_top_k] <- assign_timestamps
                       keys=["shop"], n_rows=1, order=["price ASC NULLS LAST"], window=fixed,
                         window_config={"offset_ms":0,"size_ms":10}, in fixed windows size=10 ms,

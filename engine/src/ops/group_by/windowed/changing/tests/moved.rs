@@ -7,10 +7,10 @@ use crate::aggregates::*;
 use crate::connectors::{collect, from_record_batches};
 use crate::error::Result;
 use crate::expression::{col, lit};
-use crate::ops::{AsChangelog, JoinKind, Upserts};
+use crate::ops::{AsChangelog, JoinKind, Upserts, Watermarks};
 use crate::output::OnBadRow;
-use crate::testing::{Script, changelog, scripted_with, show_rows, simulate};
-use crate::windowing::{FixedWindows, Sessions, Windowing};
+use crate::testing::{Script, changelog, scripted, scripted_with, show_rows, simulate};
+use crate::windowing::{Accumulation, FixedWindows, Sessions, Windowing};
 use crate::{Collection, Expr, Pipeline};
 
 /// Three rows of two windows, the first of which then moves to the second.
@@ -289,4 +289,36 @@ fn a_row_time_that_does_not_fit_is_refused() {
         "fixed windows size=10 ms of the row time at"
     );
     assert!(windowing.continuation().row_time.is_none());
+}
+
+/// Changes wait until they take effect, which no window says.
+#[test]
+fn a_plan_says_that_changes_are_kept_until_they_take_effect() {
+    let plan = |lateness| {
+        let pipeline = Pipeline::new("moved");
+        let windowing = Windowing::of(FixedWindows::of(ms(10)))
+            .row_time(col("at"))
+            .accumulation(Accumulation::AccumulatingAndRetracting)
+            .allowed_lateness(ms(lateness));
+        pipeline
+            .read("rows", scripted("id: 0; at: 0"))
+            .assign_timestamps(col("at"), Watermarks::monotone())
+            .upserts(["id"])
+            .window(windowing)
+            .group_by([])
+            .agg([count(lit(1)).alias("n")])
+            .changes()
+            .write(collect().0);
+        let text = pipeline.plan().unwrap().explain();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        words.join(" ")
+    };
+    let kept = "keeps changes until the watermark passes when they take effect, and state until it passes a window's end";
+    for (lateness, then) in [
+        (0, " transform changes"),
+        (5, " by the lateness transform changes"),
+    ] {
+        let text = plan(lateness);
+        assert!(text.contains(&format!("{kept}{then}")), "{text}");
+    }
 }
