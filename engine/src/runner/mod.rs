@@ -45,3 +45,5 @@ mod tests;
 mod tracing_tests;
 #[cfg(test)]
 mod watch_tests;
+#[cfg(test)]
+mod watermark_report_tests;

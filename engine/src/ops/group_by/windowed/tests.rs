@@ -11,6 +11,7 @@ mod random;
 mod reference;
 pub(super) mod script;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -29,7 +30,9 @@ use crate::batch::Batch;
 use crate::connectors::collect;
 use crate::expression::{col, lit};
 use crate::output::{OnBadRow, Output};
-use crate::testing::{Script, changelog, scripted_with, show, show_rows, simulate, table};
+use crate::testing::{
+    Script, changelog, scripted, scripted_with, show, show_rows, simulate, table,
+};
 use crate::transform::Transform;
 use crate::windowing::{
     Accumulation, CalendarDays, Closing, FixedWindows, GlobalWindow, Sessions, SlidingWindows,
@@ -884,5 +887,73 @@ fn check_saved_before_and_after(windowing: &Windowing) {
         let mut both = build();
         both.restore(&parts).unwrap();
         assert_eq!(goes_on(&mut both, &mut out), uninterrupted);
+    }
+}
+
+/// A result is taken back before the one that takes its place is given, in the order in which rows leave.
+#[test]
+fn what_has_left_is_taken_back_before_what_takes_its_place() {
+    let trigger = Trigger::after_watermark()
+        .early(Trigger::after_count(1))
+        .late(Trigger::after_count(1));
+    let of = |windowing: Windowing| {
+        windowing
+            .trigger(trigger.clone())
+            .allowed_lateness(ms(100))
+            .accumulation(Accumulation::AccumulatingAndRetracting)
+    };
+    let rows = |times: &str, keys: &str| format!("event_time: {times}; k: {keys}");
+    let script = Script::new()
+        .rows("rows", &rows("1, 2, 14, 3", "a, b, a, a"))
+        .rows("rows", &rows("4, 25, 16, 5", "b, a, a, a"))
+        .watermark("rows", 22)
+        .rows("rows", &rows("6, 18, 9, 12", "a, b, b, a"))
+        .rows("rows", &rows("7, 21, 8, 11", "a, a, a, b"))
+        .end("rows");
+    for windowing in [
+        of(fixed(10)),
+        of(Windowing::sliding(ms(10), ms(5))),
+        of(sessions(4)),
+    ] {
+        for seed in 0..12 {
+            let pipeline = Pipeline::new("retracting");
+            let (sink, _) = collect();
+            pipeline
+                .read("rows", scripted("event_time: 0; k: a"))
+                .window(windowing.clone())
+                .group_by([col("k")])
+                .agg([count(lit(1)).alias("n")])
+                .select([
+                    col("k"),
+                    col("window_start"),
+                    col("window_end"),
+                    col("n"),
+                    col("diff"),
+                ])
+                .named("out")
+                .write(sink);
+            let run = simulate(&pipeline, &script, 1 + seed as usize % 3, seed).unwrap();
+            // Of each key and window the count that has left and is not taken back.
+            let mut stands: BTreeMap<String, String> = BTreeMap::new();
+            let mut n_taken_back = 0;
+            for (step, batches) in run.steps("out").iter().enumerate() {
+                for batch in batches {
+                    for row in 0..batch.num_rows() {
+                        let text = show(&batch.slice(row, 1));
+                        let lines: Vec<&str> = text.lines().collect();
+                        let (of, n) = (lines[..3].join(" "), lines[3].to_owned());
+                        let before = match lines[4] {
+                            "diff: 1" => stands.insert(of, n).is_none(),
+                            _ => {
+                                n_taken_back += 1;
+                                stands.remove(&of) == Some(n)
+                            }
+                        };
+                        assert!(before, "{windowing}, seed {seed}, step {step}: {text}");
+                    }
+                }
+            }
+            assert!(n_taken_back > 0);
+        }
     }
 }
