@@ -44,28 +44,25 @@ impl Collection {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use mainstem_engine::{Pipeline, RunOptions, Watermarks, Windowing, aggregates::max, col, connectors};
-    /// # use mainstem_engine::testing::{show, table};
+    /// # use mainstem_engine::{Pipeline, RunOptions, Windowing, aggregates::max, col, connectors, lit};
+    /// # use mainstem_engine::{ops::Watermarks, testing::{show, table}};
     /// // The highest bid on each auction, by the minute in which it closed.
     /// let pipeline = Pipeline::new("closed");
     /// let rows = table("second: 1, 7, 55; closes: 90, 20, 90; auction: 1, 2, 1; price: 5, 9, 7");
     /// let (sink, closed) = connectors::collect();
     /// pipeline
     ///     .read("bids", connectors::from_record_batches(vec![rows]))
-    ///     .assign_timestamps(col("second") * 1_000.into(), Watermarks::monotone())
-    ///     .with_timestamps(col("closes") * 1_000.into())
+    ///     .assign_timestamps(col("second") * lit(1_000), Watermarks::monotone())
+    ///     .with_timestamps(col("closes") * lit(1_000))
     ///     .window(Windowing::fixed(Duration::from_secs(60)))
     ///     .group_by([col("auction")])
     ///     .agg([max(col("price")).alias("highest")])
     ///     .select([col("auction"), col("highest")])
     ///     .write(sink);
     /// pipeline.run(&RunOptions::new().workers(1))?;
-    /// # let closed: Vec<String> = closed.take().iter().map(show).collect();
-    /// assert_eq!(closed.join("\n"), "\
-    /// auction: 2
-    /// highest: 9
-    /// auction: 1
-    /// highest: 7");
+    /// assert_eq!(show(&closed.take()[0]), "\
+    /// auction: 2, 1
+    /// highest: 9, 7");
     /// # Ok::<(), mainstem_engine::Error>(())
     /// ```
     #[must_use]

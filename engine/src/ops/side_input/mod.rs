@@ -188,14 +188,14 @@ impl SideInput {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use mainstem_engine::{Pipeline, RunOptions, Watermarks, Windowing, aggregates::max, col, connectors};
-    /// # use mainstem_engine::{ops::SideInput, testing::{show, table}};
+    /// # use mainstem_engine::{Pipeline, RunOptions, Windowing, aggregates::max, col, connectors, lit};
+    /// # use mainstem_engine::{ops::{SideInput, Watermarks}, testing::{show, table}};
     /// // The highest bid of every minute.
     /// let pipeline = Pipeline::new("highest");
     /// let rows = table("second: 1, 7, 55, 61, 90; price: 5, 9, 7, 3, 4");
     /// let bids = pipeline
     ///     .read("bids", connectors::from_record_batches(vec![rows]))
-    ///     .assign_timestamps(col("second") * 1_000.into(), Watermarks::monotone())
+    ///     .assign_timestamps(col("second") * lit(1_000), Watermarks::monotone())
     ///     .window(Windowing::fixed(Duration::from_secs(60)));
     /// let most = bids.agg([max(col("price")).alias("most")]);
     /// let (sink, highest) = connectors::collect();
@@ -204,12 +204,9 @@ impl SideInput {
     ///     .select([col("second"), col("price")])
     ///     .write(sink);
     /// pipeline.run(&RunOptions::new().workers(1))?;
-    /// # let highest: Vec<String> = highest.take().iter().map(show).collect();
-    /// assert_eq!(highest.join("\n"), "\
-    /// second: 7
-    /// price: 9
-    /// second: 90
-    /// price: 4");
+    /// assert_eq!(show(&highest.take()[0]), "\
+    /// second: 7, 90
+    /// price: 9, 4");
     /// # Ok::<(), mainstem_engine::Error>(())
     /// ```
     pub fn in_step(mut self) -> Self {
