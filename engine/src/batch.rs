@@ -1,6 +1,7 @@
 //! A batch of rows on its way through the graph, with where it came from.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
@@ -355,10 +356,12 @@ impl Batch {
     }
 }
 
-/// The way that goes on by input `port`: a hash (FNV-1a), since digits would run out where many unions follow each
-/// other, and one way would be taken for another.
+/// The way that goes on by input `port`: a hash, since digits would run out where many unions follow each other, and
+/// one way would be taken for another. The same in all workers, and never saved.
 fn further(way: u64, port: usize) -> u64 {
-    (way ^ (port as u64 + 1)).wrapping_mul(0x0100_0000_01b3)
+    let mut hasher = DefaultHasher::new();
+    (way, port).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// How many bytes of memory the values of a column fill.
