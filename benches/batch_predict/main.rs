@@ -18,6 +18,7 @@ mod figures;
 mod first_row;
 #[path = "../../examples/natality/generator.rs"]
 mod generator;
+mod inside;
 mod network;
 mod only_onnx;
 mod series;
@@ -33,9 +34,10 @@ use std::process::Command;
 use clap::{Parser, ValueEnum};
 use serde::de::DeserializeOwned;
 
-use contest::{Run, itself, last_line, table};
+use contest::{Run, itself, last_line, median, table};
 use dataset::{Dataset, Model};
 use figures::Figures;
+use inside::Inside;
 use series::HEADER;
 
 /// Rows when nothing else is said.
@@ -110,6 +112,7 @@ enum Contender {
     Mainstem,
     Bare,
     Onnx,
+    Inside,
     FirstRowFiltered,
     FirstRowPredicted,
 }
@@ -173,6 +176,11 @@ fn child(contender: Contender, data: &Dataset, workers: usize) -> Result<(), Box
         Contender::Mainstem => Run::of(|| Ok(with_mainstem::run(data, workers)?))?,
         Contender::Bare => Run::of(|| bare_loop::run(data, workers))?,
         Contender::Onnx => only_onnx::run(data, workers)?,
+        Contender::Inside => {
+            let inside = inside::run(data, workers)?;
+            println!("{}", serde_json::to_string(&inside)?);
+            return Ok(());
+        }
         Contender::FirstRowFiltered => return Ok(first_row::job(data, false, workers)?),
         Contender::FirstRowPredicted => return Ok(first_row::job(data, true, workers)?),
     };
@@ -233,6 +241,7 @@ fn contest(
     let mut names: Vec<&str> = vec!["mainstem", "bare loop", "onnx alone"];
     names.extend(options.peers.iter().map(|p| p.name()));
     let mut runs = vec![Vec::new(); names.len()];
+    let mut shares = Vec::new();
     for round in 1..=rounds {
         for (place, runs) in runs.iter_mut().enumerate() {
             let run = match own.get(place) {
@@ -246,6 +255,9 @@ fn contest(
             }
             runs.push(run);
         }
+        let inside: Inside = start(Contender::Inside, data, workers, options.model)?;
+        eprintln!("round {round}: with a clock around the model {inside:?}");
+        shares.push(inside.share());
     }
     dataset::check_agreement(data)?;
     let figures: Vec<Figures> = runs.iter().map(|runs| Figures::of(runs)).collect();
@@ -269,14 +281,16 @@ fn contest(
     let header = [""].into_iter().chain(HEADER).chain(ratios);
     println!("{}", table(header, lines));
     let onnx_share = figures[2].cpu_seconds / ours.cpu_seconds;
-    println!("share of Mainstem's CPU that is ONNX Runtime's: {onnx_share:.3}");
+    let inside_share = median(shares.into_iter());
+    println!("CPU of ONNX Runtime alone over Mainstem's: {onnx_share:.3}");
+    println!("share of Mainstem's CPU within calls of ONNX Runtime: {inside_share:.3}");
     let mut json = serde_json::json!({
         "bench": "batch_predict", "rows": data.n_rows(), "workers": workers,
         "model": options.model.name(), "backend": backend,
         "rows_per_second": ours.rows_per_second, "cpu_seconds": ours.cpu_seconds,
         "peak_rss_bytes": ours.peak_rss_bytes,
         "ratio_to_bare_loop": ours.cpu_seconds / figures[1].cpu_seconds,
-        "onnx_share": onnx_share, "bare_loop": figures[1], "onnx_alone": figures[2],
+        "onnx_share": onnx_share, "inside_share": inside_share, "bare_loop": figures[1], "onnx_alone": figures[2],
     });
     for (peer, theirs) in options.peers.iter().zip(&figures[own.len()..]) {
         let ratio = ours.rows_per_second / theirs.rows_per_second;

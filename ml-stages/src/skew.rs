@@ -1,6 +1,7 @@
 //! Checks that all ways through a Predictor give the same features and scores.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::thread;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, StringArray};
@@ -56,7 +57,7 @@ pub fn skew_check(
     let folder = tempfile::tempdir()?;
     let saved = folder.path().join("predictor");
     predictor.save(&saved)?;
-    let loaded = Predictor::load(&saved, predictor.backend_choice())?;
+    let loaded = Predictor::load_with(&saved, Arc::clone(predictor.backend()))?;
     let (mut fused, reason) = match fused_session(predictor) {
         Ok(session) => (Some(session), None),
         Err(error) => (None, Some(error.message().to_owned())),

@@ -44,8 +44,7 @@ impl Predictor {
         if fitted.layout().width() == 0 {
             return Err(Error::pipeline("the preprocessing gives no feature"));
         }
-        let choice = backend;
-        let backend = choice.resolve()?;
+        let backend = backend.resolve()?;
         let metadata = BTreeMap::from([
             ("mainstem.model_kind".to_owned(), model.kind.to_owned()),
             ("mainstem.preprocess".to_owned(), fitted.fingerprint()),
@@ -97,7 +96,6 @@ impl Predictor {
                 golden: raw.slice(0, 0),
                 files,
                 backend,
-                choice,
                 idle: Mutex::default(),
             }),
         };
@@ -128,7 +126,6 @@ impl Predictor {
                 golden,
                 files,
                 backend: Arc::clone(&self.core.backend),
-                choice: self.core.choice,
                 idle: Mutex::new(std::mem::take(&mut *self.idle())),
             }),
         })

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::golden::{Expected, from_ipc};
 use super::manifest::{FORMAT_VERSION, Manifest};
 use super::{Core, Features, GOLDEN_FILE, MODEL_FILE, PREPROCESS_FILE, Predictor};
-use crate::onnx::Backend;
+use crate::onnx::{Backend, InferenceBackend};
 
 const MANIFEST_FILE: &str = "manifest.json";
 
@@ -71,6 +71,23 @@ impl Predictor {
     /// changed, or if a golden row has other features (bit by bit) or another score (by more than
     /// [`SCORE_TOLERANCE`](super::SCORE_TOLERANCE)) than when it was saved.
     pub fn load(folder: &Path, backend: Backend) -> Result<Predictor> {
+        Self::load_on(folder, || backend.resolve())
+    }
+
+    /// [`Predictor::load`] on a back-end of the caller's own, such as one for a device or one that measures
+    /// another.
+    ///
+    /// # Errors
+    /// Those of [`Predictor::load`]; the golden rows are replayed on this back-end too.
+    pub fn load_with(folder: &Path, backend: Arc<dyn InferenceBackend>) -> Result<Predictor> {
+        Self::load_on(folder, || Ok(backend))
+    }
+
+    /// Reads the folder before the back-end is looked for.
+    fn load_on(
+        folder: &Path,
+        backend: impl FnOnce() -> Result<Arc<dyn InferenceBackend>>,
+    ) -> Result<Predictor> {
         let manifest = read_manifest(folder)?;
         let mut files = BTreeMap::new();
         for (name, expected) in &manifest.files {
@@ -91,8 +108,7 @@ impl Predictor {
                 fitted,
                 golden,
                 files,
-                backend: backend.resolve()?,
-                choice: backend,
+                backend: backend()?,
                 idle: Mutex::default(),
             }),
         };

@@ -31,7 +31,7 @@ use mainstem_engine::{
 };
 use mainstem_transforms::FittedPreprocess;
 
-use crate::onnx::{Backend, InferenceBackend, InferenceSession};
+use crate::onnx::{InferenceBackend, InferenceSession};
 use crate::predict::Predict;
 
 pub use assemble::AssemblePredictor;
@@ -71,7 +71,6 @@ struct Core {
     /// The bytes of every file of the folder but the manifest.
     files: BTreeMap<String, Vec<u8>>,
     backend: Arc<dyn InferenceBackend>,
-    choice: Backend,
     /// Sessions that nobody uses; the lock is held to take one or give it back, never to run it.
     idle: Mutex<Vec<Box<dyn InferenceSession>>>,
 }
@@ -156,13 +155,8 @@ impl Predictor {
         self.core.files.get(name).map(Vec::as_slice)
     }
 
-    /// The back-end as it was asked for.
-    pub(crate) fn backend_choice(&self) -> Backend {
-        self.core.choice
-    }
-
-    pub(crate) fn backend(&self) -> &dyn InferenceBackend {
-        &*self.core.backend
+    pub(crate) fn backend(&self) -> &Arc<dyn InferenceBackend> {
+        &self.core.backend
     }
 
     /// A session for one caller, ready from an earlier use or loaded now.

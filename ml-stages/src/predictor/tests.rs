@@ -13,8 +13,8 @@ use mainstem_transforms::{Impute, Preprocess, PreprocessCollection, VocabularyOp
 
 use super::*;
 use crate::model::{Task, TrainedModel};
-use crate::onnx::Backend;
 use crate::onnx::tests::small_model;
+use crate::onnx::{Backend, Embedded, TensorOut, TensorView};
 use crate::predict::PredictCollection;
 use crate::testing::onnx_runtime;
 
@@ -513,4 +513,54 @@ fn a_missing_column_is_found_while_planning() {
         error.to_string().contains("column \"height\" is not there"),
         "{error}"
     );
+}
+
+/// The embedded back-end, whose scores are then moved by so much.
+#[derive(Debug)]
+struct Moved(f32);
+
+impl InferenceBackend for Moved {
+    fn name(&self) -> String {
+        format!("moved by {}", self.0)
+    }
+
+    fn load(&self, model: &[u8]) -> Result<Box<dyn InferenceSession>> {
+        let inner = Embedded::new().load(model)?;
+        Ok(Box::new(MovedSession { inner, by: self.0 }))
+    }
+}
+
+struct MovedSession {
+    inner: Box<dyn InferenceSession>,
+    by: f32,
+}
+
+impl InferenceSession for MovedSession {
+    fn run(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<Vec<(String, TensorOut)>> {
+        let mut outputs = self.inner.run(inputs)?;
+        for (_, output) in &mut outputs {
+            output.values.iter_mut().for_each(|v| *v += self.by);
+        }
+        Ok(outputs)
+    }
+}
+
+#[test]
+fn a_back_end_of_the_callers_own_scores_if_it_gives_the_golden_scores() {
+    let (_parent, folder) = saved();
+    let rows = people().slice(0, 3);
+    let same = Predictor::load_with(&folder, Arc::new(Moved(0.0))).unwrap();
+    assert_eq!(same.backend_name(), "moved by 0");
+    assert_eq!(
+        same.predict_batch(&rows).unwrap(),
+        small_predictor(Backend::Embedded)
+            .predict_batch(&rows)
+            .unwrap()
+    );
+    let error = Predictor::load_with(&folder, Arc::new(Moved(0.5))).unwrap_err();
+    expect![[r#"
+        golden row 0: the score is 1.452033, expected 0.952033
+          The relative difference is 3.443448219355864e-1, at most 1e-5 is allowed, on the back-end moved by 0.5.
+          The Predictor is FOLDER.
+          Hint: Choose another back-end, or save the Predictor anew."#]].assert_eq(&message(&folder, &error));
 }
