@@ -9,7 +9,7 @@ mod bounds;
 mod rewrite;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, BooleanArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -40,6 +40,8 @@ pub(crate) struct Predicate {
     /// The columns it reads, by their place in the schema.
     columns: BTreeMap<usize, String>,
     schema: SchemaRef,
+    /// For rows of the columns that it was first asked about: those of nearly every other file too.
+    over_first: Arc<OnceLock<(SchemaRef, Arc<RowPredicate>)>>,
 }
 
 impl Predicate {
@@ -59,6 +61,7 @@ impl Predicate {
             columns,
             physical,
             schema,
+            over_first: Arc::default(),
         })
     }
 
@@ -110,14 +113,23 @@ impl Predicate {
     }
 
     /// The predicate for rows of other columns, all of its own among them, evaluated row by row.
-    pub(crate) fn over(&self, schema: &SchemaRef) -> Result<RowPredicate> {
-        Ok(RowPredicate(Expression::compile_predicate(
-            &self.expr, schema,
-        )?))
+    pub(crate) fn over(&self, schema: &SchemaRef) -> Result<Arc<RowPredicate>> {
+        match self.over_first.get() {
+            Some((of, rows)) if of == schema => return Ok(Arc::clone(rows)),
+            _ => {}
+        }
+        let compiled = Expression::compile_predicate(&self.expr, schema)?;
+        let rows = Arc::new(RowPredicate(compiled));
+        // Somebody else may have been first.
+        let _ = self
+            .over_first
+            .set((SchemaRef::clone(schema), Arc::clone(&rows)));
+        Ok(rows)
     }
 }
 
 /// A predicate evaluated for each row.
+#[derive(Debug)]
 pub(crate) struct RowPredicate(Expression);
 
 impl RowPredicate {

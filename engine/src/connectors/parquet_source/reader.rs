@@ -349,7 +349,7 @@ impl<'a> Scan<'a> {
             };
             let compiled = match &compiled {
                 Some(compiled) => compiled,
-                None => &*compiled.insert(predicate.over(&whole.schema())?),
+                None => compiled.insert(predicate.over(&whole.schema())?),
             };
             masks.push(compiled.mask(&whole)?);
             if held.is_empty() && !pays(&masks[0]) {

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use super::good_times::to_millis;
 use super::watermarks::{Follows, Watermarks};
 use crate::error::Result;
-use crate::event_time::{MAX_TIME, MIN_TIME};
+use crate::event_time::{MAX_TIME, MIN_TIME, extent};
 
 /// The marks of one batch: none where the watermark follows from event times alone.
 pub(super) type RowMarks = Option<Vec<Option<i64>>>;
@@ -84,10 +84,9 @@ impl Generator {
 
     /// Takes in rows of a watermark that follows from them alone.
     fn follow(&mut self, times: &[i64]) -> u64 {
-        let least = times.iter().fold(i64::MAX, |least, time| least.min(*time));
-        let latest = times
-            .iter()
-            .fold(i64::MIN, |latest, time| latest.max(*time));
+        let Some((least, latest)) = extent(times) else {
+            return 0;
+        };
         let after = self.watermark.max(latest.saturating_sub(self.less_ms));
         if least >= after {
             // None of the rows is behind where the watermark is after the last of them, so none was before.

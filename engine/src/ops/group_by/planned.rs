@@ -6,6 +6,7 @@
 //!          partial aggregation     exchange         final aggregation, expressions over aggregates
 //! ```
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
@@ -90,16 +91,22 @@ impl Inputs {
         if (last - first) as usize + 1 != rows.len() {
             return self.picked(&UInt32Array::from(rows));
         }
-        let (first, n_rows) = (first as usize, rows.len());
+        let first = first as usize;
+        Ok(self.range(&(first..first + rows.len())))
+    }
+
+    /// What these rows give, which are not copied.
+    pub(super) fn range(&self, rows: &Range<usize>) -> Self {
+        let (first, n_rows) = (rows.start, rows.len());
         let cut = |column: &ArrayRef| column.slice(first, n_rows);
         let arguments = self.arguments.iter().map(|(values, filter)| {
             let filter = filter.as_ref().map(|filter| filter.slice(first, n_rows));
             (values.iter().map(cut).collect(), filter)
         });
-        Ok(Self {
+        Self {
             keys: self.keys.iter().map(cut).collect(),
             arguments: arguments.collect(),
-        })
+        }
     }
 
     /// What these rows give.

@@ -20,7 +20,7 @@ use super::timers::{TimeDomain, Timer, Timers};
 use super::{KeyedTransform, saved};
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::{Error, Result};
-use crate::event_time::{EVENT_TIME, MAX_TIME, event_times};
+use crate::event_time::{EVENT_TIME, MAX_TIME, event_times, extent};
 use crate::keys::normal;
 use crate::output::Output;
 use crate::state::StatePart;
@@ -308,11 +308,11 @@ impl<T: KeyedTransform> ProcessOperator<T> {
             self.core.scopes.enliven(number);
             let mut time = MAX_TIME;
             if let Some(times) = times {
-                let of_key = &times[range.clone()];
-                time = of_key.iter().copied().min().unwrap_or(time);
-                let latest = of_key.iter().copied().max();
-                if let (Some(expiry), Some(latest)) = (&mut self.core.expiry, latest) {
-                    expiry.touch(number, latest);
+                if let Some((earliest, latest)) = extent(&times[range.clone()]) {
+                    time = earliest;
+                    if let Some(expiry) = &mut self.core.expiry {
+                        expiry.touch(number, latest);
+                    }
                 }
             }
             let mut scope = Scope {

@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::event_time::extent;
 
 /// Rows that wait for the watermark of the side, in the order in which they become ready.
 #[derive(Default)]
@@ -152,7 +153,9 @@ fn runs(needs: &[i64], times: Option<&[i64]>) -> Vec<Run> {
         runs.push(Run {
             need: alike[0],
             end,
-            earliest: times.and_then(|times| times[from..end].iter().min().copied()),
+            earliest: times
+                .and_then(|times| extent(&times[from..end]))
+                .map(|(earliest, _)| earliest),
         });
         from = end;
     }

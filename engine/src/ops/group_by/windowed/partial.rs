@@ -278,18 +278,26 @@ impl Open {
                 );
             }
         }
-        let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); sliced.slices.len()];
-        for n in 0..sliced.n_entries(batch.n_rows()) {
-            let row = u32::try_from(sliced.row_of(n)).unwrap_or(u32::MAX);
-            rows_of[sliced.slice_of(n)].push(row);
-        }
-        for (slice, rows) in sliced.slices.iter().zip(rows_of) {
-            if slice.first_end > watermark && !rows.is_empty() {
-                let n_rows = rows.len();
-                let of_rows = rows.iter().map(|row| *row as usize);
-                let held = held(batch, of_rows, watermark)?.min();
-                let part = inputs.part(rows)?;
-                self.take_in_slice(*slice, &part, n_rows, held.into_iter())?;
+        let waits = |slice: &&Slice| slice.first_end > watermark;
+        if let Some(ranges) = sliced.ranges() {
+            for (slice, rows) in sliced.slices.iter().zip(ranges).filter(|(s, _)| waits(s)) {
+                let held = held(batch, rows.clone(), watermark)?;
+                self.take_in_slice(*slice, &inputs.range(&rows), rows.len(), held)?;
+            }
+        } else {
+            let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); sliced.slices.len()];
+            for n in 0..sliced.n_entries(batch.n_rows()) {
+                let row = u32::try_from(sliced.row_of(n)).unwrap_or(u32::MAX);
+                rows_of[sliced.slice_of(n)].push(row);
+            }
+            for (slice, rows) in sliced.slices.iter().zip(rows_of).filter(|(s, _)| waits(s)) {
+                if !rows.is_empty() {
+                    let n_rows = rows.len();
+                    let of_rows = rows.iter().map(|row| *row as usize);
+                    let held = held(batch, of_rows, watermark)?.min();
+                    let part = inputs.part(rows)?;
+                    self.take_in_slice(*slice, &part, n_rows, held.into_iter())?;
+                }
             }
         }
         if sliced.slices.iter().any(|s| s.first_end <= watermark) {

@@ -10,11 +10,16 @@
 //! knows no such stretches, or merges windows, each of a row's windows is a slice.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::event_time::extent;
 use crate::windowing::{Window, WindowFn, Windowing};
+
+/// So many rows are looked at together: they mostly lie in one slice.
+const NEAR_ROWS: usize = 64;
 
 /// A stretch of time, and the windows over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +94,8 @@ impl<'a> Now<'a> {
 
     /// When the last of them does.
     pub(super) fn last(self) -> i64 {
-        let last = self.effects.and_then(|effects| effects.iter().max());
-        last.map_or(self.watermark, |last| self.watermark.max(*last))
+        let extent = self.effects.and_then(extent);
+        extent.map_or(self.watermark, |(_, last)| self.watermark.max(last))
     }
 }
 
@@ -231,6 +236,19 @@ impl Sliced {
         merged
     }
 
+    /// The rows of each slice, where all of them are there and those of a slice follow each other.
+    pub(super) fn ranges(&self) -> Option<Vec<Range<usize>>> {
+        if self.rows.is_some() || self.of.is_empty() || !self.of.is_sorted() {
+            return None;
+        }
+        let mut start = 0;
+        let ranges = (0..self.slices.len()).map(|slice| {
+            let end = self.of.partition_point(|of| *of as usize <= slice);
+            std::mem::replace(&mut start, end)..end
+        });
+        Some(ranges.collect())
+    }
+
     /// How many entries there are, of a batch of so many rows.
     pub(super) fn n_entries(&self, n_rows: usize) -> usize {
         self.rows.as_ref().map_or(n_rows, Vec::len)
@@ -324,7 +342,7 @@ impl Slicer {
 
     fn by_pane(&mut self, times: &[i64]) -> Sliced {
         let mut sliced = Sliced::default();
-        let (Some(&first), Some(&last)) = (times.iter().min(), times.iter().max()) else {
+        let Some((first, last)) = extent(times) else {
             return sliced;
         };
         let slice = self.pane_at(first);
@@ -335,12 +353,18 @@ impl Slicer {
         sliced.of.reserve(times.len());
         let mut places: BTreeMap<i64, u32> = BTreeMap::from([(slice.span.start, 0)]);
         let (mut at, mut span) = (0u32, slice.span);
-        for &time in times {
-            if time < span.start || time >= span.end {
-                at = self.place_of(time, &mut places, &mut sliced.slices);
-                span = sliced.slices[at as usize].span;
+        for near in times.chunks(NEAR_ROWS) {
+            if extent(near).is_some_and(|(least, most)| span.start <= least && most < span.end) {
+                sliced.of.resize(sliced.of.len() + near.len(), at);
+                continue;
             }
-            sliced.of.push(at);
+            for &time in near {
+                if time < span.start || time >= span.end {
+                    at = self.place_of(time, &mut places, &mut sliced.slices);
+                    span = sliced.slices[at as usize].span;
+                }
+                sliced.of.push(at);
+            }
         }
         sliced
     }
@@ -428,4 +452,53 @@ fn by_key(n_entries: usize, key_of: impl Fn(usize) -> usize) -> (Vec<u32>, Vec<u
 /// True if rows are aggregated once for all windows they are in.
 pub(super) fn has_panes(window_fn: &dyn WindowFn) -> bool {
     !window_fn.is_merging() && window_fn.pane_of(0).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// However rows stand, each is in the slice around its time, and ranges say what the slices of rows do.
+        #[test]
+        fn ranges_are_the_rows_of_each_slice(
+            steps in prop::collection::vec(0i64..40, 1..400),
+            swapped in prop::option::of((0usize..400, 0usize..400)),
+        ) {
+            let mut times: Vec<i64> = steps
+                .iter()
+                .scan(0, |at, step| {
+                    *at += step / 20 * step;
+                    Some(*at)
+                })
+                .collect();
+            if let Some((a, b)) = swapped {
+                let n = times.len();
+                times.swap(a % n, b % n);
+            }
+            let windowing = Windowing::fixed(Duration::from_millis(100));
+            let sliced = Slicer::new(&windowing.window_fn).slice(&times);
+            let slice_of = |row: usize| sliced.slices[sliced.slice_of(row)].span;
+            for (row, &time) in times.iter().enumerate() {
+                let start = time - time % 100;
+                prop_assert_eq!(slice_of(row), Window { start, end: start + 100 });
+            }
+            let in_order = times.is_sorted_by_key(|time| time / 100);
+            match sliced.ranges() {
+                Some(ranges) => {
+                    prop_assert_eq!(ranges.len(), sliced.slices.len());
+                    let rows: Vec<usize> = ranges.iter().cloned().flatten().collect();
+                    prop_assert_eq!(rows, (0..times.len()).collect::<Vec<_>>());
+                    for (slice, rows) in sliced.slices.iter().zip(ranges) {
+                        prop_assert!(rows.clone().all(|row| slice_of(row) == slice.span));
+                    }
+                }
+                None => prop_assert!(!in_order || sliced.slices.len() == 1),
+            }
+        }
+    }
 }
