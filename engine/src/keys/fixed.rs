@@ -41,7 +41,7 @@ where
 
     /// The number of each value, to `groups`.
     pub(super) fn number_values(&mut self, values: &[T::Native], groups: &mut Vec<usize>) {
-        if self.near.holds(values) {
+        if self.near.holds(values, self.n_expected) {
             return self.near.number(values, &mut self.values, groups);
         }
         if let Some(near) = self.near.give_up() {

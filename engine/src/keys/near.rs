@@ -3,6 +3,13 @@
 /// How far apart values may lie: the table then stays in the nearest cache.
 const SPAN: usize = 4096;
 
+/// Where many values are expected they may lie so many times as far apart as there are: the table is then no larger
+/// than one of hashes, and cheaper still.
+const SPAN_PER_VALUE: usize = 4;
+
+/// But no farther than this: the table then stays in the second cache.
+const MAX_SPAN: usize = 1 << 16;
+
 /// The number of a value that is not there.
 pub(super) const EMPTY: u32 = u32::MAX;
 
@@ -10,11 +17,11 @@ pub(super) const EMPTY: u32 = u32::MAX;
 pub(super) trait Distance: Copy {
     fn behind(self, base: Self) -> usize;
 
-    /// True if all values lie less than a [`SPAN`] behind it.
-    fn is_close_to(values: &[Self], base: Self) -> bool;
+    /// True if all values lie less than a span behind it.
+    fn is_close_to(values: &[Self], base: Self, span: usize) -> bool;
 
-    /// What lies half a [`SPAN`] before it.
-    fn base(self) -> Self;
+    /// What lies half a span before it.
+    fn base(self, span: usize) -> Self;
 }
 
 macro_rules! distance {
@@ -25,8 +32,8 @@ macro_rules! distance {
                 usize::try_from(self.wrapping_sub(base)).unwrap_or(usize::MAX)
             }
 
-            fn is_close_to(values: &[Self], base: Self) -> bool {
-                match Self::try_from(SPAN) {
+            fn is_close_to(values: &[Self], base: Self, span: usize) -> bool {
+                match Self::try_from(span) {
                     // Without a way out of the loop it is done many at once.
                     Ok(span) => !values
                         .iter()
@@ -35,9 +42,9 @@ macro_rules! distance {
                 }
             }
 
-            fn base(self) -> Self {
-                // Of fewer than 4096 values all are close.
-                self.wrapping_sub(Self::try_from(SPAN / 2).unwrap_or(0))
+            fn base(self, span: usize) -> Self {
+                // Where the type has no more values than the span, all are close.
+                self.wrapping_sub(Self::try_from(span / 2).unwrap_or(0))
             }
         }
     )*};
@@ -57,17 +64,22 @@ pub(super) enum Near<K> {
 }
 
 impl<K: Distance> Near<K> {
-    /// True if all these values have a place in the table; the first that come decide where it lies.
-    pub(super) fn holds(&mut self, values: &[K]) -> bool {
-        let base = match (&*self, values.first()) {
+    /// True if all these values have a place in the table; the first that come decide where it lies, and with how many
+    /// are expected how far it reaches.
+    pub(super) fn holds(&mut self, values: &[K], n_expected: usize) -> bool {
+        let (base, span) = match (&*self, values.first()) {
             (Self::Far, _) => return false,
-            (Self::Close { base, .. }, _) => *base,
+            (Self::Close { base, numbers }, _) => (*base, numbers.len()),
             (Self::Unknown, None) => return true,
-            (Self::Unknown, Some(first)) => first.base(),
+            (Self::Unknown, Some(first)) => {
+                let wanted = n_expected.saturating_mul(SPAN_PER_VALUE);
+                let span = wanted.clamp(SPAN, MAX_SPAN).next_power_of_two();
+                (first.base(span), span)
+            }
         };
-        let holds = K::is_close_to(values, base);
+        let holds = K::is_close_to(values, base, span);
         if holds && matches!(self, Self::Unknown) {
-            let numbers = vec![EMPTY; SPAN];
+            let numbers = vec![EMPTY; span];
             *self = Self::Close { base, numbers };
         }
         holds

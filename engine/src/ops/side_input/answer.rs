@@ -7,6 +7,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion_common::ScalarValue;
 
 use super::Missing;
 use super::layout::{Layout, Values};
@@ -282,15 +283,25 @@ impl<'a> Sources<'a> {
         data_type: &DataType,
         places: &[(usize, usize)],
     ) -> Result<ArrayRef> {
-        if places.is_empty() {
+        let Some(&(chunk, row)) = places.first() else {
             return Ok(new_empty_array(data_type));
-        }
-        let null = new_null_array(data_type, 1);
+        };
         let tables = self.tables.iter().flatten();
         let mut arrays: Vec<&dyn Array> = tables
             .flat_map(|t| t.values(column))
             .map(|a| &**a)
             .collect();
+        // What all rows of a window see needs no look at each of them.
+        if data_type.is_primitive() && places.iter().all(|place| *place == (chunk, row)) {
+            return match arrays.get(chunk) {
+                Some(values) => {
+                    let one = ScalarValue::try_from_array(*values, row)?;
+                    Ok(one.to_array_of_size(places.len())?)
+                }
+                None => Ok(new_null_array(data_type, places.len())),
+            };
+        }
+        let null = new_null_array(data_type, 1);
         arrays.push(&*null);
         Ok(interleave(&arrays, places)?)
     }

@@ -38,25 +38,6 @@ pub(super) struct Seen {
     pub(super) needs: Vec<i64>,
 }
 
-/// Where what one row sees is seen by others too.
-#[derive(Clone, Copy)]
-enum Holds {
-    /// At all times in this stretch.
-    Within(Window),
-    /// For results of this window at this time.
-    OfResult(Window, i64),
-}
-
-impl Holds {
-    fn at(self, time: i64, own: Option<Window>) -> bool {
-        match (self, own) {
-            (Self::Within(stretch), None) => stretch.start <= time && time < stretch.end,
-            (Self::OfResult(window, at), Some(own)) => window == own && at == time,
-            _ => false,
-        }
-    }
-}
-
 /// Stands for no window: of a row that is in none, or where the side has none.
 const NOWHERE: Window = Window {
     start: i64::MIN,
@@ -180,12 +161,14 @@ impl Reach {
         let mut row = 0;
         while row < times.len() {
             let window = self.seen_at(times[row], own(row))?.unwrap_or(NOWHERE);
-            let holds = match own(row) {
-                Some(own) => Some(Holds::OfResult(own, times[row])),
-                None => self.stretch(times[row]).map(Holds::Within),
+            let end = match (of_results, self.stretch(times[row])) {
+                // Results mostly come a window at a time.
+                (Some((starts, ends)), _) => [starts, ends, times]
+                    .iter()
+                    .fold(times.len(), |end, of| row + n_alike(&of[row..end])),
+                (None, Some(stretch)) => row + n_within(&times[row..], stretch).max(1),
+                (None, None) => row + 1,
             };
-            let alike = |row: &usize| holds.is_some_and(|h| h.at(times[*row], own(*row)));
-            let end = row + 1 + (row + 1..times.len()).take_while(alike).count();
             let number = seen.number(window);
             seen.of_row.resize(end, number);
             // As long as late rows count: what a row sees must not hang on whether it came before one of them.
@@ -310,6 +293,27 @@ fn has_windows(schema: &Schema) -> bool {
         let field = schema.field_with_name(name);
         field.is_ok_and(|f| *f.data_type() == time_type() && !f.is_nullable())
     })
+}
+
+/// How many values in front are as the first.
+fn n_alike(values: &[i64]) -> usize {
+    match values.first() {
+        Some(first) => n_leading(values, |value| value == *first),
+        None => 0,
+    }
+}
+
+/// How many times in front lie in a stretch.
+fn n_within(times: &[i64], stretch: Window) -> usize {
+    n_leading(times, |time| stretch.start <= time && time < stretch.end)
+}
+
+/// How many values in front are good; without a way out of the inner loop many are looked at at once.
+fn n_leading(values: &[i64], is_good: impl Fn(i64) -> bool) -> usize {
+    let all_good = |part: &&[i64]| part.iter().fold(true, |good, value| good & is_good(*value));
+    let parts = values.chunks(64).take_while(all_good);
+    let n = parts.map(<[i64]>::len).sum();
+    n + values[n..].iter().take_while(|v| is_good(**v)).count()
 }
 
 /// The edges of the windows that rows are results of.

@@ -93,12 +93,16 @@ pub(super) fn times_column(times: impl Iterator<Item = i64>) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::from_iter_values(times))
 }
 
+/// Batches of as many rows go on as they are: to copy them would cost more than they cost behind it.
+const ENOUGH_ROWS: usize = BATCH_ROWS / 8;
+
 /// Sends rows on, small batches put together.
 pub(super) fn push_together(rows: Vec<RecordBatch>, out: &mut Output) -> Result<()> {
     let mut waiting: Vec<RecordBatch> = Vec::new();
     let mut n_waiting = 0;
     for rows in rows {
-        if n_waiting > 0 && n_waiting + rows.num_rows() > BATCH_ROWS {
+        let is_enough = n_waiting.max(rows.num_rows()) >= ENOUGH_ROWS;
+        if n_waiting > 0 && (is_enough || n_waiting + rows.num_rows() > BATCH_ROWS) {
             push_all(&mut waiting, out)?;
             n_waiting = 0;
         }
