@@ -9,7 +9,7 @@ use crate::dataset::{Dataset, Format};
 use crate::generator::{self, AUCTION, BID, PERSON};
 
 /// How much an event may stand behind later ones, as the suite for Flink has it.
-const DISORDER: Duration = Duration::from_secs(4);
+pub(crate) const DISORDER: Duration = Duration::from_secs(4);
 
 /// The events of a dataset in a pipeline.
 pub(crate) struct Events {

@@ -6,6 +6,7 @@
 mod count_by_key;
 mod hot_items;
 mod new_users;
+pub(crate) mod streamed;
 
 use std::error::Error;
 use std::fs::File;

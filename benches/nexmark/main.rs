@@ -69,6 +69,9 @@ struct Options {
     /// Also runs the programs written by hand.
     #[arg(long)]
     hand_written: bool,
+    /// Set for a child process: run the program that is written by hand as a stream.
+    #[arg(long, hide = true)]
+    streamed: bool,
     /// Also runs these; they need Pythons with benches/peers/requirements.txt and requirements_flink.txt.
     #[arg(long, value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
@@ -116,6 +119,7 @@ enum Peer {
 enum Contender {
     Mainstem,
     HandWritten,
+    Streamed,
     Peer(Peer),
 }
 
@@ -124,6 +128,7 @@ impl Contender {
         match self {
             Self::Mainstem => "mainstem",
             Self::HandWritten => "hand-written",
+            Self::Streamed => "by timely",
             Self::Peer(Peer::Duckdb) => "duckdb",
             Self::Peer(Peer::Flink) => "flink",
         }
@@ -220,6 +225,11 @@ fn answer(
     workers: usize,
 ) -> Result<Answered, Box<dyn Error>> {
     let answer = |hashed| -> Result<Digest, Box<dyn Error>> {
+        if options.streamed {
+            let digest = hand_written::streamed::answer(query, data, workers, hashed);
+            let digest = digest.map_err(|e| e as Box<dyn Error>)?;
+            return digest.ok_or_else(|| "nobody has written this query as a stream".into());
+        }
         if options.hand_written {
             let digest = hand_written::answer(query, data, workers, hashed)?;
             return digest.ok_or_else(|| "nobody has written this query by hand".into());
@@ -242,8 +252,10 @@ fn answer(
 fn contenders(query: Query, options: &Options) -> Vec<Contender> {
     let reads_the_same = options.format == Format::Parquet;
     let by_hand = options.hand_written && reads_the_same && hand_written::has(query);
+    let streamed = by_hand && hand_written::streamed::has(query);
     std::iter::once(Contender::Mainstem)
         .chain(by_hand.then_some(Contender::HandWritten))
+        .chain(streamed.then_some(Contender::Streamed))
         .chain(options.peers.iter().map(|peer| Contender::Peer(*peer)))
         .collect()
 }
@@ -265,6 +277,11 @@ fn contest(
                 Contender::HandWritten => {
                     let mut child = child(query, options, data, workers)?;
                     child.arg("--hand-written");
+                    child
+                }
+                Contender::Streamed => {
+                    let mut child = child(query, options, data, workers)?;
+                    child.arg("--streamed");
                     child
                 }
                 Contender::Peer(peer) => command_of(*peer, query, options, data, workers),

@@ -13,6 +13,13 @@ pub(super) type Keys = HashSet<i64, BuildHasherDefault<Multiply>>;
 #[derive(Default)]
 pub(super) struct Multiply(u64);
 
+/// A number made of a key, without a pattern.
+pub(super) fn mixed(key: i64) -> u64 {
+    let mut hasher = Multiply::default();
+    hasher.write_i64(key);
+    hasher.finish()
+}
+
 impl Hasher for Multiply {
     fn finish(&self) -> u64 {
         self.0
