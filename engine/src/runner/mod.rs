@@ -2,6 +2,7 @@
 
 mod allocator;
 mod analysis;
+mod beside_reading;
 mod cancel;
 mod chain;
 mod clock;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::analysis::RunningAnalysis;
+use super::beside_reading::run_beside_reading;
 use super::chain::{Exit, Member, RunningChain};
 use super::clock::Clock;
 use super::credit::Credit;
@@ -163,7 +164,7 @@ impl Workshop<'_> {
                 metrics,
             }));
         }
-        Ok(parts)
+        Ok(run_beside_reading(parts))
     }
 
     fn feed_part(&self, kit: &Kit, exit: Exit, worker: usize) -> Result<FeedPart> {
@@ -182,6 +183,7 @@ impl Workshop<'_> {
             policy: self.policy(index),
             metrics: Arc::clone(&kit.metrics[&index]),
             credit,
+            chains: Vec::new(),
             exits: self
                 .read_exits(&[index], kit)
                 .into_iter()
@@ -247,6 +249,11 @@ impl Workshop<'_> {
         if let Some(metrics) = chain.members.last().and_then(|last| kit.metrics.get(last)) {
             metrics.holds(&lots);
         }
+        let is_light = |member: &NodeIndex| {
+            let of = self.graph.nodes[*member].properties();
+            let waits = of.blocking || of.stateful || of.makes_watermarks;
+            of.row_wise && of.keeps_positions && !waits
+        };
         let ids: Vec<&str> = chain
             .members
             .iter()
@@ -265,6 +272,7 @@ impl Workshop<'_> {
             lots,
             instances,
             pool,
+            is_light: chain.members.iter().all(is_light),
             holds_rows: !properties.row_wise,
             worker,
             clock: self.clock.clone(),

@@ -23,6 +23,7 @@ use crate::{
     SplitReader, Trainer, TrainingContext, TrainingRows, Transform, Watermark,
 };
 
+mod beside_reading;
 mod counters;
 mod faults;
 mod lots;

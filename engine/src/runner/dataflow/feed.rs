@@ -8,8 +8,7 @@ use crate::source::Wake;
 /// What one turn of reading gave.
 struct ReadSome {
     at: Place,
-    batches: Vec<Batch>,
-    letters: Vec<Batch>,
+    emitted: Vec<(Exit, Batch)>,
     ended: bool,
     /// There are no rows yet, and the reader will say when.
     is_dry: bool,
@@ -21,6 +20,9 @@ const READ_AHEAD: usize = 4;
 /// What a turn of reading needs to know.
 struct Reading {
     id: Arc<str>,
+    exit: Exit,
+    /// Somebody reads the rows as they are.
+    is_read: bool,
     feed: Arc<dyn Feed>,
     worker: usize,
     credit: Arc<Credit>,
@@ -38,6 +40,8 @@ struct Reading {
 #[derive(Default)]
 struct Place {
     reader: Option<Box<dyn FeedReader>>,
+    /// What takes the rows where they are read.
+    chains: Vec<RunningChain>,
     told_all: bool,
     /// The reader says when rows have come.
     wakes: bool,
@@ -46,6 +50,8 @@ struct Place {
 fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
     let Reading {
         id,
+        exit,
+        is_read,
         feed,
         worker,
         credit,
@@ -59,11 +65,14 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
     } = reading;
     let Place {
         mut reader,
+        mut chains,
         mut told_all,
         mut wakes,
     } = at;
     let mut out = Output::new(*policy);
     let mut batches = Vec::new();
+    let mut emitted = Vec::new();
+    let own = is_read.then_some(*exit);
     let mut n_read = 0;
     let (mut ended, mut is_dry) = (false, false);
     let mut tell_all = |batches: &mut Vec<Batch>| {
@@ -78,7 +87,7 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
     while n_read < READ_AHEAD && (n_read == 0 || credit.has_room()) && !failure.has_failed() {
         let mut open = match reader.take() {
             Some(open) => open,
-            None => match feed.next_part(*worker)? {
+            None => match metrics.timed(|| feed.next_part(*worker))? {
                 Some(mut open) => {
                     wakes = open.wake_by(wake);
                     open
@@ -93,7 +102,7 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
         // Before the look: a word that comes meanwhile is heard after it.
         is_woken.store(false, SeqCst);
         let n_rejected = out.n_rejected();
-        let read = open.next_batch(&mut out)?;
+        let read = metrics.timed(|| open.next_batch(&mut out))?;
         if *tells_splits {
             batches.extend(open.take_events().into_iter().map(Batch::of_event));
             tell_all(&mut batches);
@@ -108,6 +117,7 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
                 break;
             }
             metrics.took_in(&batch);
+            metrics.gave_out(batch.n_rows());
             let permit = credit.take(batch.n_bytes(), lease);
             let key = batch.origin();
             batches.push(batch.with_permit(Some(permit)));
@@ -116,7 +126,10 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
             }
             n_read += 1;
         }
+        // While the rows are in the cache.
+        run_chains(&mut chains, &mut batches, &mut emitted, own)?;
     }
+    run_chains(&mut chains, &mut batches, &mut emitted, own)?;
     let rejected = metrics.count(&mut out);
     metrics.took_in_rejected(rejected);
     // Letters take credit as rows do, or a reader that finds nothing else would run ahead of who writes them.
@@ -124,19 +137,41 @@ fn read_some(reading: &Reading, at: Place) -> Result<ReadSome> {
     let letters = letters.map(|rows| {
         let batch = Batch::new(rows);
         let permit = credit.take(batch.n_bytes(), None);
-        batch.with_permit(Some(permit))
+        ((exit.0, Port::DeadLetters), batch.with_permit(Some(permit)))
     });
+    emitted.extend(letters);
     Ok(ReadSome {
         at: Place {
             reader,
+            chains,
             told_all,
             wakes,
         },
         is_dry,
-        batches,
-        letters: letters.collect(),
+        emitted,
         ended,
     })
+}
+
+/// Lets each chain take what was read; `own` is where it also leaves as it is.
+fn run_chains(
+    chains: &mut [RunningChain],
+    batches: &mut Vec<Batch>,
+    emitted: &mut Vec<(Exit, Batch)>,
+    own: Option<Exit>,
+) -> Result<()> {
+    for batch in batches.drain(..) {
+        for chain in &mut *chains {
+            chain.take_in(0, batch.clone());
+            let mut made = Vec::new();
+            while chain.is_at_work() {
+                chain.advance(&mut made)?;
+                emitted.append(&mut made);
+            }
+        }
+        emitted.extend(own.map(|exit| (exit, batch)));
+    }
+    Ok(())
 }
 
 pub(super) fn build_feed<'s>(
@@ -154,6 +189,7 @@ pub(super) fn build_feed<'s>(
         metrics,
         credit,
         exits,
+        chains,
         worker,
         tells_splits,
         tells_passed,
@@ -178,6 +214,8 @@ pub(super) fn build_feed<'s>(
     let (on_wake, flag) = (waker.clone(), Arc::clone(&is_woken));
     let reading = Arc::new(Reading {
         id: Arc::clone(&id),
+        exit: (node, port),
+        is_read: exits.contains(&(node, port)),
         wake: Arc::new(move || {
             flag.store(true, SeqCst);
             let _ = on_wake.activate();
@@ -194,7 +232,10 @@ pub(super) fn build_feed<'s>(
     });
     builder.build_reschedule(move |capabilities| {
         let mut capabilities = Some(capabilities);
-        let mut at = Some(Place::default());
+        let mut at = Some(Place {
+            chains,
+            ..Place::default()
+        });
         let (mut is_reading, mut ended, mut is_dry) = (false, false, false);
         move |_frontiers| {
             let Some(open) = &capabilities else {
@@ -223,25 +264,16 @@ pub(super) fn build_feed<'s>(
                     let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
                     let reading = Arc::clone(&reading);
                     compute.spawn(move || {
-                        let read = reading.metrics.timed(|| {
-                            guard(&id, || read_some(&reading, at.take().unwrap_or_default()))
-                        });
+                        let read =
+                            guard(&id, || read_some(&reading, at.take().unwrap_or_default()));
                         drop(sender.send(read));
                         let _ = waker.activate();
                     });
                 }
                 let Some(read) = fresh else { return Ok(()) };
-                let mut emitted: Vec<(Exit, Batch)> = Vec::with_capacity(read.batches.len() + 1);
-                for letters in read.letters {
-                    emitted.push(((node, Port::DeadLetters), letters));
-                }
-                for batch in read.batches {
-                    metrics.gave_out(batch.n_rows());
-                    emitted.push(((node, port), batch));
-                }
                 let mut sessions: Vec<_> =
                     outputs.iter_mut().map(OutputBuilder::activate).collect();
-                send(emitted, &exits, &mut sessions, |place| {
+                send(read.emitted, &exits, &mut sessions, |place| {
                     open.get(place).cloned()
                 });
                 Ok(())

@@ -61,6 +61,18 @@ pub(crate) enum Part {
     End(EndPart),
 }
 
+impl Part {
+    /// The ways out of other parts by which its rows come.
+    pub(crate) fn reads(&self) -> Vec<Exit> {
+        match self {
+            Self::Feed(_) => Vec::new(),
+            Self::Chain(part) => part.inputs.iter().map(|(exit, _)| *exit).collect(),
+            Self::Relation(part) => part.inputs.clone(),
+            Self::End(part) => part.inputs.clone(),
+        }
+    }
+}
+
 /// Where rows come in.
 pub(crate) struct FeedPart {
     pub(crate) node: NodeIndex,
@@ -71,6 +83,8 @@ pub(crate) struct FeedPart {
     pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) credit: Arc<Credit>,
     pub(crate) exits: Vec<Exit>,
+    /// What runs where the rows are read; each gets all of them.
+    pub(crate) chains: Vec<RunningChain>,
     pub(crate) worker: usize,
     /// It tells what becomes of splits, between their rows.
     pub(crate) tells_splits: bool,
@@ -90,6 +104,8 @@ pub(crate) struct ChainPart {
     /// One; or as many as may be under way at once on the pool.
     pub(crate) instances: Vec<RunningChain>,
     pub(crate) pool: Option<Arc<WorkPool>>,
+    /// It takes rows one by one, gives no more than come, and may run anywhere.
+    pub(crate) is_light: bool,
     /// Rows may leave when the watermark moves or the input ends, not only when rows come.
     pub(crate) holds_rows: bool,
     pub(crate) worker: usize,
