@@ -85,6 +85,10 @@
 //! [`RunOptions::report_html`](engine::RunOptions::report_html) writes one page that needs no network, with
 //! the graph, the slowest node, and throughput over time. `plan()?.explain()` says what will run.
 //!
+//! The engine traces by the crate `tracing`: runs and phases at the level info, splits and what each node did
+//! at debug, calls of nodes at trace. Your program chooses where that goes; `examples/shared/trace.rs` writes
+//! to standard error what `RUST_LOG` asks for.
+//!
 //! # How do I fit preprocessing?
 //!
 //! A feature is an expression followed by mappers. What they must learn is learned in passes over the

@@ -12,6 +12,8 @@ mod model;
 mod options;
 #[path = "../shared/report.rs"]
 mod report;
+#[path = "../shared/trace.rs"]
+mod trace;
 #[path = "../shared/usage.rs"]
 mod usage;
 
@@ -37,7 +39,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    options.common.trace();
+    trace::as_rust_log_asks();
     report::print(run(&options), options.common.json)
 }
 

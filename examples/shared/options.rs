@@ -5,9 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use mainstem::ml_stages::onnx::OnnxRuntime;
 use mainstem::prelude::*;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 /// What scores the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,19 +48,6 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// Shows what the engine traces, as `RUST_LOG` asks for it, on standard error.
-    pub(crate) fn trace(&self) {
-        tracing_subscriber::fmt()
-            .with_env_filter(
-                EnvFilter::builder()
-                    .with_default_directive(LevelFilter::OFF.into())
-                    .from_env_lossy(),
-            )
-            .with_span_events(FmtSpan::CLOSE)
-            .with_writer(std::io::stderr)
-            .init();
-    }
-
     pub(crate) fn run_options(&self) -> RunOptions {
         let options = RunOptions::new().stop_on_ctrl_c(true);
         match self.workers {

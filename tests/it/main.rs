@@ -15,6 +15,8 @@ mod incremental;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod logging;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod sources;
