@@ -17,6 +17,8 @@ mod laws;
 #[cfg(test)]
 mod logging;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod sources;

@@ -159,10 +159,15 @@ fn node(report: &RunReport, phase: usize, node: &NodeReport, (x, y): (f64, f64))
                     text.tag x="30" y="-6" text-anchor="middle" { "slowest" }
                 }
                 rect.box width=(width) height=(height) rx="8" {}
-                text.id x="12" y="20" { (shorten(&node.node, 20)) }
-                text.muted x="12" y="36" { (shorten(&kind(node), 27)) }
-                text x="12" y="54" { (rows(node)) }
-                text.muted x="12" y="69" { (sizes(node)) }
+                // Only HTML cuts a text where its box ends, whatever font and alphabet it is written in.
+                foreignObject x="12" y="6" width=(width - 24.0) height="68" {
+                    div.lines {
+                        div.id { (shorten(&node.node, 18)) }
+                        div.muted { (shorten(&kind(node), 27)) }
+                        div { (rows(node)) }
+                        div.muted { (sizes(node)) }
+                    }
+                }
                 rect.track x="12" y="77" width=(BAR) height="6" rx="3" {}
                 @if filled > 0.0 {
                     rect.fill x="12" y="77" width=(format!("{filled:.1}")) height="6" rx="3" {}

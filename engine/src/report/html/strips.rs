@@ -95,11 +95,9 @@ fn by_node(report: &RunReport) -> Vec<(String, &'static str, Vec<Step>, u64)> {
 /// Rows a second from one moment to the next; moments less than `shortest` apart are taken together.
 fn rates(at: &[Duration], rows: &[u64], shortest: Duration) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut moments = at.iter().zip(rows);
-    let Some((mut from, mut before)) = moments.next() else {
-        return steps;
-    };
-    let mut rest = moments.peekable();
+    // A short run may be looked at for the first time when its rows have been read.
+    let (mut from, mut before) = (&Duration::ZERO, &0);
+    let mut rest = at.iter().zip(rows).peekable();
     while let Some((until, after)) = rest.next() {
         let time = until.saturating_sub(*from);
         if time.is_zero() || (time < shortest && rest.peek().is_some()) {
@@ -211,6 +209,8 @@ mod tests {
             .collect();
         assert_eq!(said, [(ms(0), ms(100), 100), (ms(100), ms(201), 198)]);
         assert_eq!(rates(&[], &[], ms(10)), []);
+        let late = rates(&[ms(500)], &[10], ms(10));
+        assert_eq!((late.len(), late[0].from, late[0].value), (1, ms(0), 20.0));
         assert_eq!(rates(&[ms(0)], &[5], ms(10)), []);
     }
 
