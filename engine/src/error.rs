@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::batch::RowPosition;
 use crate::graph::Graph;
 
 /// The result of everything in Mainstem that can fail.
@@ -139,6 +140,14 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         self.edit().source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Says before the message where in the data it happened.
+    #[must_use]
+    pub(crate) fn at_position(mut self, position: &RowPosition) -> Self {
+        let inner = self.edit();
+        inner.message = format!("{position}: {}", inner.message);
         self
     }
 

@@ -11,6 +11,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::record_batch::RecordBatch;
+
 use super::ends::EndWriter;
 use super::feed::Ended;
 use super::memory::Account;
@@ -18,6 +20,7 @@ use crate::analyzer::{AnyAccumulator, DynAnalyzer};
 use crate::artifact::AnyArtifact;
 use crate::batch::{Batch, SplitKey};
 use crate::error::{Error, Result};
+use crate::expression::find_good;
 
 /// An accumulator and the bytes it keeps.
 struct Part {
@@ -116,7 +119,9 @@ impl RunningAnalysis {
             Some(part) => (part.accumulator, part.n_bytes),
             None => (self.analyzer.create(), 0),
         };
-        self.analyzer.add_rows(&mut accumulator, batch.rows())?;
+        self.analyzer
+            .add_rows(&mut accumulator, batch.rows())
+            .map_err(|error| self.located(error, batch))?;
         let n_bytes = self.analyzer.bytes_of(&accumulator);
         let part = Part {
             accumulator,
@@ -125,6 +130,22 @@ impl RunningAnalysis {
         let mut parts = self.lock();
         parts.splits.insert(place, part);
         parts.count(n_bytes, before)
+    }
+
+    /// The error of the first row that cannot be added to anything, with its place; that of the batch, where only
+    /// all its rows together cannot be.
+    fn located(&self, error: Error, batch: &Batch) -> Error {
+        let add = |rows: &RecordBatch| self.analyzer.add_rows(&mut self.analyzer.create(), rows);
+        let mut first = None;
+        let found = find_good(batch.rows(), &add, &mut |row, _| {
+            let error = add(&batch.rows().slice(row, 1)).err();
+            first = error.map(|e| e.at_position(&batch.position(row)));
+            Err(Error::data("one is found"))
+        });
+        match found {
+            Err(_) if error.is_data() => first.unwrap_or(error),
+            _ => error,
+        }
     }
 
     /// Merges the splits of `source` before `end`, or all of them, into one accumulator, in their order.

@@ -226,7 +226,7 @@ impl Analyzer for JoinBuild {
                     .collect::<Result<_, _>>()?;
             }
         }
-        let keys = Keys::encode(&keys, &self.key_types())?;
+        let keys = self.layout.encode(&keys, &self.key_types())?;
         self.append(accumulator, taken, &keys)
     }
 

@@ -22,7 +22,7 @@ use arrow::datatypes::{
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_expr::binary::comparison_coercion;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The type in which two keys are compared; `None` where they do not go together.
 pub(in crate::ops) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
@@ -125,19 +125,45 @@ pub(in crate::ops) enum Keys {
 
 impl Keys {
     /// Encodes key columns, which may be of other types than those in which they are compared.
+    ///
+    /// The type in which two are compared holds all values of one of them. So a value that it does not hold, such
+    /// as a day of the year 9999 among moments in nanoseconds, is of the other and equal to none of the first:
+    /// it stands here as null, which matches nothing either.
     pub(in crate::ops) fn encode(columns: &[ArrayRef], types: &[DataType]) -> Result<Self> {
+        Self::encode_as(columns, types, &CastOptions::default())
+    }
+
+    /// Encodes key columns of which the result has one for both sides, of the type in which they are compared.
+    ///
+    /// # Errors
+    /// If a value is beyond that type.
+    pub(super) fn encode_all(columns: &[ArrayRef], types: &[DataType]) -> Result<Self> {
         let strict = CastOptions {
             safe: false,
             ..CastOptions::default()
         };
+        Self::encode_as(columns, types, &strict)
+    }
+
+    fn encode_as(
+        columns: &[ArrayRef],
+        types: &[DataType],
+        options: &CastOptions<'_>,
+    ) -> Result<Self> {
         let columns: Vec<ArrayRef> = columns
             .iter()
             .zip(types)
             .map(|(column, to)| match column.data_type() == to {
                 true => Ok(ArrayRef::clone(column)),
-                false => cast_with_options(column, to, &strict),
+                false => cast_with_options(column, to, options).map_err(|e| {
+                    Error::data(format!(
+                        "a key does not fit {to}, in which both are compared"
+                    ))
+                    .with_detail(e.to_string())
+                    .with_hint("Give the keys two names, or bring both to one type with `cast`.")
+                }),
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_>>()?;
         let nulls = columns.iter().fold(None, |nulls, column| {
             NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref())
         });

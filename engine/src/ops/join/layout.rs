@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
-use super::keys::{can_hash, common_type};
+use super::keys::{Keys, can_hash, common_type};
 use super::{Join, JoinKind, Side};
 use crate::error::{Error, Result};
 use crate::expression::{Expression, check_columns};
@@ -130,6 +131,18 @@ impl Layout {
         let all = self.columns.iter().chain(of_filter);
         let names: BTreeSet<&str> = all.filter_map(|c| c.from.name_on(side)).collect();
         names.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The keys of some rows of a side.
+    ///
+    /// # Errors
+    /// If one is beyond the type of the column that the result has for it and the key of the other side.
+    pub(super) fn encode(&self, keys: &[ArrayRef], types: &[DataType]) -> Result<Keys> {
+        let is_shared = |column: &Column| matches!(column.from, Origin::Either(_));
+        match self.columns.iter().any(is_shared) {
+            true => Keys::encode_all(keys, types),
+            false => Keys::encode(keys, types),
+        }
     }
 
     /// The columns that `side` must bring: those taken, and those its keys read.

@@ -136,10 +136,13 @@ impl Side {
 /// **Keys** are pairs of expressions, the first over the left columns and the second over the right.
 /// Rows match where all keys are equal and the filter, if any, is true. A null key matches nothing, not
 /// even null; 0.0 and -0.0 are equal, and so are all NaN. Numbers of two types are compared in the wider
-/// one, and so are texts, times and dates; numbers with text are refused.
+/// one, and so are texts, times and dates; numbers with text are refused. A value beyond the type of the
+/// comparison, as the day 9999-12-31 is where the other key holds nanoseconds, matches nothing.
 ///
 /// **Columns** are the left ones, then the right ones. Key columns of one name appear once, where the
 /// left one stands, with the value of the side that has a row: the left one, in a right join the right one.
+/// In a full join that column is of the type in which both are compared, and a row whose key is beyond that type
+/// is a bad row of the join; one of the side that is held ends the run.
 /// Other columns of one name are refused unless there is a [`Join::suffix`] for the right one.
 ///
 /// **Rows.** The smaller side is held in memory as a table, the other is read past it: it keeps its order,

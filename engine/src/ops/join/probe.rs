@@ -109,9 +109,9 @@ struct Compiled {
 }
 
 impl Compiled {
-    fn keys_of(&self, rows: &RecordBatch) -> Result<Keys> {
+    fn keys_of(&self, rows: &RecordBatch, layout: &Layout) -> Result<Keys> {
         let keys = self.keys.iter().map(|k| k.evaluate(rows));
-        Keys::encode(&keys.collect::<Result<Vec<_>>>()?, &self.types)
+        layout.encode(&keys.collect::<Result<Vec<_>>>()?, &self.types)
     }
 }
 
@@ -164,9 +164,10 @@ struct ProbeOperator {
 
 impl Operator for ProbeOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let layout = Arc::clone(&self.layout);
         let compiled = self.compiled(&batch.rows().schema())?;
         let has_filter = compiled.filter.is_some();
-        let (batch, keys) = on_good_rows(batch, out, |rows| compiled.keys_of(rows))?;
+        let (batch, keys) = on_good_rows(batch, out, |rows| compiled.keys_of(rows, &layout))?;
         let found = self.table.index.find(&keys)?;
         if !has_filter {
             match self.kind.only() {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Float64Array, Int32Array, Int64Array, StringArray,
+    TimestampNanosecondArray,
+};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_expr::Expr;
@@ -408,6 +411,99 @@ fn keys_of_two_types_are_compared_in_the_wider() {
             assert_eq!(n, expected, "{kind:?}");
         }
     }
+}
+
+/// Days, of which the last is often said to be for ever, and moments in nanoseconds, which end in 2262.
+fn days_and_moments(day: &str, moment: &str) -> (RecordBatch, RecordBatch) {
+    let days: ArrayRef = Arc::new(Date32Array::from(vec![
+        Some(0),
+        Some(2_932_896),
+        None,
+        Some(1),
+    ]));
+    let moments = vec![Some(0), Some(86_400_000_000_000), Some(i64::MAX), None];
+    let moments: ArrayRef = Arc::new(TimestampNanosecondArray::from(moments));
+    (
+        RecordBatch::try_from_iter_with_nullable([(day, days, true)]).unwrap(),
+        RecordBatch::try_from_iter_with_nullable([(moment, moments, true)]).unwrap(),
+    )
+}
+
+/// In whichever type two keys are compared: what it does not reach to is of no value of the other side.
+#[test]
+fn a_key_beyond_the_type_of_the_comparison_matches_nothing() {
+    let (days, moments) = days_and_moments("day", "moment");
+    let mut all = Vec::new();
+    for kind in KINDS {
+        let mut sides = Vec::new();
+        for (held, size) in [(Side::Left, 9), (Side::Right, 9), (Side::Left, 1)] {
+            let join = Join::new(kind, [(col("day"), col("moment"))]).build_side(held);
+            sides.push(lines(&run_cut(&join, &days, &moments, size, 2)));
+        }
+        assert_eq!(sides[0], sides[1], "{kind:?}");
+        assert_eq!(sides[0], sides[2], "{kind:?}");
+        all.push(format!("{}\n  {}", kind.name(), sides[0].join("\n  ")));
+    }
+    expect![[r#"
+        inner
+          1970-01-01 1970-01-01T00:00:00
+          1970-01-02 1970-01-02T00:00:00
+        left
+          1970-01-01 1970-01-01T00:00:00
+          1970-01-02 1970-01-02T00:00:00
+          9999-12-31 null
+          null null
+        right
+          1970-01-01 1970-01-01T00:00:00
+          1970-01-02 1970-01-02T00:00:00
+          null 2262-04-11T23:47:16.854775807
+          null null
+        full
+          1970-01-01 1970-01-01T00:00:00
+          1970-01-02 1970-01-02T00:00:00
+          9999-12-31 null
+          null 2262-04-11T23:47:16.854775807
+          null null
+          null null
+        left semi
+          1970-01-01
+          1970-01-02
+        left anti
+          9999-12-31
+          null
+        right semi
+          1970-01-01T00:00:00
+          1970-01-02T00:00:00
+        right anti
+          2262-04-11T23:47:16.854775807
+          null"#]]
+    .assert_eq(&all.join("\n"));
+}
+
+/// A full join has one column for keys of one name, of the type in which they are compared.
+#[test]
+fn a_key_that_the_column_of_a_full_join_cannot_hold_is_a_bad_row() {
+    let (days, moments) = days_and_moments("at", "at");
+    let mut messages = Vec::new();
+    for held in [Side::Left, Side::Right] {
+        let pipeline = Pipeline::new("join");
+        let join = Join::new(JoinKind::Full, on("at")).build_side(held);
+        let (sink, _) = connectors::collect();
+        read(&pipeline, "days", &days, 9)
+            .join_with(&read(&pipeline, "moments", &moments, 9), join)
+            .write(sink);
+        let error = pipeline.run(&RunOptions::new().workers(2)).unwrap_err();
+        assert!(error.is_data());
+        messages.push(error.to_string());
+    }
+    expect![[r#"
+        record batch 0, row 1: a key does not fit Timestamp(ns), in which both are compared
+          in analysis "join/build"
+          Arithmetic overflow: Overflow happened on: 2932896 * 86400000000000
+          Hint: Give the keys two names, or bring both to one type with `cast`.
+        record batch 0, row 1: a key does not fit Timestamp(ns), in which both are compared: Arithmetic overflow: Overflow happened on: 2932896 * 86400000000000
+          in transform "join"
+          Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]].assert_eq(&messages.join("\n"));
 }
 
 /// Keys of bytes up to 12 are their code, longer ones share prefixes.
