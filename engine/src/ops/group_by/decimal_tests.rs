@@ -1,6 +1,7 @@
 //! Decimals are aggregated exactly, and a sum that does not fit ends the run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Decimal128Array, Decimal256Array, Int64Array};
 use arrow::datatypes::{DataType, i256};
@@ -13,7 +14,8 @@ use crate::expression::{cast, col};
 use crate::ops::relational_tests::{check_batch, check_rows, run_over, sorted};
 use crate::pipeline::Collection;
 use crate::testing::{show, table};
-use crate::windowing::{GlobalWindow, Windowing};
+use crate::windowing::{FixedWindows, GlobalWindow, Sessions, Windowing};
+use crate::{Pipeline, RunOptions, connectors};
 
 fn decimals(keys: &[i64], values: &[Option<i128>], precision: u8, scale: i8) -> RecordBatch {
     let values = Decimal128Array::from(values.to_vec());
@@ -189,10 +191,68 @@ fn nor_does_it_wrap_in_windows_and_in_changelogs() {
                 .agg([sum(col("x")).alias("s")])
         },
         expect![[r#"
-            a sum does not fit Decimal128(38, 0)
+            aggregate `sum(x)` failed: the sum does not fit Decimal128(38, 0)
               in transform "group_by"
+              The group is k = 1.
               Hint: Cast the values to Float64 or to a decimal of more digits before they are summed."#]],
     );
+}
+
+#[test]
+fn sums_of_changes_name_their_group_in_windows_sessions_and_relations() {
+    let huge = i64::MAX.to_string();
+    let rows = table(&format!(
+        "k: 1, 2, 2; event_time: 3, 4, 5; x: 7, {huge}, {huge}"
+    ));
+    let windows: [(&str, Windowing); 2] = [
+        (
+            "fixed",
+            Windowing::of(FixedWindows::of(Duration::from_millis(10))),
+        ),
+        (
+            "sessions",
+            Windowing::of(Sessions::with_gap(Duration::from_millis(10))),
+        ),
+    ];
+    let mut messages = Vec::new();
+    let mut run = |name: &str, compose: &dyn Fn(&Collection) -> Collection| {
+        let pipeline = Pipeline::new("sums");
+        let batches = vec![rows.clone()];
+        let read = pipeline.read("rows", connectors::from_record_batches(batches));
+        let (sink, _) = connectors::collect();
+        compose(&read).write(sink);
+        let error = pipeline.run(&RunOptions::new().workers(2)).unwrap_err();
+        messages.push(format!("{name}\n{error}"));
+    };
+    for (name, windowing) in windows {
+        run(name, &|rows| {
+            let changes = rows.as_changelog().window(windowing.clone());
+            changes.group_by([col("k")]).agg([sum(col("x")).alias("s")])
+        });
+    }
+    run("relation", &|rows| {
+        let relation = rows.select([col("k"), col("x")]).incremental();
+        let sums = relation
+            .group_by([col("k")])
+            .agg([sum(col("x")).alias("s")]);
+        sums.into_collection("sums")
+    });
+    expect![[r#"
+        fixed
+        aggregate `sum(x)` failed: the sum does not fit Int64
+          in transform "group_by"
+          The group is k = 2, window_start = 1970-01-01T00:00:00, window_end = 1970-01-01T00:00:00.010.
+          Hint: Cast the values to Float64 or to a decimal before they are summed.
+        sessions
+        aggregate `sum(x)` failed: the sum does not fit Int64
+          in transform "group_by"
+          The group is k = 2, window_start = 1970-01-01T00:00:00.004, window_end = 1970-01-01T00:00:00.015.
+          Hint: Cast the values to Float64 or to a decimal before they are summed.
+        relation
+        a sum does not fit Int64
+          in transform "sums"
+          The group is k = 2.
+          Hint: Cast the values to Float64 before they are summed."#]].assert_eq(&messages.join("\n"));
 }
 
 #[test]

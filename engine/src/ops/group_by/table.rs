@@ -244,18 +244,34 @@ fn failed_in_group(
         DataFusionError::External(cause) => cause.downcast_ref(),
         _ => None,
     };
-    let place = overflow
-        .and_then(|overflow| group_keys(overflow.group))
-        .and_then(|keys| show_group(planned, &keys));
-    let hint = overflow.map(|overflow| wider_sum(&overflow.data_type));
-    let error = failed(planned, aggregate, error);
-    match (place, hint) {
-        (Some(place), Some(hint)) => error.with_detail(place).with_hint(hint),
-        _ => error,
+    match overflow {
+        Some(overflow) => {
+            let keys = group_keys(overflow.group);
+            let group = keys.and_then(|keys| show_group(planned, &keys));
+            too_large(planned, aggregate, overflow, group)
+        }
+        None => failed(planned, aggregate, error),
     }
 }
 
-fn show_group(planned: &Planned, keys: &[ArrayRef]) -> Option<String> {
+/// A sum that does not fit its type, with the group that it is of, if that can be shown.
+pub(super) fn too_large(
+    planned: &Planned,
+    aggregate: usize,
+    overflow: &SumOverflow,
+    group: Option<String>,
+) -> Error {
+    let text = &planned.aggregates[aggregate].text;
+    let error = Error::data(format!("aggregate `{text}` failed: {overflow}"))
+        .with_hint(wider_sum(&overflow.data_type));
+    match group {
+        Some(group) => error.with_detail(group),
+        None => error,
+    }
+}
+
+/// Says which group has these keys.
+pub(super) fn show_group(planned: &Planned, keys: &[ArrayRef]) -> Option<String> {
     if keys.is_empty() {
         return Some("It is the sum of all rows.".to_owned());
     }

@@ -241,12 +241,25 @@ fn aggregate<'s, T: Timestamp + Lattice>(
     let nulls = nulls.collect::<Result<Vec<_>>>()?;
     let retractions = aggregation.retractions().to_vec();
     let failed = context.in_scope::<T>();
-    let reduced = keyed.reduce(
-        move |_, input, output| match reduce(&retractions, &nulls, input) {
-            Ok(result) => output.push((result, 1)),
-            Err(error) => failed.failure.set(error.at_node(&failed.id)),
-        },
+    let (of_group, keys) = (
+        Arc::clone(aggregation),
+        RowCodec::new(aggregation.types().0)?,
     );
+    let reduced =
+        keyed.reduce(
+            move |key, input, output| match reduce(&retractions, &nulls, input) {
+                Ok(result) => output.push((result, 1)),
+                Err(error) => {
+                    let keys = keys.decode(std::iter::once(key));
+                    let group = keys.ok().and_then(|keys| of_group.show_group(&keys));
+                    let error = match group {
+                        Some(group) => error.with_detail(group),
+                        None => error,
+                    };
+                    failed.failure.set(error.at_node(&failed.id));
+                }
+            },
+        );
     let groups = reduced.map(|(key, values): (RowBytes, RowBytes)| {
         RowBytes::of_parts([key.bytes(), values.bytes()].into_iter())
     });

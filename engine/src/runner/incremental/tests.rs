@@ -106,6 +106,7 @@ fn a_failure_inside_is_an_error_of_the_node() {
     expect![[r#"
         a sum does not fit Int64
           in transform "sums"
+          It is the sum of all rows.
           Hint: Cast the values to Float64 before they are summed."#]]
     .assert_eq(&error.to_string());
 }

@@ -10,7 +10,10 @@ use super::extreme::{End, Extreme};
 use super::first::First;
 use super::sum::{Average, FloatSum, IntegerSum};
 use crate::error::{Error, Result};
+use crate::ops::group_by::exact_sum::SumOverflow;
 use crate::ops::group_by::first_rows::n_rows_of_changes;
+use crate::ops::group_by::planned::Planned;
+use crate::ops::group_by::table::too_large;
 use crate::ops::rows_by_time::Run;
 
 /// The rows of many runs, as one aggregate reads them.
@@ -33,6 +36,38 @@ impl Changed<'_> {
     }
 }
 
+/// Why an aggregate cannot go on.
+#[derive(Debug)]
+pub(in crate::ops::group_by) enum Misfit {
+    /// The sum of a group does not fit its type.
+    Sum(SumOverflow),
+    Other(Error),
+}
+
+impl<E: Into<Error>> From<E> for Misfit {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl Misfit {
+    /// The error of aggregate `n`, where `show` says which group a number is of.
+    pub(in crate::ops::group_by) fn named(
+        self,
+        planned: &Planned,
+        n: usize,
+        show: impl FnOnce(usize) -> Option<String>,
+    ) -> Error {
+        match self {
+            Self::Sum(overflow) => {
+                let group = show(overflow.group);
+                too_large(planned, n, &overflow, group)
+            }
+            Self::Other(error) => error,
+        }
+    }
+}
+
 /// An aggregate of many groups from which rows can be taken back.
 pub(in crate::ops::group_by) trait Retractable: Send {
     /// Makes room for groups up to this number.
@@ -42,20 +77,20 @@ pub(in crate::ops::group_by) trait Retractable: Send {
     ///
     /// # Errors
     /// If a result does not fit its type.
-    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)>;
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef), Misfit>;
 
     /// Takes in the rows of all runs, which need not be all there are: a row that is taken back may come before
     /// the one that adds it.
     ///
     /// # Errors
     /// If what is kept does not fit its type.
-    fn add(&mut self, changed: &Changed<'_>) -> Result<()>;
+    fn add(&mut self, changed: &Changed<'_>) -> Result<(), Misfit>;
 
     /// The values of these groups.
     ///
     /// # Errors
     /// If a result does not fit its type.
-    fn values(&self, groups: &[usize]) -> Result<ArrayRef>;
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef, Misfit>;
 
     /// True if some row of the group, which has so many, was taken back that was never added, as far as can be told
     /// of its values.
@@ -164,7 +199,7 @@ impl Retractable for Count {
         self.n.resize(n_groups, 0);
     }
 
-    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef), Misfit> {
         let mut before = Vec::with_capacity(changed.runs.len());
         let mut after = Vec::with_capacity(changed.runs.len());
         for run in changed.runs {
@@ -179,14 +214,14 @@ impl Retractable for Count {
         ))
     }
 
-    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+    fn add(&mut self, changed: &Changed<'_>) -> Result<(), Misfit> {
         for run in changed.runs {
             self.n[run.group] += run.rows.clone().map(|row| changed.weight(row)).sum::<i64>();
         }
         Ok(())
     }
 
-    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef, Misfit> {
         Ok(Arc::new(Int64Array::from(kept(&self.n, groups))))
     }
 

@@ -14,6 +14,7 @@ use crate::changelog::diff_field;
 use crate::error::{Error, Result};
 use crate::expression::null_as_false;
 use crate::ops::group_by::Grouping;
+use crate::ops::group_by::table::show_group;
 
 /// Keys and aggregates over rows that may be taken back.
 #[derive(Debug)]
@@ -102,6 +103,11 @@ impl Aggregation {
             });
         }
         Ok((keys, values))
+    }
+
+    /// Says which group has these keys, if they can be shown.
+    pub(crate) fn show_group(&self, keys: &[ArrayRef]) -> Option<String> {
+        show_group(&self.plan.planned, keys)
     }
 
     /// The groups, from keys and the value of each aggregate.

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, BinaryArray, Int64Array};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, Rows, SortField};
 
-use super::aggregate::{Changed, Retractable, column};
+use super::aggregate::{Changed, Misfit, Retractable, column};
 use super::tallies::{Tallies, Unordered};
 use crate::error::{Error, Result};
 use crate::keys::normal;
@@ -40,7 +40,7 @@ impl Retractable for DistinctCount {
         self.values.grow(n_groups);
     }
 
-    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef), Misfit> {
         let rows = self.bytes(changed)?;
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for run in changed.runs {
@@ -54,7 +54,7 @@ impl Retractable for DistinctCount {
         ))
     }
 
-    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+    fn add(&mut self, changed: &Changed<'_>) -> Result<(), Misfit> {
         let rows = self.bytes(changed)?;
         for run in changed.runs {
             self.values.add_run(run, changed, &rows);
@@ -62,7 +62,7 @@ impl Retractable for DistinctCount {
         Ok(())
     }
 
-    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef, Misfit> {
         let counts = groups.iter().map(|group| self.count(*group));
         Ok(Arc::new(Int64Array::from(
             counts.collect::<Result<Vec<_>>>()?,

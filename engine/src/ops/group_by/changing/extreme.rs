@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, new_null_array};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 
-use super::aggregate::{Changed, Retractable, column};
+use super::aggregate::{Changed, Misfit, Retractable, column};
 use super::tallies::{Ordered, Tallies};
 use crate::error::Result;
 use crate::keys::normal;
@@ -86,7 +86,7 @@ impl Retractable for Extreme {
         self.values.grow(n_groups);
     }
 
-    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef), Misfit> {
         let rows = self.converter.convert_columns(&[normal(changed.values)?])?;
         let (mut before, mut after) = (Bytes::default(), Bytes::default());
         for run in changed.runs {
@@ -97,7 +97,7 @@ impl Retractable for Extreme {
         Ok((self.array(&before)?, self.array(&after)?))
     }
 
-    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+    fn add(&mut self, changed: &Changed<'_>) -> Result<(), Misfit> {
         let rows = self.converter.convert_columns(&[normal(changed.values)?])?;
         for run in changed.runs {
             self.values.add_run(run, changed, &rows);
@@ -105,12 +105,12 @@ impl Retractable for Extreme {
         Ok(())
     }
 
-    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef, Misfit> {
         let mut values = Bytes::default();
         for group in groups {
             values.push(self.best(*group));
         }
-        self.array(&values)
+        Ok(self.array(&values)?)
     }
 
     fn is_unsound(&self, group: usize, n_rows: i64) -> bool {

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 
-use super::aggregate::{Changed, Retractable, column};
+use super::aggregate::{Changed, Misfit, Retractable, column};
 use super::tallies::{Ordered, Tallies};
 use crate::error::{Error, Result};
 use crate::keys::normal;
@@ -66,11 +66,11 @@ impl Retractable for First {
     }
 
     /// Without windows first rows are those of [`TopK`](crate::ops::TopK), which keeps no lists.
-    fn change(&mut self, _changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
-        Err(Error::bug("first rows are asked for without windows"))
+    fn change(&mut self, _changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef), Misfit> {
+        Err(Error::bug("first rows are asked for without windows").into())
     }
 
-    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+    fn add(&mut self, changed: &Changed<'_>) -> Result<(), Misfit> {
         let rows = self.converter.convert_columns(&[normal(changed.values)?])?;
         for run in changed.runs {
             self.rows.add_run(run, changed, &rows);
@@ -78,9 +78,9 @@ impl Retractable for First {
         Ok(())
     }
 
-    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef, Misfit> {
         let first = groups.iter().map(|group| self.first(*group));
-        self.lists(&first.collect::<Vec<_>>())
+        Ok(self.lists(&first.collect::<Vec<_>>())?)
     }
 
     fn is_unsound(&self, group: usize, n_rows: i64) -> bool {

@@ -27,7 +27,7 @@ mod tallies;
 mod tests;
 
 pub(crate) use aggregate::Retraction;
-pub(super) use aggregate::{Changed, Retractable, column};
+pub(super) use aggregate::{Changed, Misfit, Retractable, column};
 pub(crate) use aggregation::Aggregation;
 pub(crate) use extreme::End;
 pub(super) use operator::ChangingOperator;

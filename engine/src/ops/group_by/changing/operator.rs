@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::event_time::event_times;
 use crate::keys::{Keys, keys_of};
 use crate::ops::by_instant::{ByInstant, TakesInstants};
+use crate::ops::group_by::table::show_group;
 use crate::ops::row_key::equal_rows;
 use crate::ops::rows_by_time::{Run, in_runs};
 use crate::output::Output;
@@ -217,14 +218,21 @@ impl TakesInstants for ChangingOperator {
         let (rows, runs) = in_runs(rows, &groups, plan.has_time)?;
         let diffs = diffs(&rows)?;
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for ((values, taken), aggregate) in plan.values(&rows).zip(&mut self.groups.aggregates) {
+        let Groups {
+            keys, aggregates, ..
+        } = &mut self.groups;
+        for (n, ((values, taken), aggregate)) in plan.values(&rows).zip(aggregates).enumerate() {
             let changed = Changed {
                 runs: &runs,
                 values,
                 taken,
                 diffs,
             };
-            let (old, new) = aggregate.change(&changed)?;
+            let (old, new) = aggregate.change(&changed).map_err(|misfit| {
+                misfit.named(&plan.planned, n, |group| {
+                    show_group(&plan.planned, &keys.columns_of(&[group]).ok()?)
+                })
+            })?;
             before.push(old);
             after.push(new);
         }

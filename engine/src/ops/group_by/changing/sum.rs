@@ -7,9 +7,10 @@ use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type,
 };
 
-use super::aggregate::{Changed, Retractable, column, kept};
+use super::aggregate::{Changed, Misfit, Retractable, column, kept};
 use crate::error::{Error, Result};
-use crate::ops::group_by::exact_sum::wider_sum;
+use crate::ops::group_by::exact_sum::SumOverflow;
+use crate::ops::rows_by_time::Run;
 
 /// Sums of integers and decimals, exact whatever the order.
 pub(super) struct IntegerSum {
@@ -34,7 +35,7 @@ impl IntegerSum {
         changed: &Changed<'_>,
         value: impl Fn(usize) -> i128,
         mut tell: impl FnMut(Option<i128>),
-    ) -> Result<()> {
+    ) -> Result<(), Misfit> {
         for run in changed.runs {
             let (sum, n) = (&mut self.sums[run.group], &mut self.n[run.group]);
             tell((*n != 0).then_some(*sum));
@@ -44,7 +45,7 @@ impl IntegerSum {
                     *sum = value(row)
                         .checked_mul(i128::from(weight))
                         .and_then(|value| sum.checked_add(value))
-                        .ok_or_else(|| overflow(&self.data_type))?;
+                        .ok_or_else(|| too_large(&self.data_type, run.group))?;
                     *n += weight;
                 }
             }
@@ -53,7 +54,11 @@ impl IntegerSum {
         Ok(())
     }
 
-    fn add_all(&mut self, changed: &Changed<'_>, tell: impl FnMut(Option<i128>)) -> Result<()> {
+    fn add_all(
+        &mut self,
+        changed: &Changed<'_>,
+        tell: impl FnMut(Option<i128>),
+    ) -> Result<(), Misfit> {
         match &self.data_type {
             DataType::Int64 => {
                 let values = changed.values.as_primitive::<Int64Type>().values();
@@ -70,35 +75,51 @@ impl IntegerSum {
         }
     }
 
-    fn array(&self, sums: Vec<Option<i128>>) -> Result<ArrayRef> {
-        let overflow = || overflow(&self.data_type);
+    /// The sums as they leave; `group_of` says of which group each is.
+    fn array(
+        &self,
+        sums: Vec<Option<i128>>,
+        group_of: impl Fn(usize) -> usize,
+    ) -> Result<ArrayRef, Misfit> {
+        let (least, greatest) = match &self.data_type {
+            DataType::Int64 => (i128::from(i64::MIN), i128::from(i64::MAX)),
+            DataType::UInt64 => (0, i128::from(u64::MAX)),
+            DataType::Decimal128(precision, _) => {
+                let digits = u32::from((*precision).min(DECIMAL128_MAX_PRECISION));
+                let greatest = 10_i128.pow(digits) - 1;
+                (-greatest, greatest)
+            }
+            other => {
+                return Err(Error::bug(format!("a sum of {other} is kept as integers")).into());
+            }
+        };
+        let fits = |sum: &Option<i128>| sum.is_none_or(|sum| (least..=greatest).contains(&sum));
+        if let Some(n) = sums.iter().position(|sum| !fits(sum)) {
+            return Err(too_large(&self.data_type, group_of(n)));
+        }
         Ok(match &self.data_type {
             DataType::Int64 => {
-                let fit = |sum: Option<i128>| sum.map(i64::try_from).transpose();
-                let sums = sums.into_iter().map(fit).collect::<Result<Vec<_>, _>>();
-                Arc::new(Int64Array::from(sums.map_err(|_| overflow())?))
+                let sums = sums
+                    .into_iter()
+                    .map(|sum| sum.and_then(|s| i64::try_from(s).ok()));
+                Arc::new(sums.collect::<Int64Array>())
             }
             DataType::UInt64 => {
-                let fit = |sum: Option<i128>| sum.map(u64::try_from).transpose();
-                let sums = sums.into_iter().map(fit).collect::<Result<Vec<_>, _>>();
-                Arc::new(UInt64Array::from(sums.map_err(|_| overflow())?))
+                let sums = sums
+                    .into_iter()
+                    .map(|sum| sum.and_then(|s| u64::try_from(s).ok()));
+                Arc::new(sums.collect::<UInt64Array>())
             }
-            DataType::Decimal128(precision, scale) => {
-                let digits = u32::from((*precision).min(DECIMAL128_MAX_PRECISION));
-                let end = 10_i128.pow(digits);
-                if sums.iter().flatten().any(|sum| *sum <= -end || *sum >= end) {
-                    return Err(overflow());
-                }
-                let sums = Decimal128Array::from(sums);
-                Arc::new(sums.with_precision_and_scale(*precision, *scale)?)
-            }
-            other => return Err(Error::bug(format!("a sum of {other} is kept as integers"))),
+            of => Arc::new(Decimal128Array::from(sums).with_data_type(of.clone())),
         })
     }
 }
 
-fn overflow(data_type: &DataType) -> Error {
-    Error::data(format!("a sum does not fit {data_type}")).with_hint(wider_sum(data_type))
+fn too_large(data_type: &DataType, group: usize) -> Misfit {
+    Misfit::Sum(SumOverflow {
+        group,
+        data_type: data_type.clone(),
+    })
 }
 
 /// What each run's group had before it and has after it; `None` is null.
@@ -130,19 +151,24 @@ impl Retractable for IntegerSum {
         self.n.resize(n_groups, 0);
     }
 
-    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef), Misfit> {
         let mut pairs = Pairs::with_capacity(changed.runs.len());
         self.add_all(changed, |sum| pairs.push(sum))?;
-        Ok((self.array(pairs.before)?, self.array(pairs.after)?))
+        let of_run = |n: usize| changed.runs.get(n).map_or(0, |run: &Run| run.group);
+        Ok((
+            self.array(pairs.before, of_run)?,
+            self.array(pairs.after, of_run)?,
+        ))
     }
 
-    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+    fn add(&mut self, changed: &Changed<'_>) -> Result<(), Misfit> {
         self.add_all(changed, |_| {})
     }
 
-    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef, Misfit> {
         let sum = |group: &usize| (self.n[*group] != 0).then_some(self.sums[*group]);
-        self.array(groups.iter().map(sum).collect())
+        let all = groups.iter().map(sum).collect();
+        self.array(all, |n| groups.get(n).copied().unwrap_or_default())
     }
 
     fn is_unsound(&self, group: usize, n_rows: i64) -> bool {
@@ -327,16 +353,16 @@ impl Retractable for FloatSum {
         self.sums.resize(n_groups, Sum::default());
     }
 
-    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef), Misfit> {
         Ok(self.change_to(changed, Sum::value))
     }
 
-    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+    fn add(&mut self, changed: &Changed<'_>) -> Result<(), Misfit> {
         self.add_all(changed, |_, _| {});
         Ok(())
     }
 
-    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef, Misfit> {
         Ok(self.values_of(groups, Sum::value))
     }
 
@@ -410,15 +436,15 @@ impl Retractable for Average {
         self.sums.grow(n_groups);
     }
 
-    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef)> {
+    fn change(&mut self, changed: &Changed<'_>) -> Result<(ArrayRef, ArrayRef), Misfit> {
         Ok(self.sums.change_to(changed, Sum::mean))
     }
 
-    fn add(&mut self, changed: &Changed<'_>) -> Result<()> {
+    fn add(&mut self, changed: &Changed<'_>) -> Result<(), Misfit> {
         self.sums.add(changed)
     }
 
-    fn values(&self, groups: &[usize]) -> Result<ArrayRef> {
+    fn values(&self, groups: &[usize]) -> Result<ArrayRef, Misfit> {
         Ok(self.sums.values_of(groups, Sum::mean))
     }
 

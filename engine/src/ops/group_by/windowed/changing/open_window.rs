@@ -138,14 +138,21 @@ impl OpenWindow {
             touched.sort_unstable();
             touched.dedup();
         }
-        let before = self.values(&touched)?;
+        let before = self.values(plan, &touched)?;
         let runs = runs_of(&groups);
-        for ((values, taken), aggregate) in of_groups.values(rows).zip(&mut self.aggregates) {
-            aggregate.add(&Changed {
+        let (keys, window) = (&self.keys, self.window);
+        let all = of_groups.values(rows).zip(&mut self.aggregates);
+        for (n, ((values, taken), aggregate)) in all.enumerate() {
+            let changed = Changed {
                 runs: &runs,
                 values,
                 taken,
                 diffs,
+            };
+            aggregate.add(&changed).map_err(|misfit| {
+                misfit.named(&of_groups.planned, n, |group| {
+                    show_group_in(plan, keys.columns_of(&[group]).ok()?, window)
+                })
             })?;
         }
         match timing {
@@ -240,7 +247,7 @@ impl OpenWindow {
         before: Option<Vec<ArrayRef>>,
         how: How,
     ) -> Result<Option<RecordBatch>> {
-        let after = self.values(groups)?;
+        let after = self.values(plan, groups)?;
         let before = before.as_ref().unwrap_or(&after);
         let keys = self.keys.columns_of(groups)?;
         let was = groups.iter().map(|g| Some(self.fired[*g].pane.is_some()));
@@ -283,9 +290,16 @@ impl OpenWindow {
         plan.marked(&rows, &marks).map(Some)
     }
 
-    fn values(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
-        let aggregates = self.aggregates.iter();
-        aggregates.map(|a| a.values(groups)).collect()
+    fn values(&self, plan: &ChangingWindowsPlan, groups: &[usize]) -> Result<Vec<ArrayRef>> {
+        let show = |group: usize| {
+            let keys = self.keys.columns_of(&[group]).ok()?;
+            show_group_in(plan, keys, self.window)
+        };
+        let values = self.aggregates.iter().enumerate().map(|(n, aggregate)| {
+            let values = aggregate.values(groups);
+            values.map_err(|misfit| misfit.named(&plan.of_groups.planned, n, show))
+        });
+        values.collect()
     }
 
     /// How many bytes of memory it keeps, about.
@@ -306,18 +320,25 @@ pub(super) fn never_added_in(
     window: Window,
 ) -> Error {
     let error = never_added().with_hint("A change counts in the windows of its row: one that takes a row back must have the time of that row, which `Windowing::row_time` reads from a column where the event time is another.");
+    match keys.and_then(|keys| show_group_in(plan, keys, window)) {
+        Some(shown) => error.with_detail(shown),
+        None => error,
+    }
+}
+
+/// Says which group of a window has these keys.
+pub(super) fn show_group_in(
+    plan: &ChangingWindowsPlan,
+    mut keys: Vec<ArrayRef>,
+    window: Window,
+) -> Option<String> {
     let names = plan.of_groups.planned.key_fields.iter();
     let mut names: Vec<String> = names.map(|f| f.name().clone()).collect();
     names.extend([WINDOW_START.to_owned(), WINDOW_END.to_owned()]);
-    let Some(mut columns) = keys else {
-        return error;
-    };
-    columns.push(times_of(window.start, 1));
-    columns.push(times_of(window.end, 1));
-    match show_values(&names, &columns) {
-        Some(shown) => error.with_detail(format!("The group is {shown}.")),
-        None => error,
-    }
+    keys.push(times_of(window.start, 1));
+    keys.push(times_of(window.end, 1));
+    let shown = show_values(&names, &keys)?;
+    Some(format!("The group is {shown}."))
 }
 
 /// Where rows of one group follow each other.

@@ -224,7 +224,8 @@ impl MergingChanges {
             let keys: Vec<usize> = leaving.iter().map(|leaving| leaving.group).collect();
             let keys = self.keys.columns_of(&keys)?;
             let rows = leaving.iter().map(|l| self.groups[l.group].of(&l.from));
-            let results = results_of(&plan, &self.values, keys, rows)?;
+            let window_of = |n: usize| leaving[n].window;
+            let results = results_of(&plan, &self.values, keys, window_of, rows)?;
             let results = self.results.write(results.columns(), results.num_rows())?;
             for (
                 Leaving {

@@ -9,9 +9,11 @@ use arrow::row::{RowConverter, SortField};
 
 use crate::batch::BATCH_ROWS;
 use crate::error::Result;
-use crate::ops::group_by::changing::Changed;
+use crate::ops::group_by::changing::{Changed, Misfit};
+use crate::ops::group_by::windowed::changing::open_window::show_group_in;
 use crate::ops::group_by::windowed::changing::plan::ChangingWindowsPlan;
 use crate::ops::rows_by_time::Run;
+use crate::windowing::Window;
 
 /// Makes bytes of the values of rows and of results, and the other way round.
 pub(super) struct Bytes {
@@ -73,13 +75,20 @@ impl Bytes {
 }
 
 /// Keys and outputs of windows with these keys, each of the rows that stand beside it: their bytes and how often each
-/// is there, of which those count that are there.
+/// is there, of which those count that are there. `window_of` says which window each is.
 pub(super) fn results_of<'a>(
     plan: &ChangingWindowsPlan,
     values: &Bytes,
     keys: Vec<ArrayRef>,
+    window_of: impl Fn(usize) -> Window,
     windows: impl ExactSizeIterator<Item = impl Iterator<Item = (&'a [u8], i64)>>,
 ) -> Result<RecordBatch> {
+    let named = |misfit: Misfit, n: usize| {
+        misfit.named(&plan.of_groups.planned, n, |window| {
+            let keys = keys.iter().map(|key| key.slice(window, 1)).collect();
+            show_group_in(plan, keys, window_of(window))
+        })
+    };
     let n_windows = windows.len();
     let kinds = plan.of_groups.kinds.iter();
     let mut aggregates = kinds.map(|k| k.create()).collect::<Result<Vec<_>>>()?;
@@ -99,13 +108,14 @@ pub(super) fn results_of<'a>(
         });
         let runs: Vec<Run> = runs.collect();
         let values = plan.of_groups.values_in(&columns);
-        for ((values, taken), aggregate) in values.zip(&mut aggregates) {
-            aggregate.add(&Changed {
+        for (n, ((values, taken), aggregate)) in values.zip(&mut aggregates).enumerate() {
+            let changed = Changed {
                 runs: &runs,
                 values,
                 taken,
                 diffs: &diffs,
-            })?;
+            };
+            aggregate.add(&changed).map_err(|e| named(e, n))?;
         }
         rows.clear();
         Ok(())
@@ -124,9 +134,9 @@ pub(super) fn results_of<'a>(
     }
     add(&mut rows)?;
     let all: Vec<usize> = (0..n_windows).collect();
-    let mut columns = keys;
-    for aggregate in &aggregates {
-        columns.push(aggregate.values(&all)?);
+    let mut columns = keys.clone();
+    for (n, aggregate) in aggregates.iter().enumerate() {
+        columns.push(aggregate.values(&all).map_err(|e| named(e, n))?);
     }
     plan.project(columns)
 }
