@@ -13,6 +13,7 @@ mod source;
 mod table;
 mod transform;
 mod window_fn;
+mod windowing;
 
 pub(crate) use chance::Chance;
 pub use changelog::{changelog, contents_at, times_of};
@@ -25,3 +26,4 @@ pub use source::{check_source, read_source};
 pub use table::{show, table};
 pub use transform::{check_transform, refuse_transform, run_transform};
 pub use window_fn::check_window_fn;
+pub use windowing::check_windowing;
