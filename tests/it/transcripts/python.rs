@@ -25,7 +25,7 @@ pub(crate) fn windows(text: &str) -> Result<Windowing, String> {
     let call = Call::new(&value)?;
     Ok(match call.name {
         "GlobalWindows" => Windowing::global(),
-        // The second is Beam's, whose times of results are those of rows where a combiner asks for them.
+        // The second is Beam's, for its tests: see `moved_by`.
         "FixedWindows" | "CustomTimestampingFixedWindowsWindowFn" => {
             let windows = FixedWindows::of(call.seconds("size", 0)?);
             Windowing::of(windows.offset(call.seconds_or_zero("offset", 1)?))
@@ -38,6 +38,15 @@ pub(crate) fn windows(text: &str) -> Result<Windowing, String> {
         "Sessions" => Windowing::of(Sessions::with_gap(call.seconds("gap_size", 0)?)),
         name => return Err(format!("Unknown function: {name}")),
     })
+}
+
+/// How much later than it is these windows say that a row counts.
+pub(crate) fn moved_by(windows: &str) -> Result<Duration, String> {
+    let value = parse(windows)?;
+    match Call::new(&value)?.name {
+        "CustomTimestampingFixedWindowsWindowFn" => Ok(Duration::from_secs(100)),
+        name => Err(format!("{name} moves no times")),
+    }
 }
 
 /// The trigger that a transcript names.
