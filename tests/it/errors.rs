@@ -2,6 +2,9 @@
 //!
 //! Each message says what was expected and found, where, and what to do, and is of the class of what has to
 //! change. `DIR` stands for the folder of the files.
+//!
+//! What object stores refuse, such as wrong credentials and a bucket that is not there, is told in the tests of
+//! `engine/src/connectors/storage/`, which have stores to ask.
 
 use std::fs;
 use std::path::Path;

@@ -7,6 +7,8 @@ mod datafusion;
 #[cfg(test)]
 mod disorder;
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod faults;
