@@ -1,8 +1,8 @@
-//! What README.md promises: its commands are those of `.ci/run`, its files exist, its code is compiled.
+//! What README.md and CONTRIBUTING.md promise: their commands are those of `.ci/run`, their files exist, code is compiled.
 
 use std::path::Path;
 
-use crate::sources::read;
+use crate::sources::{files, read};
 
 /// The lines of all code blocks of this language.
 fn code<'a>(readme: &'a str, language: &str) -> Vec<&'a str> {
@@ -31,6 +31,25 @@ fn its_two_commands_are_run_by_ci() {
         let ends = |rest: &str| rest.starts_with("\n") || rest.starts_with(" -- ");
         let runs = ci.split(command).skip(1).any(ends);
         assert!(runs, ".ci/run does not run `{command}`");
+    }
+}
+
+#[test]
+fn the_long_forms_are_run_by_ci_and_their_variables_are_read() {
+    let (contributing, ci) = (read("CONTRIBUTING.md"), read(".ci/run"));
+    let commands = code(&contributing, "sh");
+    assert_eq!(commands.len(), 4);
+    let tests: String = files(".rs")
+        .into_iter()
+        .filter(|file| file.path.starts_with("tests/it/"))
+        .map(|file| file.text)
+        .collect();
+    for command in commands {
+        assert!(ci.lines().any(|line| line.ends_with(command)), "{command}");
+        if let Some((variable, _)) = command.split_once('=') {
+            let read = format!("(\"{variable}\"");
+            assert!(tests.contains(&read), "no test reads {variable}");
+        }
     }
 }
 
