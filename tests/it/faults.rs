@@ -141,3 +141,27 @@ fn a_wrong_folder_is_named_with_what_it_should_hold() {
         "{said}"
     );
 }
+
+/// The error is told in any case, and what the run did before it where that is asked for.
+#[test]
+fn the_example_tells_what_rust_log_asks_for() {
+    let (data, out) = (folder(Some(321)), tempfile::tempdir().unwrap());
+    let told = |rust_log: &str| {
+        let mut example = Command::new(census());
+        let output = run(example.env("RUST_LOG", rust_log), data.path(), out.path());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let (off, info, debug) = (told("off"), told("info"), told("mainstem_engine=debug"));
+    let of_runs = ["run starts", "run failed"];
+    let of_nodes = ["rows in flight", "split opened"];
+    for (said, tells_runs, tells_nodes) in [
+        (&off, false, false),
+        (&info, true, false),
+        (&debug, true, true),
+    ] {
+        assert!(said.contains("adult.data\", line 321: "), "{said}");
+        let tells = |words: &str| said.contains(words);
+        assert_eq!(of_runs.map(tells), [tells_runs; 2], "{said}");
+        assert_eq!(of_nodes.map(tells), [tells_nodes; 2], "{said}");
+    }
+}
