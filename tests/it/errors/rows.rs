@@ -1,8 +1,10 @@
 //! Rows on which an expression or a function fails.
 
+use arrow::array::{Date32Array, TimestampNanosecondArray};
 use mainstem::engine::OnBadRow;
 use mainstem::engine::expression::cast;
 use mainstem::engine::expression::functions::regex;
+use mainstem::engine::ops::SideInput;
 
 use super::*;
 
@@ -72,6 +74,40 @@ fn a_row_that_a_function_cannot_take() {
               in transform "map_rows"
               Hint: Clean the row, or choose `OnBadRow::Drop` or `OnBadRow::DeadLetter` for this node."#]],
     );
+}
+
+/// Moments in nanoseconds end in 2262: a day after that is none of them, whichever side looks the other up.
+#[test]
+fn a_key_beyond_the_type_of_a_look_up_is_found_nowhere_and_no_error() {
+    let days: ArrayRef = Arc::new(Date32Array::from(vec![1, 2_932_896]));
+    let days = RecordBatch::try_from_iter([("day", days)]).unwrap();
+    let moments = TimestampNanosecondArray::from(vec![86_400_000_000_000, 0]);
+    let moments: ArrayRef = Arc::new(moments);
+    let moments = RecordBatch::try_from_iter([("moment", moments)]).unwrap();
+    let look_up = |main: (&str, &RecordBatch), side: (&str, &RecordBatch)| {
+        let pipeline = Pipeline::new("test");
+        let read = |(name, rows): (&str, &RecordBatch)| {
+            pipeline.read(name, connectors::from_record_batches(vec![rows.clone()]))
+        };
+        let (sink, found) = connectors::collect();
+        let on = SideInput::map([(col(main.0), col(side.0))]);
+        let side = read(side).with_column("found", lit(1));
+        read(main)
+            .with_side_input(&side, on.columns(["found"]))
+            .write(sink);
+        let options = RunOptions::new().workers(1).progress(Progress::Never);
+        pipeline.run(&options).unwrap();
+        mainstem::engine::testing::show(&found.take()[0])
+    };
+    let (days, moments) = (("day", &days), ("moment", &moments));
+    expect![[r#"
+        day: 1970-01-02, 9999-12-31
+        found: 1, null"#]]
+    .assert_eq(&look_up(days, moments));
+    expect![[r#"
+        moment: 1970-01-02T00:00:00, 1970-01-01T00:00:00
+        found: 1, null"#]]
+    .assert_eq(&look_up(moments, days));
 }
 
 /// Under the other policies the rest of the rows goes on, and the letters say where the bad ones stood.
