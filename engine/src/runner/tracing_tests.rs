@@ -126,8 +126,8 @@ fn calls_of_nodes_are_spans_within_the_phase() {
         TRACE span run … > node id="collect"
         TRACE span run … > phase number=1 > node id="collect"
         TRACE span run … > phase number=1 > node id="filter"
-        TRACE span run … > phase number=1 > node id="filter" > node id="filter"
         TRACE span run … > phase number=1 > node id="numbers"
-        TRACE span run … > phase number=1 > node id="numbers" > node id="numbers""#]]
+        TRACE span run … > phase number=1 > node id="numbers" > node id="numbers"
+        TRACE span run … > phase number=1 > node id="numbers" > node id="numbers" > node id="filter""#]]
     .assert_eq(&traced("TRACE"));
 }
