@@ -3,6 +3,7 @@
 mod chunks;
 mod fetching;
 mod footers;
+mod instants;
 mod loaded;
 mod page_index;
 mod ranges;
@@ -39,7 +40,8 @@ use statistics::row_groups_that_may_hold;
 /// All files must have the same columns, in any order. Text is read as Utf8, with large offsets or a
 /// view in the file or not; text that the first file's Arrow schema holds as a dictionary stays one, with
 /// Int32 keys, and so does that of [`ParquetSource::read_dictionary`]. Nested columns are read as they
-/// are. Nulls are nulls.
+/// are. Nulls are nulls. Timestamps of 96 bits (INT96) are microseconds, digits behind them cut off, unless the
+/// file's Arrow schema says of which unit they are.
 ///
 /// Folders below the place that are named `column=value`, such as `year=2020/month=5/a.parquet`, are
 /// columns at the end of the schema: Int64 if all values are whole numbers, Date32 if all are days, else
@@ -50,7 +52,8 @@ use statistics::row_groups_that_may_hold;
 ///
 /// Where filters stand right behind the source, files, row groups and pages are left out unread in which
 /// no row can pass, by folders and statistics. In what is left, columns that no filter reads are decoded
-/// for the rows that pass, if these are few.
+/// for the rows that pass, if these are few. A page index that does not fit the rest of the file is not believed; one
+/// that fits is, though the format has no checksum of it.
 ///
 /// ```no_run
 /// # use mainstem_engine::{Pipeline, connectors};
@@ -381,6 +384,10 @@ fn check_like_first(first: &Loaded, loaded: &Loaded) -> Result<()> {
     super::agreement::agree(&schemas).map(|_| ())
 }
 
+#[cfg(test)]
+mod damaged_index_tests;
+#[cfg(test)]
+mod foreign_tests;
 #[cfg(test)]
 mod pruning_tests;
 #[cfg(test)]

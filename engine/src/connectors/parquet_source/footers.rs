@@ -12,6 +12,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
 use super::super::parquet_file::ParquetBytes;
 use super::super::storage::StoredFile;
+use super::instants::types_without_loss;
 use crate::error::{Error, Result};
 
 /// An open file, as it were: its footer, and where the rest is.
@@ -118,8 +119,9 @@ fn as_read(
     let fields: Vec<Field> = stored
         .fields()
         .iter()
-        .map(|f| {
-            let plain = plain_text(f.data_type());
+        .zip(types_without_loss(footer))
+        .map(|(f, data_type)| {
+            let plain = plain_text(&data_type);
             let read = match plain == DataType::Utf8 && is_dictionary(f.name()) {
                 true => text_dictionary(),
                 false => plain,

@@ -13,7 +13,11 @@ use std::sync::Arc;
 
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::PageIndexPolicy::{Optional, Skip};
-use parquet::file::metadata::{ParquetMetaDataBuilder, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
+    RowGroupMetaData,
+};
+use parquet::file::page_index::offset_index::{OffsetIndexMetaData, PageLocation};
 use parquet::file::reader::ChunkReader;
 
 use super::footers::unsigned;
@@ -24,7 +28,8 @@ const BYTES_OF_A_REQUEST: u64 = 1 << 20;
 /// The footer of these row groups alone, with the page index where there is one: the places of all pages, and the
 /// bounds of those whose column `is_asked` for, by its place among all leaves.
 ///
-/// Of a remote file as few requests are made as pay. `None` where the index cannot be read.
+/// Of a remote file as few requests are made as pay. `None` where the index cannot be read, or does not fit what the
+/// footer says.
 pub(super) fn with_pages<R: ChunkReader>(
     footer: &ArrowReaderMetadata,
     groups: &[usize],
@@ -54,6 +59,9 @@ pub(super) fn with_pages<R: ChunkReader>(
         reader.read_page_indexes(bytes).ok()?;
     }
     let metadata = Arc::new(reader.finish().ok()?);
+    if !fits(&metadata) {
+        return None;
+    }
     let options = ArrowReaderOptions::new().with_schema(Arc::clone(footer.schema()));
     ArrowReaderMetadata::try_new(metadata, options).ok()
 }
@@ -74,6 +82,47 @@ fn only_asked(
     });
     let builder = builder.set_column_metadata(columns.collect::<Option<_>>()?);
     builder.build().ok()
+}
+
+/// True if the pages of each column follow each other without a gap from the first data page to the end of the column's
+/// bytes, and each begins at a later row.
+///
+/// The format has no checksum of the index, and the library believes what it says: it would read anywhere in the file.
+/// A damaged number that still fits all others is not found out, as little as one in the rows themselves.
+fn fits(metadata: &ParquetMetaData) -> bool {
+    let Some(places) = metadata.offset_index() else {
+        return true;
+    };
+    let groups = metadata.row_groups();
+    let of_group = |(group, places): (&RowGroupMetaData, &Vec<OffsetIndexMetaData>)| {
+        let columns = group.columns().iter().zip(places);
+        places.len() == group.num_columns()
+            && columns.into_iter().all(|(column, places)| {
+                are_in_order(places.page_locations(), column, group.num_rows())
+            })
+    };
+    places.len() == groups.len() && groups.iter().zip(places).all(of_group)
+}
+
+fn are_in_order(pages: &[PageLocation], column: &ColumnChunkMetaData, n_rows: i64) -> bool {
+    let (start, n_bytes) = column.byte_range();
+    let end = |page: &PageLocation| page.offset.checked_add(page.compressed_page_size.into());
+    let (Some(first), Some(last)) = (pages.first(), pages.last()) else {
+        // A column without rows has no pages.
+        return n_rows == 0;
+    };
+    let fits_ends = first.offset == column.data_page_offset()
+        && unsigned(first.offset) >= start
+        && end(last).map(unsigned) == start.checked_add(n_bytes)
+        && first.first_row_index == 0
+        && last.first_row_index < n_rows;
+    let follows = |pages: &[PageLocation]| {
+        end(&pages[0]) == Some(pages[1].offset)
+            && pages[0].first_row_index < pages[1].first_row_index
+    };
+    fits_ends
+        && pages.iter().all(|page| page.compressed_page_size > 0)
+        && pages.windows(2).all(follows)
 }
 
 /// How many bytes lie between the bounds of pages and their places.
