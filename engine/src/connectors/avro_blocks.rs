@@ -180,7 +180,7 @@ impl AvroBlocks {
 }
 
 /// A number as the head of a block has it.
-fn write_long(value: i64, bytes: &mut Vec<u8>) {
+pub(crate) fn write_long(value: i64, bytes: &mut Vec<u8>) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest > 0x7f {
         bytes.push(rest as u8 | 0x80);

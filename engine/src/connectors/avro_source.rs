@@ -1,6 +1,6 @@
 //! Reads Avro files, many at a time by a folder or a pattern.
 
-use std::io::{BufRead, BufReader, Cursor, Read};
+use std::io::{Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::avro_blocks::{AvroBlocks, Block};
+use super::avro_header::AvroHeader;
 use super::compression::{Progress, read_failed};
 use super::file_source::{Described, Once, file_of_split, file_source};
 use super::files::Files;
@@ -29,16 +30,13 @@ use crate::transform::Description;
 /// How many bytes of a file are one split; it must not depend on the number of workers.
 const SPLIT_BYTES: u64 = 16 << 20;
 
-/// No header is larger; the schema is in it.
-const MAX_HEADER_BYTES: u64 = 16 << 20;
-
 /// Rows of Avro files (object container files): of one file, of all `*.avro` of a folder, or of those that
 /// match a pattern, at a path or a URL (see [`Storage`](super::Storage)).
 ///
 /// Of a file, the blocks that begin in 16 MiB are a split. Blocks may be compressed by deflate, snappy or
 /// zstandard. All files must have the same columns, in any order; columns that nobody wants are not
-/// decoded. A union with null is a column with nulls; records are structs, arrays lists, enums
-/// dictionaries.
+/// decoded. A union with null is a column with nulls, any other a dense union; records are structs, arrays
+/// lists, enums dictionaries, uuids and fixed bytes of a fixed size.
 ///
 /// A file that is cut short or damaged ends the run: a block is one piece, of which no row is read if one
 /// cannot be.
@@ -95,9 +93,7 @@ type Loaded = Described<AvroFile>;
 struct AvroFile {
     stored: StoredFile,
     schema: SchemaRef,
-    /// The bytes before the first block.
-    header: Vec<u8>,
-    sync: [u8; 16],
+    header: AvroHeader,
 }
 
 impl AvroFile {
@@ -108,51 +104,25 @@ impl AvroFile {
                     .with_hint("Leave the file out."),
             );
         }
-        let mut taken = Taken {
-            bytes: BufReader::new(stored.open(0)?.take(MAX_HEADER_BYTES)),
-            taken: Vec::new(),
-        };
-        let reader = unharmed(|| ReaderBuilder::new().build(&mut taken)).map_err(|error| {
+        let no_header = |error| {
             decode_failed(stored, error, "the header cannot be read as Avro")
                 .with_hint("An Avro file begins with \"Obj\" and its schema.")
+        };
+        let header = AvroHeader::read(stored.open(0)?).map_err(no_header)?;
+        if let Err(codec) = &header.codec {
+            let found = format!("its blocks are compressed by {codec}, which is not read");
+            return Err(Error::data(format!("{}: {found}", stored.name()))
+                .with_hint("Write it anew with deflate, snappy, zstandard or no compression."));
+        }
+        let reader = unharmed(|| ReaderBuilder::new().build(header.bytes.as_slice()));
+        let reader = reader.map_err(|error| {
+            decode_failed(stored, error, "the schema cannot be read as columns")
         })?;
-        let (schema, sync) = (reader.schema(), reader.avro_header().sync());
-        drop(reader);
         Ok(Self {
             stored: stored.clone(),
-            schema,
-            header: taken.taken,
-            sync,
+            schema: reader.schema(),
+            header,
         })
-    }
-}
-
-/// Keeps the bytes that a parser has taken.
-struct Taken<R> {
-    bytes: R,
-    taken: Vec<u8>,
-}
-
-impl<R: BufRead> Read for Taken<R> {
-    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
-        let mut there = self.fill_buf()?;
-        let n = there.read(bytes)?;
-        self.consume(n);
-        Ok(n)
-    }
-}
-
-impl<R: BufRead> BufRead for Taken<R> {
-    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
-        self.bytes.fill_buf()
-    }
-
-    fn consume(&mut self, n: usize) {
-        // What is consumed was filled before.
-        if let Ok(there) = self.bytes.fill_buf() {
-            self.taken.extend_from_slice(&there[..n.min(there.len())]);
-        }
-        self.bytes.consume(n);
     }
 }
 
@@ -196,7 +166,7 @@ impl Source for AvroSource {
     fn splits(&self) -> Result<Vec<Split>> {
         let mut splits = Vec::new();
         for file in &self.loaded()?.files {
-            let (first, end) = (file.header.len() as u64, file.stored.n_bytes());
+            let (first, end) = (file.header.n_bytes, file.stored.n_bytes());
             let n_parts = (end - first.min(end)).div_ceil(self.split_bytes).max(1);
             for part in 0..n_parts {
                 let from = first + part * self.split_bytes;
@@ -239,8 +209,8 @@ impl Source for AvroSource {
             wanted.push(0);
         }
         let progress = Progress::default();
-        let n_header = file.header.len() as u64;
-        let blocks = AvroBlocks::open(&file.stored, file.sync, n_header, (from, to), &progress)?;
+        let AvroHeader { sync, n_bytes, .. } = file.header;
+        let blocks = AvroBlocks::open(&file.stored, sync, n_bytes, (from, to), &progress)?;
         let reader = Box::new(AvroReader {
             file: Arc::clone(file),
             blocks,
@@ -296,7 +266,7 @@ impl AvroReader {
         let builder = ReaderBuilder::new()
             .with_batch_size(n_rows)
             .with_projection(self.wanted.clone());
-        let bytes = Cursor::new(self.file.header.as_slice()).chain(Cursor::new(bytes));
+        let bytes = Cursor::new(self.file.header.bytes.as_slice()).chain(Cursor::new(bytes));
         let mut reader = unharmed(|| builder.build(bytes))
             .map_err(|e| decode_failed(stored, e, "the header cannot be used"))?;
         let rows = unharmed(|| reader.next().transpose()).map_err(|e| {
@@ -357,5 +327,7 @@ impl SplitReader for AvroReader {
     }
 }
 
+#[cfg(test)]
+mod foreign_tests;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@
 
 mod agreement;
 mod avro_blocks;
+mod avro_header;
 mod avro_sink;
 mod avro_source;
 mod bytes_encoder;
