@@ -132,6 +132,22 @@ impl IpcFile {
         Ok(Buffer::from(self.stored.range(range)?))
     }
 
+    /// Refuses a stream that ends within the length of the message that would follow, which the library takes for the
+    /// end: all messages are multiples of eight bytes long, but for the mark of the end of old writers, four zeros.
+    pub(crate) fn check_end(&self, part: &str) -> Result<()> {
+        let n_bytes = self.stored.n_bytes();
+        if self.footer.is_some() || n_bytes.is_multiple_of(8) {
+            return Ok(());
+        }
+        let last = self.stored.range(n_bytes.saturating_sub(4)..n_bytes)?;
+        if n_bytes.is_multiple_of(4) && *last == [0; 4] {
+            return Ok(());
+        }
+        let name = self.stored.name();
+        Err(Error::data(format!("{name} ends in the middle of {part}"))
+            .with_hint("Copy the file anew, or leave it out."))
+    }
+
     /// The error of a part that cannot be decoded.
     pub(crate) fn damaged(&self, part: &str, error: ArrowError) -> Error {
         damaged(&self.stored, part, error)

@@ -92,6 +92,7 @@ impl IpcReader {
         };
         let part = format!("record batch {number}");
         let Some(rows) = decoded.map_err(|e| self.file.damaged(&part, e))? else {
+            self.file.check_end(&part)?;
             return Ok(None);
         };
         self.selection.arrange(&rows).map(Some)

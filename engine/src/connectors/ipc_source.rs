@@ -24,10 +24,13 @@ const SPLIT_BYTES: u64 = 16 << 20;
 /// [`Storage`](super::Storage)).
 ///
 /// Both formats are read, that of files and that of streams, whatever the names. Of a file, so many record
-/// batches as make up about 16 MiB are a split; a stream is one split, and whole where it ends between two
-/// record batches, with or without its mark of the end. All files must have the same
+/// batches as make up about 16 MiB are a split; a stream is one split. All files must have the same
 /// columns, in any order. Types are kept as they are, dictionaries and nested columns too; nulls are nulls.
 /// Buffers may be compressed by LZ4 or zstd.
+///
+/// A file or stream that is cut short ends the run, but for one case: a stream that ends between two record
+/// batches is taken as whole. The format leaves it to the writer whether to mark the end or only to close the
+/// stream, so a stream that was cut there cannot be told from a whole one: write files where that matters.
 ///
 /// Folders named `column=value` below the place are columns: see [`IpcSource::hive_columns`].
 ///
@@ -76,6 +79,10 @@ struct Locator {
 impl Source for IpcSource {
     fn describe(&self) -> Description {
         Description::new("ipc", json!({ "files": self.files.place() }))
+    }
+
+    fn place(&self) -> Option<String> {
+        Some(self.files.root())
     }
 
     fn schema(&self) -> Result<SchemaRef> {

@@ -1,5 +1,6 @@
 //! What an Arrow IPC source reads, and the messages by which it refuses.
 
+use arrow::compute::concat_batches;
 use arrow::ipc::writer::{FileWriter, StreamWriter};
 use arrow::record_batch::RecordBatch;
 use expect_test::expect;
@@ -140,6 +141,43 @@ fn a_stream_that_is_cut_short_and_a_damaged_batch_are_told() {
     expect![[r#"
         file "FOLDER/b.arrow": record batch 0 cannot be read as Arrow IPC
           Invalid argument error: Offset invariant failure: offset at position 1 out of bounds: 200 > 8."#]].assert_eq(&error(damaged));
+}
+
+/// "The stream writer can signal end-of-stream (EOS) either by writing 8 bytes containing the 4-byte continuation
+/// indicator (0xFFFFFFFF) followed by 0 metadata length (0x00000000) or closing the stream interface": Arrow's page
+/// "Columnar Format", "IPC Streaming Format".
+#[test]
+fn a_stream_is_whole_between_two_batches_and_cut_short_anywhere_else() {
+    let folder = TestFolder::new();
+    let rows = table("x: 1, 2, 3; y: a, b, c");
+    let batches = [rows.clone(), rows.slice(0, 2), rows.slice(1, 2)];
+    let whole = stream_of(&batches);
+    let mark = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+    assert!(whole.ends_with(&mark));
+    let mut none = StreamWriter::try_new(Vec::new(), &rows.schema()).unwrap();
+    none.finish().unwrap();
+    let mut ends = vec![none.get_ref().len() - mark.len()];
+    ends.extend((1..=3).map(|n| stream_of(&batches[..n]).len() - mark.len()));
+    for n in 1..whole.len() {
+        let source = ipc(folder.write("a.arrows", &whole[..n]));
+        let read = read_source(&source, OnBadRow::Fail);
+        match ends.iter().position(|end| *end == n) {
+            Some(n_batches) => {
+                let all = concat_batches(&rows.schema(), &batches[..n_batches]).unwrap();
+                assert_eq!(read.unwrap().0, all, "cut after {n} bytes");
+            }
+            None => {
+                let error = read.unwrap_err();
+                assert!(error.is_data(), "cut after {n} bytes: {error}");
+            }
+        }
+    }
+    let cut = ipc(folder.write("a.arrows", &whole[..ends[1] + 3]));
+    let error = read_source(&cut, OnBadRow::Fail).unwrap_err();
+    expect![[r#"
+        file "FOLDER/a.arrows" ends in the middle of record batch 1
+          Hint: Copy the file anew, or leave it out."#]]
+    .assert_eq(&folder.hide(error.to_string()));
 }
 
 #[test]
