@@ -1,18 +1,50 @@
 //! Types of CSV columns: how text becomes values, and which type fits a sample.
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
+use arrow::compute::{CastOptions, cast_with_options, nullif};
 use arrow::datatypes::{DataType, TimeUnit};
 
 use crate::error::Result;
 
 /// The values that the text stands for; null where it stands for none of the type, and for null.
+///
+/// An instant with more digits than its type has is none of it: the cast would cut them off.
 pub(crate) fn parse(text: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     let options = CastOptions {
         safe: true,
         ..CastOptions::default()
     };
-    Ok(cast_with_options(text, data_type, &options)?)
+    let values = cast_with_options(text, data_type, &options)?;
+    let (Some(n_digits), Some(text)) = (second_digits(data_type), text.as_string_opt::<i32>())
+    else {
+        return Ok(values);
+    };
+    let is_cut = |text: Option<&str>| Some(text.is_some_and(|t| n_second_digits(t) > n_digits));
+    let is_cut: BooleanArray = text.iter().map(is_cut).collect();
+    match is_cut.true_count() {
+        0 => Ok(values),
+        _ => Ok(nullif(&values, &is_cut)?),
+    }
+}
+
+/// How many digits of a second instants of this type have.
+fn second_digits(data_type: &DataType) -> Option<usize> {
+    match data_type {
+        DataType::Timestamp(TimeUnit::Second, _) => Some(0),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => Some(3),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => Some(6),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => Some(9),
+        _ => None,
+    }
+}
+
+/// How many digits of a second an instant needs that is written so.
+fn n_second_digits(text: &str) -> usize {
+    let Some((_, rest)) = text.split_once('.') else {
+        return 0;
+    };
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+    digits.unwrap_or_default().trim_end_matches('0').len()
 }
 
 /// The beginning of a value, for messages.
@@ -30,13 +62,15 @@ pub(crate) fn infer_type(sample: &ArrayRef) -> Result<DataType> {
     if text.null_count() == text.len() {
         return Ok(DataType::Utf8);
     }
-    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let timestamp = |unit| DataType::Timestamp(unit, None);
     for (data_type, looks_so) in [
         (DataType::Int64, any as fn(&str) -> bool),
         (DataType::Float64, is_float),
         (DataType::Boolean, is_boolean),
         (DataType::Date32, is_date),
-        (timestamp, any),
+        (timestamp(TimeUnit::Microsecond), any),
+        // Where more digits are needed than those: only the years 1677 to 2262 have them.
+        (timestamp(TimeUnit::Nanosecond), any),
     ] {
         if all(text, looks_so) && parse(sample, &data_type)?.null_count() == text.null_count() {
             return Ok(data_type);
@@ -90,6 +124,19 @@ mod tests {
         assert_eq!(
             infer(&[Some("2001-01-31"), Some("2001-01-31 10:00:00")]),
             "Timestamp(µs)"
+        );
+        assert_eq!(
+            infer(&[Some("2001-01-31 10:00:00.123456000Z"), Some("0001-01-01")]),
+            "Timestamp(µs)"
+        );
+        assert_eq!(
+            infer(&[Some("2001-01-31T10:00:00.1234567"), Some("2001-01-31")]),
+            "Timestamp(ns)"
+        );
+        assert_eq!(infer(&[Some("2001-01-31T10:00:00.1234567891")]), "Utf8");
+        assert_eq!(
+            infer(&[Some("2001-01-31T10:00:00.123456789"), Some("0001-01-01")]),
+            "Utf8"
         );
         assert_eq!(infer(&[Some("1"), Some("one")]), "Utf8");
         assert_eq!(infer(&[None, None]), "Utf8");
