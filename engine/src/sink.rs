@@ -31,7 +31,8 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// What it is, for `explain()` and for the graph as data.
     fn describe(&self) -> Description;
 
-    /// The place it fills, told in such a way that equal places are equal; two sinks of a pipeline must not fill one.
+    /// The place it fills, told in such a way that equal places are equal, and that a place in another one begins with
+    /// that and a slash. Two sinks of a pipeline must not fill one place, nor one of them a place in the other's.
     ///
     /// `None`, the default, where each sink has a place of its own.
     fn place(&self) -> Option<String> {

@@ -56,6 +56,14 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// What it is, for `explain()` and for the graph as data.
     fn describe(&self) -> Description;
 
+    /// The place that it reads, told as [`Sink::place`](crate::Sink::place) tells it: a sink of the same pipeline must
+    /// not fill that, nor what it lies in.
+    ///
+    /// `None`, the default, where no sink could.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     /// The schema of all rows. May read a header or a footer, never rows by the million.
     ///
     /// # Errors

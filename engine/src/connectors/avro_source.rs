@@ -159,6 +159,10 @@ impl Source for AvroSource {
         Description::new("avro", json!({ "files": self.files.place() }))
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.files.root())
+    }
+
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::clone(&self.loaded()?.schema))
     }

@@ -44,14 +44,14 @@ const SAMPLE_ROWS: usize = 10_000;
 /// quotes before it, once per file and while earlier splits are read. A compressed file is one split.
 ///
 /// **Types.** Without a schema, the first 10,000 rows, taken evenly from all files, decide: Int64,
-/// Float64, Boolean (`true` and `false`), Date32, Timestamp in microseconds, else Utf8. Whole numbers
-/// too large for Int64 are Utf8, and so is a column of nothing but nulls. What the sample gets wrong,
+/// Float64, Boolean (`true` and `false`), Date32, Timestamp in microseconds, or in nanoseconds where a
+/// value has more than six digits of a second, else Utf8. Whole numbers too large for Int64 are Utf8, and so is a column of nothing but nulls. What the sample gets wrong,
 /// such as postal codes with leading zeros, is set right by [`CsvSource::column_type`].
 ///
 /// **Nulls.** An empty field is null, quoted or not; so are the [`CsvSource::null_spellings`].
 ///
 /// **Bad rows.** A line is a bad row if it has too few or too many fields, a value that is not of the
-/// column's type, a null where the schema has none, or text that is not UTF-8. The other lines of
+/// column's type (an instant with more digits than the type has too), a null where the schema has none, or text that is not UTF-8. The other lines of
 /// the file are read. Every column is checked, also one that nobody wants, so that what is bad never
 /// depends on the rest of the pipeline. The dead letter holds the line as it stands in the file; its
 /// row is the **number of the line, from 1**, the header counted, and where quoted fields hold line
@@ -439,6 +439,10 @@ impl Source for CsvSource {
                 .collect::<Vec<_>>(),
         });
         Description::new("csv", config)
+    }
+
+    fn place(&self) -> Option<String> {
+        Some(self.files.root())
     }
 
     fn schema(&self) -> Result<SchemaRef> {

@@ -35,6 +35,24 @@ impl Files {
         self.place.display().to_string()
     }
 
+    /// The file or the folder in which all files stand, as one text for all paths and URLs that name it.
+    pub(crate) fn root(&self) -> String {
+        let place = self.place();
+        let root = match place.find(['*', '?', '[']) {
+            Some(at) if !self.place.exists() => {
+                let fixed = &place[..at];
+                let folder = match fixed.ends_with('/') {
+                    true => Some(Path::new(fixed)),
+                    false => Path::new(fixed).parent(),
+                };
+                let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+                folder.unwrap_or(Path::new(".")).to_owned()
+            }
+            _ => self.place.clone(),
+        };
+        storage::same_place(&root)
+    }
+
     /// The files, sorted by name; never none. Hidden files, of a folder also those whose name begins
     /// with `_`, are passed over, unless named. Of a folder, the folders of partitions in it, such as
     /// `year=2024`, are read too.

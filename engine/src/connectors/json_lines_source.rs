@@ -222,6 +222,10 @@ impl Source for JsonLinesSource {
         )
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.files.root())
+    }
+
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::clone(&self.loaded()?.schema))
     }

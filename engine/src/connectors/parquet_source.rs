@@ -274,6 +274,10 @@ impl Source for ParquetSource {
         Description::new("parquet", config)
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.files.root())
+    }
+
     fn schema(&self) -> Result<SchemaRef> {
         let listed = self.listed()?;
         if listed.hive.is_empty() {

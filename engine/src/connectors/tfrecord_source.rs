@@ -214,6 +214,10 @@ impl Source for TfRecordSource {
         )
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.files.root())
+    }
+
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::clone(&self.loaded()?.schema))
     }

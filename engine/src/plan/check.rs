@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{change_times, ports, streaming};
+use super::{change_times, places, ports, streaming};
 use crate::changelog::{has_time, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::DIFF;
@@ -18,7 +18,7 @@ pub(super) fn check(graph: &Graph) -> Result<Vec<Option<SchemaRef>>> {
     let mut errors: Vec<Error> = graph.mistakes.clone();
     check_ids(graph, &mut errors);
     check_ends(graph, &mut errors);
-    check_places(graph, &mut errors);
+    places::check(graph, &mut errors);
     let mut schemas: Vec<Option<SchemaRef>> = Vec::with_capacity(graph.nodes.len());
     for (index, node) in graph.nodes.iter().enumerate() {
         errors.extend(
@@ -83,28 +83,6 @@ fn check_ends(graph: &Graph, errors: &mut Vec<Error>) {
                     .at_node(&node.id),
             );
         }
-    }
-}
-
-/// The second of two sinks at one place would fail after the first was published, or replace what it wrote.
-fn check_places(graph: &Graph, errors: &mut Vec<Error>) {
-    let mut places: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
-    for node in &graph.nodes {
-        let place = match &node.stage {
-            Stage::Sink(sink) => guard(&node.id, || Ok(sink.place())).ok().flatten(),
-            _ => None,
-        };
-        if let Some(place) = place {
-            places.entry(place).or_default().push(node);
-        }
-    }
-    for (place, nodes) in places.iter().filter(|(_, nodes)| nodes.len() > 1) {
-        let names: Vec<String> = nodes.iter().map(|n| format!("{:?}", &*n.id)).collect();
-        errors.push(
-            Error::pipeline(format!("{} sinks write to {place:?}", nodes.len()))
-                .with_detail(format!("They are {}.", names.join(", ")))
-                .with_hint("Give each a place of its own, or write the `union` of the rows."),
-        );
     }
 }
 

@@ -12,6 +12,7 @@ mod explain;
 mod lower;
 mod outline;
 mod phases;
+mod places;
 mod ports;
 mod projection;
 mod pruning;

@@ -685,3 +685,95 @@ fn two_sinks_at_one_place_are_refused_by_their_names() {
     };
     assert_eq!(refused(&apart), "accepted");
 }
+
+#[test]
+fn a_sink_in_the_place_of_another_or_of_a_source_is_refused_by_both_names() {
+    use crate::connectors::{csv, csv_sink, json_lines_sink, parquet, parquet_sink};
+    let folder = tempfile::tempdir().unwrap();
+    let folder = std::fs::canonicalize(folder.path()).unwrap();
+    let here = |name: &str| folder.join(name);
+    std::fs::create_dir(here("in")).unwrap();
+    std::fs::write(here("in/a.csv"), "x\n1\n").unwrap();
+    let refused = |pipeline: &Pipeline| match pipeline.plan() {
+        Ok(_) => "accepted".to_owned(),
+        Err(error) => error
+            .to_string()
+            .replace(&folder.display().to_string(), "FOLDER"),
+    };
+    let sinks = |places: &[(&'static str, String)]| {
+        let pipeline = Pipeline::new("nested");
+        let rows = pipeline.read("people", People);
+        for (name, place) in places {
+            rows.named(*name).write(parquet_sink(place));
+        }
+        refused(&pipeline)
+    };
+    let local = |name: &str| here(name).display().to_string();
+    expect![[r#"
+        2 errors
+        1. sink "dots" writes into the place of sink "all"
+             "FOLDER/out/bad" lies in "FOLDER/out".
+             Hint: Give each a place of its own, beside that of the other.
+        2. sink "deep" writes into the place of sink "all"
+             "FOLDER/out/x/y" lies in "FOLDER/out".
+             Hint: Give each a place of its own, beside that of the other."#]].assert_eq(&sinks(&[
+        ("deep", local("out/x/y")),
+        ("all", local("out")),
+        ("dots", local("z/../out/bad")),
+    ]));
+    expect![[r#"
+        sink "bad" writes into the place of sink "all"
+          "memory://nested/out/bad" lies in "memory://nested/out".
+          Hint: Give each a place of its own, beside that of the other."#]].assert_eq(&sinks(&[
+        ("all", "memory://nested/out".into()),
+        ("bad", "memory://nested/out/bad/".into()),
+    ]));
+    // A name that begins alike is another one, and so is the same one elsewhere.
+    let apart = [
+        ("all", local("out")),
+        ("more", local("out2")),
+        ("there", "memory://nested/out".into()),
+    ];
+    assert_eq!(sinks(&apart), "accepted");
+
+    let rewritten = |read: &str, write: &dyn Fn(&crate::Collection)| {
+        let pipeline = Pipeline::new("rewritten");
+        write(&pipeline.read("rows", csv(here(read))));
+        refused(&pipeline)
+    };
+    let over = |place: &'static str| {
+        let place = here(place);
+        move |rows: &crate::Collection| {
+            rows.named("copy").write(csv_sink(&place).overwrite(true));
+        }
+    };
+    expect![[r#"
+        sink "copy" writes over what source "rows" reads
+          The sink writes to "FOLDER/in", the source reads "FOLDER/in".
+          Hint: Write to another place; what was read can be removed after the run."#]].assert_eq(&rewritten("in", &over("in")));
+    expect![[r#"
+        sink "copy" writes over what source "rows" reads
+          The sink writes to "FOLDER/in", the source reads "FOLDER/in".
+          Hint: Write to another place; what was read can be removed after the run."#]].assert_eq(&rewritten("in/*.csv", &over("in/")));
+    expect![[r#"
+        sink "copy" writes over what source "rows" reads
+          The sink writes to "FOLDER/in/a.csv", the source reads "FOLDER/in/a.csv".
+          Hint: Write to another place; what was read can be removed after the run."#]].assert_eq(&rewritten("in/a.csv", &over("in/a.csv")));
+    // Beside the files of a folder, in it, and at a name that begins alike.
+    for place in ["out", "in/out", "in/b.csv", "in2"] {
+        assert_eq!(rewritten("in", &over(place)), "accepted", "{place}");
+    }
+    // What is wrong with a source does not hide what is wrong with the places.
+    let pipeline = Pipeline::new("stored");
+    let rows = pipeline.read("rows", parquet("memory://nested/nothing/*.parquet"));
+    rows.named("copy")
+        .write(json_lines_sink("memory://nested/nothing"));
+    expect![[r#"
+        2 errors
+        1. sink "copy" writes over what source "rows" reads
+             The sink writes to "memory://nested/nothing", the source reads "memory://nested/nothing".
+             Hint: Write to another place; what was read can be removed after the run.
+        2. no file matches "memory://nested/nothing/*.parquet"
+             in source "rows"
+             Hint: Check the pattern; hidden files are passed over."#]].assert_eq(&refused(&pipeline));
+}
