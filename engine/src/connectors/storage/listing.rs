@@ -57,6 +57,7 @@ impl Place<'_> {
             return Ok(vec![file]);
         }
         self.can_list()?;
+        self.check_outer(&key)?;
         let (mut found, mut folders) = self.store.list_folder(&key)?;
         // A folder of `year=2024` and the like is read with all that is below it.
         while let Some(folder) = folders.pop() {
@@ -69,6 +70,7 @@ impl Place<'_> {
         }
         let is_there = !found.is_empty();
         self.check_whole(&found)?;
+        self.check_outer(&key)?;
         found.retain(|object| object.location != key && self.is_wanted(&object.location));
         match (found.is_empty(), is_there || self.address.is_folder) {
             (false, _) => Ok(found),
@@ -107,6 +109,7 @@ impl Place<'_> {
             ..self.address.clone()
         }
         .key()?;
+        self.check_outer(&folder)?;
         let mut found = match rest.contains('/') {
             true => self.store.list_below(Doing::Read, &folder)?,
             false => self.store.list_folder(&folder)?.0,
@@ -115,6 +118,7 @@ impl Place<'_> {
             return Ok(vec![named.clone()]);
         }
         self.check_whole(&found)?;
+        self.check_outer(&folder)?;
         found.retain(|object| {
             let name = object.location.filename().unwrap_or_default();
             compiled.matches_with(object.location.as_ref(), options)
@@ -161,5 +165,20 @@ impl Place<'_> {
             Some(mark) => Err(being_published(&self.store.url(&mark.location))),
             None => Ok(()),
         }
+    }
+
+    /// A folder `year=2020` may be a part of one that is being published, in which the mark stands.
+    ///
+    /// To be asked before the list and after it: the mark of a publication that only ends or only begins meanwhile is
+    /// found. A file that is named is whole by itself, and not asked about.
+    fn check_outer(&self, folder: &Key) -> Result<()> {
+        let mut parts: Vec<_> = folder.parts().collect();
+        while parts.pop().is_some_and(|name| name.as_ref().contains('=')) && !parts.is_empty() {
+            let mark = Key::from_iter(parts.clone()).join(PUBLISHING);
+            if self.store.may_see(&mark)? {
+                return Err(being_published(&self.store.url(&mark)));
+            }
+        }
+        Ok(())
     }
 }

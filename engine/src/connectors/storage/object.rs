@@ -91,7 +91,10 @@ impl OneObject {
             .join(&mut *writer, preamble, shards)
             .and_then(|()| writer.close().map_err(|e| self.cannot_write(e)))
             .and_then(|n_bytes| match self.existing {
-                Existing::Replace => upload.complete_now().map(|()| n_bytes),
+                Existing::Replace => {
+                    let before = self.store.head(&self.key)?;
+                    upload.complete_now(before).map(|()| n_bytes)
+                }
                 Existing::Refuse => self.complete_alone(&upload).map(|()| n_bytes),
             });
         if written.is_err() {
@@ -109,7 +112,7 @@ impl OneObject {
         let what = json!({ "run": run_id(&self.key), "files": [self.key.as_ref()] });
         let claim = Claim::take(&self.store, mark, &what)?;
         let completed = match self.store.head(&self.key) {
-            Ok(None) => upload.complete_now(),
+            Ok(None) => upload.complete_now(None),
             Ok(Some(_)) => Err(has_come(&self.target())),
             Err(error) => Err(error),
         };

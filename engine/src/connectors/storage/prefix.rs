@@ -320,7 +320,8 @@ fn complete(uploads: &[Upload]) -> Result<()> {
         if completed.is_err() {
             break;
         }
-        under_way.push_back((upload, upload.complete()));
+        // Its name is this run's, so nothing was there before.
+        under_way.push_back((upload, upload.complete(None)));
     }
     // All that have begun are waited for: what is to be taken back must not appear afterwards.
     for pending in under_way {

@@ -155,7 +155,12 @@ fn failure(store: &Store, answer: &Answer) -> Reason {
             .detail(format!("{endpoint} was tried {tried}: {}.", answer.root))
             .hint(format!("Check the network, then {}.", place_of(store))),
         Some(HttpErrorKind::Timeout) => Reason::new("the storage does not answer in time")
-            .detail(format!("{endpoint} was tried {tried}."))
+            .detail(match answer.is_begun {
+                true => format!(
+                    "{endpoint} began to answer and did not end."
+                ),
+                false => format!("{endpoint} was tried {tried}."),
+            })
             .hint("Try again later, or give it more time by `.storage(Storage::new().option(\"timeout\", \"60s\"))`."),
         Some(_) => Reason::new("the connection to the storage broke")
             .detail(format!("{endpoint} was tried {tried}: {}.", answer.root))
@@ -213,8 +218,10 @@ struct Answer {
     /// The code of the answer, such as `NoSuchBucket`, and its message.
     code: Option<String>,
     message: Option<String>,
-    /// Nothing came back.
+    /// Nothing came back, or not all.
     broken: Option<HttpErrorKind>,
+    /// The answer was there, and what it holds did not come: the library does not say how often it asked for the rest.
+    is_begun: bool,
     redirected: bool,
     no_credentials: bool,
     /// `3 times`.
@@ -236,6 +243,7 @@ impl Answer {
         }
         // The library keeps its errors to itself: what they hold is found in their text.
         let text = error.to_string();
+        answer.is_begun = answer.broken.is_some() && !text.contains("Error performing ");
         if let Some((_, rest)) = text.split_once("Server returned non-2xx status code: ") {
             answer.status = rest.split(':').next().map(str::to_owned);
         }

@@ -73,13 +73,30 @@ impl Store {
         refusal(self, doing, &self.url(key), error)
     }
 
+    /// What is known of an object.
+    pub(super) async fn look(&self, key: &Key) -> Result<ObjectMeta, StoreError> {
+        self.0.store.head(key).await
+    }
+
     /// What is known of an object, or nothing where there is none.
     pub(super) fn head(&self, key: &Key) -> Result<Option<ObjectMeta>> {
         let (this, key) = (self.clone(), key.clone());
         wait(async move {
-            match this.0.store.head(&key).await {
+            match this.look(&key).await {
                 Ok(found) => Ok(Some(found)),
                 Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(this.refusal(Doing::Read, &key, error)),
+            }
+        })?
+    }
+
+    /// True if there is an object, as far as we may know.
+    pub(super) fn may_see(&self, key: &Key) -> Result<bool> {
+        let (this, key) = (self.clone(), key.clone());
+        wait(async move {
+            match this.look(&key).await {
+                Ok(_) => Ok(true),
+                Err(StoreError::NotFound { .. } | StoreError::PermissionDenied { .. }) => Ok(false),
                 Err(error) => Err(this.refusal(Doing::Read, &key, error)),
             }
         })?

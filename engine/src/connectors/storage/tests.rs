@@ -20,6 +20,7 @@ macro_rules! on_each_server {
     };
 }
 
+mod formats;
 #[cfg(feature = "gcp")]
 mod google;
 #[cfg(feature = "gcp")]
@@ -29,6 +30,7 @@ mod http_server;
 mod other_stores;
 mod publication;
 mod reading;
+mod slow_and_refused;
 mod store_server;
 
 use std::path::{Path, PathBuf};

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use object_store::path::Path as Key;
-use object_store::{Error as StoreError, MultipartUpload};
+use object_store::{Error as StoreError, MultipartUpload, ObjectMeta};
 
 use super::background::{Pending, start, wait};
 use super::refusals::Doing;
@@ -30,6 +31,8 @@ pub(super) struct Upload {
     key: Key,
     /// Nothing once it is completed or thrown away.
     parts: Arc<Mutex<Option<Box<dyn MultipartUpload>>>>,
+    /// What was written so far.
+    n_bytes: Arc<AtomicU64>,
 }
 
 /// An upload that is becoming visible.
@@ -41,7 +44,6 @@ pub(super) struct UploadWriter {
     /// The part being filled; it takes memory only as it fills.
     part: Vec<u8>,
     ahead: VecDeque<Pending<Result<(), StoreError>>>,
-    n_bytes: u64,
 }
 
 impl Upload {
@@ -51,6 +53,7 @@ impl Upload {
             store: store.clone(),
             key,
             parts: Arc::new(Mutex::new(Some(parts))),
+            n_bytes: Arc::default(),
         })
     }
 
@@ -63,7 +66,6 @@ impl Upload {
             upload: self.clone(),
             part: Vec::new(),
             ahead: VecDeque::new(),
-            n_bytes: 0,
         }
     }
 
@@ -72,19 +74,34 @@ impl Upload {
         parts.take()
     }
 
-    /// Makes the file visible, whole; [`Upload::completed`] waits for it.
+    /// Makes the file visible, whole, in the place of `before`; [`Upload::completed`] waits for it.
     ///
-    /// After a failure the parts are thrown away.
-    pub(super) fn complete(&self) -> Result<Completing> {
+    /// An answer may be lost, and the request that is then made again is refused, since the parts are gone. So what is
+    /// there is looked at: another file than before, of our length, counts as completed. After any other failure the
+    /// parts are thrown away.
+    pub(super) fn complete(&self, before: Option<ObjectMeta>) -> Result<Completing> {
         let Some(mut parts) = self.take() else {
             return Err(Error::bug("a file was published twice, or after an abort"));
         };
+        let this = self.clone();
         start(async move {
-            let completed = parts.complete().await;
-            if completed.is_err() {
-                let _ = parts.abort().await;
+            let Err(error) = parts.complete().await else {
+                return Ok(());
+            };
+            let n_bytes = this.n_bytes.load(Ordering::Acquire);
+            let is_ours = |now: &ObjectMeta| {
+                let is_another = before.is_none_or(|old| {
+                    (old.e_tag, old.last_modified) != (now.e_tag.clone(), now.last_modified)
+                });
+                now.size == n_bytes && is_another
+            };
+            match this.store.look(&this.key).await {
+                Ok(now) if is_ours(&now) => Ok(()),
+                _ => {
+                    let _ = parts.abort().await;
+                    Err(error)
+                }
             }
-            completed.map(|_| ())
         })
     }
 
@@ -92,8 +109,8 @@ impl Upload {
         completing.wait()?.map_err(|e| self.refusal(e))
     }
 
-    pub(super) fn complete_now(&self) -> Result<()> {
-        self.completed(self.complete()?)
+    pub(super) fn complete_now(&self, before: Option<ObjectMeta>) -> Result<()> {
+        self.completed(self.complete(before)?)
     }
 
     /// Throws the parts away. What a store keeps of them even so, it keeps hidden.
@@ -123,6 +140,10 @@ impl fmt::Debug for Upload {
 }
 
 impl UploadWriter {
+    fn n_bytes(&self) -> u64 {
+        self.upload.n_bytes.load(Ordering::Acquire)
+    }
+
     fn send(&mut self) -> Result<()> {
         while self.ahead.len() >= N_AHEAD {
             self.await_one()?;
@@ -140,7 +161,7 @@ impl UploadWriter {
     }
 
     fn finish(&mut self) -> Result<()> {
-        if !self.part.is_empty() || self.n_bytes == 0 {
+        if !self.part.is_empty() || self.n_bytes() == 0 {
             self.send()?;
         }
         while !self.ahead.is_empty() {
@@ -154,7 +175,7 @@ impl Write for UploadWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = bytes.len().min(PART_BYTES - self.part.len());
         self.part.extend_from_slice(&bytes[..n]);
-        self.n_bytes += n as u64;
+        self.upload.n_bytes.fetch_add(n as u64, Ordering::Release);
         if self.part.len() == PART_BYTES {
             self.send().map_err(io::Error::other)?;
         }
@@ -170,6 +191,6 @@ impl Write for UploadWriter {
 impl Writing for UploadWriter {
     fn close(mut self: Box<Self>) -> io::Result<u64> {
         self.finish().map_err(io::Error::other)?;
-        Ok(self.n_bytes)
+        Ok(self.n_bytes())
     }
 }

@@ -3,6 +3,7 @@
 use expect_test::expect;
 use hyper::StatusCode;
 
+use super::formats::formats;
 use super::store_server::{Fault, StoreServer};
 use super::*;
 use crate::connectors::{csv_sink, parquet_sink};
@@ -22,6 +23,7 @@ on_each_server! {
     overwriting_replaces_the_old_files_and_only_them,
     of_two_runs_that_race_one_publishes,
     a_run_that_comes_second_is_told_so,
+    a_part_of_a_folder_that_is_being_published_is_not_read,
     a_failure_is_taken_back,
     what_cannot_be_taken_back_is_marked,
     an_answer_that_is_lost_changes_nothing,
@@ -66,6 +68,20 @@ pub(super) fn check_sinks(root: &str, storage: &Storage) {
         }
     };
     check_sink_at(&rows, &Path::new(root).join("one"), all, make, read_back).unwrap();
+    for format in formats() {
+        for n_rows in [2, 1_000] {
+            let folder = format!("{}-{n_rows}", format.name);
+            let make = |place: &Path| format.sink(place, storage, n_rows);
+            let read_back = |place: &Path| match everything(place, storage)?.is_empty() {
+                true => Ok(Vec::new()),
+                false => {
+                    let source = format.source(place, storage, &rows.schema());
+                    Ok(vec![read_source(&*source, OnBadRow::Fail)?.0])
+                }
+            };
+            check_sink_at(&rows, &Path::new(root).join(folder), all, make, read_back).unwrap();
+        }
+    }
 }
 
 fn a_folder_appears_whole_and_is_marked(server: &StoreServer) {
@@ -259,6 +275,60 @@ fn a_run_that_comes_second_is_told_so(server: &StoreServer) {
     }
 }
 
+fn a_part_of_a_folder_that_is_being_published_is_not_read(server: &StoreServer) {
+    let storage = server.storage();
+    let sink = || parquet_sink(server.url("out")).storage(storage.clone());
+    let sink = sink().partition_by(["year", "month"]);
+    let rows = table("x: 1, 2, 3; year: 2020, 2020, 2021; month: 5, 6, 5");
+    write_sink(&sink, &[vec![rows]]).unwrap();
+    let read = |place: &str| {
+        let source = parquet(server.url(place)).storage(storage.clone());
+        let told = read_parquet(&source.hive_columns(false)).map(|rows| show(&rows));
+        told.unwrap_or_else(|error| server.hide(error.to_string()))
+    };
+    let n_looks = || {
+        let log = server.log();
+        let looks = log.iter().filter(|line| line.contains("_publishing"));
+        looks.count()
+    };
+    let parts = [
+        ("out/year=2020", "x: 1, 2", 2),
+        ("out/year=2020/", "x: 1, 2", 2),
+        ("out/year=2020/month=5", "x: 1", 4),
+        ("out/year=2020/month=5/*.parquet", "x: 1", 4),
+        ("out/year=2020/*/*.parquet", "x: 1, 2", 2),
+    ];
+    n_looks();
+    for (part, expected, n_expected) in parts {
+        assert_eq!(read(part), expected, "{part}");
+        assert_eq!(n_looks(), n_expected, "looks for the mark of {part}");
+    }
+    // The list of a folder of which the rows are shows the mark.
+    for whole in ["out", "out/year=*/month=5/*.parquet"] {
+        assert!(read(whole).starts_with("x: 1, "), "{whole}");
+        assert_eq!(n_looks(), 0, "looks for the mark of {whole}");
+    }
+
+    server.put("out/_publishing", "{}");
+    for place in parts.map(|(part, ..)| part).into_iter().chain(["out"]) {
+        expect![[r#"
+            "ROOT/out" is being published by another run
+              "ROOT/out/_publishing" says so, and names the files.
+              Hint: Wait for that run. If it was killed, remove what it names, then the mark."#]]
+        .assert_eq(&read(place));
+    }
+    // One file is whole by itself.
+    let all = everything(Path::new(&server.url("out/year=2021")), &storage).unwrap();
+    let file = all[0].strip_prefix(server.root()).unwrap();
+    assert_eq!(read(file.to_str().unwrap()), "x: 3");
+    // Who may not see the mark reads what may be read.
+    server.fault(
+        "HEAD /bucket/out/_publishing",
+        [Fault::Fail(StatusCode::FORBIDDEN); 9],
+    );
+    assert_eq!(read("out/year=2020"), "x: 1, 2");
+}
+
 /// Runs over three workers, in whose requests such faults come up: while they write, or at the end.
 fn run_with_faults(
     server: &StoreServer,
@@ -367,19 +437,60 @@ fn an_answer_that_is_lost_changes_nothing(server: &StoreServer) {
         .assert_eq(&tree(&server.url("out"), &storage));
     }
     // The file can be seen, though it looks as if it could not.
-    server.fault("POST /bucket/other/part-00000-00000", []);
-    let publication = sink(&server.url("other"));
-    let begun = publication.begin(&table("x: 1").schema()).unwrap();
+    let publish = |sink: &dyn Sink, lost: &str| {
+        let begun = sink.begin(&table("x: 1").schema()).unwrap();
+        let mut writer = begun.writer(0).unwrap();
+        writer.write(&table("x: 1")).unwrap();
+        writer.finish().unwrap();
+        server.fault(lost, [Fault::LoseAnswer]);
+        begun.commit().unwrap()
+    };
+    let lost = "POST /bucket/other/part-00000-00000";
+    assert_eq!(publish(&sink(&server.url("other")), lost).files.len(), 1);
+    expect![[r#"
+        _SUCCESS
+        part-00000-00000-RUN.parquet"#]]
+    .assert_eq(&tree(&server.url("other"), &storage));
+    // Made again, the request is refused, since the upload is no more; that is no failure either.
+    let storage = server.storage().option("timeout", "1s");
+    let again = parquet_sink(server.url("again")).storage(storage.clone());
+    server.log();
+    let lost = "POST /bucket/again/part-00000-00000";
+    assert_eq!(publish(&again, lost).files.len(), 1);
+    let log = server.log();
+    let completions = log
+        .iter()
+        .filter(|line| line.starts_with(lost) && line.contains("uploadId="));
+    assert_eq!(completions.count(), 2);
+    expect![[r#"
+        _SUCCESS
+        part-00000-00000-RUN.parquet"#]]
+    .assert_eq(&tree(&server.url("again"), &storage));
+    let back = parquet_back(Path::new(&server.url("again")), &storage).unwrap();
+    assert_eq!(show(&back[0]), "x: 1");
+    // So it is where one file takes the place of another.
+    server.put("one.csv", "x\n7\n");
+    let one = csv_sink(server.url("one.csv"))
+        .storage(storage.clone())
+        .overwrite(true);
+    publish(&one, "POST /bucket/one.csv?uploadId");
+    let read = || read_csv(csv_at(&server.url("one.csv"), &storage)).unwrap();
+    assert_eq!(read(), "x: 1");
+    // If nothing has come, the old one is no success, even if it is as long.
+    let begun = one.begin(&table("x: 1").schema()).unwrap();
     let mut writer = begun.writer(0).unwrap();
-    writer.write(&table("x: 1")).unwrap();
+    writer.write(&table("x: 2")).unwrap();
     writer.finish().unwrap();
-    server.fault("POST /bucket/other/part-00000-00000", [Fault::LoseAnswer]);
+    server.fault(
+        "POST /bucket/one.csv?uploadId",
+        [Fault::Fail(StatusCode::NOT_FOUND)],
+    );
     let error = begun.commit().unwrap_err();
     begun.abort();
-    let (before, after) = error.message().split_once("-00000-00000-").unwrap();
-    expect![[r#"cannot write "ROOT/other/part…: the storage does not answer in time"#]]
-        .assert_eq(&server.hide(format!("{before}…{}", &after[25..])));
-    assert_eq!(tree(&server.url("other"), &storage), "");
+    expect![[r#"cannot write "ROOT/one.csv": it does not exist any more"#]]
+        .assert_eq(&server.hide(error.message().to_owned()));
+    assert_eq!(read(), "x: 1");
+    assert_eq!(server.n_uploads(), 0, "uploads that were left");
 }
 
 fn large_files_are_sent_in_parts(server: &StoreServer) {

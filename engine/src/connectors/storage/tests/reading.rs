@@ -10,6 +10,7 @@ use datafusion_expr::{col, lit};
 use expect_test::expect;
 use hyper::StatusCode;
 
+use super::formats::formats;
 use super::store_server::{Fault, StoreServer};
 use super::*;
 use crate::connectors::files::Files;
@@ -108,6 +109,12 @@ pub(super) fn check_sources(root: &str, storage: &Storage) {
     assert_eq!(show(&check_source(&source).unwrap()), show(&rows));
     let source = csv(place("c")).storage(storage.clone());
     assert_eq!(show(&check_source(&source).unwrap()), show(&rows));
+    for format in formats() {
+        let place = place(format.name);
+        write_sink(&*format.sink(Path::new(&place), storage, 1), &batches).unwrap();
+        let source = format.source(Path::new(&place), storage, &rows.schema());
+        assert_eq!(check_source(&*source).unwrap(), rows, "{}", format.name);
+    }
 }
 
 fn a_listing_of_several_pages_is_read_to_its_end(server: &StoreServer) {

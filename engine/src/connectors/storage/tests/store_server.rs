@@ -1,7 +1,7 @@
 //! A real S3 server on the loopback, with faults in front of it, that speaks as Google's store too.
 //!
 //! ```text
-//! object_store ─▶ faults: 500, silence, a log ─▶ s3s (signatures, requests) ─▶ s3s-fs (a folder)
+//! object_store ─▶ faults: 500, silence, drops, a log ─▶ s3s (signatures, requests) ─▶ s3s-fs (a folder)
 //!           └▶ google_dialect (tokens, headers) ─▶┘
 //! ```
 
@@ -10,10 +10,13 @@ use std::convert::Infallible;
 use std::fs;
 use std::future::pending;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -73,6 +76,41 @@ pub(super) enum Fault {
     Silence,
     /// The request is carried out, and the answer lost.
     LoseAnswer,
+    /// The answer comes byte by byte, and after so many bytes no more of it does.
+    Drops(usize),
+}
+
+/// An answer of which each byte comes by itself, and after some no more.
+struct Drops {
+    answer: Pin<Box<Body>>,
+    come: Bytes,
+    n_left: usize,
+}
+
+impl HttpBody for Drops {
+    type Data = Bytes;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        while self.come.is_empty() {
+            match ready!(self.answer.as_mut().poll_frame(context)) {
+                Some(Ok(frame)) => self.come = frame.into_data().unwrap_or_default(),
+                end => return Poll::Ready(end),
+            }
+        }
+        if self.n_left == 0 {
+            return Poll::Pending;
+        }
+        self.n_left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(self.come.split_to(1)))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.answer.size_hint()
+    }
 }
 
 impl StoreServer {
@@ -292,6 +330,16 @@ async fn answer(
             let _ = pass(service, dialect, &path, request).await;
             drop(one_at_a_time);
             pending().await
+        }
+        Some(Fault::Drops(n_bytes)) => {
+            let answer = pass(service, dialect, &path, request).await;
+            answer.map(|answer| {
+                Body::http_body_unsync(Drops {
+                    answer: Box::pin(answer),
+                    come: Bytes::new(),
+                    n_left: n_bytes,
+                })
+            })
         }
         None => pass(service, dialect, &path, request).await,
     }
