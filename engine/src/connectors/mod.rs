@@ -57,6 +57,8 @@ mod parquet_sink;
 mod parquet_source;
 mod partitions;
 mod planned_ranges;
+#[cfg(test)]
+mod row_order_tests;
 mod selection;
 mod shards;
 mod staged_folder;

@@ -305,4 +305,6 @@ impl SplitReader for StreamReader {
 }
 
 #[cfg(test)]
+mod dropping_tests;
+#[cfg(test)]
 mod tests;

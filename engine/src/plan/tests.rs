@@ -716,7 +716,8 @@ fn a_sink_in_the_place_of_another_or_of_a_source_is_refused_by_both_names() {
              Hint: Give each a place of its own, beside that of the other.
         2. sink "deep" writes into the place of sink "all"
              "FOLDER/out/x/y" lies in "FOLDER/out".
-             Hint: Give each a place of its own, beside that of the other."#]].assert_eq(&sinks(&[
+             Hint: Give each a place of its own, beside that of the other."#]]
+    .assert_eq(&sinks(&[
         ("deep", local("out/x/y")),
         ("all", local("out")),
         ("dots", local("z/../out/bad")),
@@ -724,7 +725,8 @@ fn a_sink_in_the_place_of_another_or_of_a_source_is_refused_by_both_names() {
     expect![[r#"
         sink "bad" writes into the place of sink "all"
           "memory://nested/out/bad" lies in "memory://nested/out".
-          Hint: Give each a place of its own, beside that of the other."#]].assert_eq(&sinks(&[
+          Hint: Give each a place of its own, beside that of the other."#]]
+    .assert_eq(&sinks(&[
         ("all", "memory://nested/out".into()),
         ("bad", "memory://nested/out/bad/".into()),
     ]));
@@ -750,15 +752,18 @@ fn a_sink_in_the_place_of_another_or_of_a_source_is_refused_by_both_names() {
     expect![[r#"
         sink "copy" writes over what source "rows" reads
           The sink writes to "FOLDER/in", the source reads "FOLDER/in".
-          Hint: Write to another place; what was read can be removed after the run."#]].assert_eq(&rewritten("in", &over("in")));
+          Hint: Write to another place; what was read can be removed after the run."#]]
+    .assert_eq(&rewritten("in", &over("in")));
     expect![[r#"
         sink "copy" writes over what source "rows" reads
           The sink writes to "FOLDER/in", the source reads "FOLDER/in".
-          Hint: Write to another place; what was read can be removed after the run."#]].assert_eq(&rewritten("in/*.csv", &over("in/")));
+          Hint: Write to another place; what was read can be removed after the run."#]]
+    .assert_eq(&rewritten("in/*.csv", &over("in/")));
     expect![[r#"
         sink "copy" writes over what source "rows" reads
           The sink writes to "FOLDER/in/a.csv", the source reads "FOLDER/in/a.csv".
-          Hint: Write to another place; what was read can be removed after the run."#]].assert_eq(&rewritten("in/a.csv", &over("in/a.csv")));
+          Hint: Write to another place; what was read can be removed after the run."#]]
+    .assert_eq(&rewritten("in/a.csv", &over("in/a.csv")));
     // Beside the files of a folder, in it, and at a name that begins alike.
     for place in ["out", "in/out", "in/b.csv", "in2"] {
         assert_eq!(rewritten("in", &over(place)), "accepted", "{place}");

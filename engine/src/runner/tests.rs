@@ -28,6 +28,7 @@ mod counters;
 mod faults;
 mod lots;
 mod memory;
+mod slow_split;
 mod stopping;
 
 /// Splits of batches; a split may fail or panic after its last batch.

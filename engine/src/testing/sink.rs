@@ -127,19 +127,22 @@ pub fn check_sink_at(
         "hidden files after the commit"
     );
 
-    // By three workers, the second without rows.
+    // By three workers, row by row, the second without rows.
     let three = place("three");
     let none = RecordBatch::new_empty(schema.clone());
+    let by_row = |part: &RecordBatch| (0..part.num_rows()).map(|n| part.slice(n, 1)).collect();
     write_sink(
         &*make(&three),
-        &[
-            vec![parts[1].clone()],
-            vec![none.clone()],
-            vec![parts[0].clone()],
-        ],
+        &[by_row(&parts[1]), vec![none.clone()], by_row(&parts[0])],
     )?;
     let found = concat_batches(&schema, &read_back(&three)?)?;
     assert_eq!(sorted(&found)?, sorted(rows)?, "what three workers wrote");
+    for part in &parts {
+        assert!(
+            in_order(part, &found)?,
+            "the rows of a worker stand in their order"
+        );
+    }
 
     // No rows at all.
     let empty = place("empty");
@@ -170,13 +173,24 @@ pub fn check_sink_at(
     Ok(())
 }
 
+/// True if all of `part` stands in `rows`, in its order, others perhaps in between.
+fn in_order(part: &RecordBatch, rows: &RecordBatch) -> Result<bool> {
+    let converter = converter(rows)?;
+    let part = converter.convert_columns(part.columns())?;
+    let rows = converter.convert_columns(rows.columns())?;
+    let mut found = rows.iter();
+    Ok(part.iter().all(|row| found.any(|there| there == row)))
+}
+
+fn converter(rows: &RecordBatch) -> Result<RowConverter> {
+    let columns = rows.columns().iter();
+    let fields = columns.map(|c| SortField::new(c.data_type().clone()));
+    Ok(RowConverter::new(fields.collect())?)
+}
+
 /// The rows in an order that does not depend on where they came from.
 fn sorted(rows: &RecordBatch) -> Result<RecordBatch> {
-    let fields = rows
-        .columns()
-        .iter()
-        .map(|c| SortField::new(c.data_type().clone()));
-    let keys = RowConverter::new(fields.collect())?.convert_columns(rows.columns())?;
+    let keys = converter(rows)?.convert_columns(rows.columns())?;
     let mut order: Vec<u64> = (0..rows.num_rows() as u64).collect();
     order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
     Ok(take_record_batch(rows, &UInt64Array::from(order))?)
