@@ -1,7 +1,6 @@
 //! Rows of a split stand in their order in the files of a sink, whatever the number of workers.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,14 +8,13 @@ use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::ArrowWriter;
 
 use super::test_folder::TestFolder;
 use super::*;
 use crate::ops::MapBatches;
 use crate::output::OnBadRow;
 use crate::source::Source;
-use crate::testing::read_source;
+use crate::testing::{read_source, write_sink};
 use crate::{Collection, Pipeline, RunOptions, col, lit};
 
 const N_SPLITS: i64 = 10;
@@ -30,10 +28,8 @@ fn write_splits(folder: &TestFolder) {
         let of: ArrayRef = Arc::new(Int64Array::from_iter_values((0..N_ROWS).map(|_| split)));
         let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..N_ROWS));
         let rows = RecordBatch::try_from_iter([("of", of), ("n", n)]).unwrap();
-        let file = File::create(folder.write(&format!("in/{split:02}.parquet"), "")).unwrap();
-        let mut writer = ArrowWriter::try_new(file, rows.schema(), None).unwrap();
-        writer.write(&rows).unwrap();
-        writer.close().unwrap();
+        let sink = parquet_sink(folder.path(&format!("in/{split:02}")));
+        write_sink(&sink, &[vec![rows]]).unwrap();
     }
 }
 
@@ -75,7 +71,7 @@ fn run(write: impl Fn(&Collection, PathBuf), read: Read) {
         for blocking in [false, true] {
             let pipeline = Pipeline::new("copy");
             let rows = pipeline
-                .read("rows", parquet(folder.path("in")))
+                .read("rows", parquet(folder.path("in/*/*.parquet")))
                 .filter((col("n") % lit(5)).not_eq(lit(0)))
                 .with_column("k", col("n") % lit(3))
                 .apply(MapBatches::new(Ok).blocking(blocking));
