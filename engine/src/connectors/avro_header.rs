@@ -14,7 +14,7 @@ use super::unharmed::unharmed;
 /// No header is larger; the schema is in it.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
-/// With more types written out a schema is left as it is: each may hold others, so their number may be without bounds.
+/// With more types written out a schema is left as it is: where each holds the one before twice, there is no end of them.
 const MAX_WRITTEN_OUT: usize = 10_000;
 
 const SYNC_BYTES: usize = 16;
@@ -81,53 +81,65 @@ fn written_out(schema: &str) -> Option<String> {
     let mut names = Names::default();
     names.write_out(&mut schema, "");
     let is_any = names.n_written > 0 && names.n_written <= MAX_WRITTEN_OUT;
-    is_any.then(|| schema.to_string())
+    let text = is_any.then(|| schema.to_string())?;
+    // One that is nested too deeply now is not read by the library.
+    serde_json::from_str::<Value>(&text).is_ok().then_some(text)
 }
 
 /// The types that were defined so far, by their full names, with those that they are made of written out.
 #[derive(Default)]
 struct Names {
-    defined: HashMap<String, Value>,
+    /// With how many types they are made of.
+    defined: HashMap<String, (Value, usize)>,
     n_written: usize,
 }
 
 impl Names {
-    /// Goes through a type and those that it is made of; what else stands there, such as a default, is no type.
-    fn write_out(&mut self, schema: &mut Value, namespace: &str) {
+    /// Goes through a type and those that it is made of, and gives their number; what else stands there, such as a
+    /// default, is no type.
+    fn write_out(&mut self, schema: &mut Value, namespace: &str) -> usize {
         match schema {
             Value::String(name) => {
-                if let Some(definition) = self.defined.get(&full_name(name, namespace))
-                    && self.n_written <= MAX_WRITTEN_OUT
-                {
-                    *schema = definition.clone();
-                    self.n_written += 1;
+                let Some((definition, n)) = self.defined.get(&full_name(name, namespace)) else {
+                    return 1;
+                };
+                self.n_written = self.n_written.saturating_add(*n);
+                if self.n_written > MAX_WRITTEN_OUT {
+                    return 1;
                 }
+                *schema = definition.clone();
+                *n
             }
             Value::Array(branches) => {
-                branches
-                    .iter_mut()
-                    .for_each(|branch| self.write_out(branch, namespace));
+                let each = branches.iter_mut();
+                each.map(|branch| self.write_out(branch, namespace)).sum()
             }
             Value::Object(of_type) => match defined_name(of_type, namespace) {
                 Some(name) => {
                     let namespace = name.rsplit_once('.').map_or("", |(namespace, _)| namespace);
                     let fields = of_type.get_mut("fields").and_then(Value::as_array_mut);
-                    let types = fields
-                        .into_iter()
-                        .flatten()
-                        .filter_map(|f| f.get_mut("type"));
-                    types.for_each(|field| self.write_out(field, namespace));
-                    self.defined.insert(name, schema.clone());
+                    let fields = fields.into_iter().flatten();
+                    let types = fields.filter_map(|f| f.get_mut("type"));
+                    let n: usize = types.map(|t| self.write_out(t, namespace)).sum();
+                    let mut definition = of_type.clone();
+                    // It will stand where another namespace may hold.
+                    if !namespace.is_empty() && !is_full(of_type) {
+                        definition.insert("namespace".to_owned(), namespace.into());
+                    }
+                    self.defined.insert(name, (definition.into(), n + 1));
+                    n + 1
                 }
                 None => {
+                    let mut n = 1;
                     for part in ["type", "items", "values"] {
                         if let Some(part) = of_type.get_mut(part) {
-                            self.write_out(part, namespace);
+                            n += self.write_out(part, namespace);
                         }
                     }
+                    n
                 }
             },
-            _ => {}
+            _ => 1,
         }
     }
 }
@@ -138,6 +150,12 @@ fn defined_name(of_type: &Map<String, Value>, namespace: &str) -> Option<String>
     let is_named = ["record", "error", "enum", "fixed"].contains(&text("type")?);
     let namespace = text("namespace").unwrap_or(namespace);
     is_named.then(|| full_name(text("name").unwrap_or_default(), namespace))
+}
+
+/// True if the name itself says of which namespace it is.
+fn is_full(of_type: &Map<String, Value>) -> bool {
+    let name = of_type.get("name").and_then(Value::as_str);
+    name.is_some_and(|name| name.contains('.'))
 }
 
 fn full_name(name: &str, namespace: &str) -> String {
@@ -186,5 +204,61 @@ impl<R: BufRead> BufRead for Taken<R> {
             self.taken.extend_from_slice(&there[..n.min(there.len())]);
         }
         self.bytes.consume(n);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_are_named_again_are_written_out_by_their_full_names() {
+        let schema = |again: &str| {
+            let defined = r#"{"type":"fixed","name":"F","size":2}"#;
+            let inner = format!(
+                r#"{{"type":"record","name":"x.R","fields":[{{"name":"f","type":{defined}}}]}}"#
+            );
+            let of = |name: &str, t: &str| format!(r#"{{"name":"{name}","type":{t}}}"#);
+            let list = format!(r#"{{"type":"array","items":["null",{again}]}}"#);
+            // A default is no type, though it is spelled like one.
+            let fields = [
+                of("a", &inner),
+                of("b", &list),
+                r#"{"name":"c","type":"string","default":"x.F"}"#.to_owned(),
+            ];
+            let fields = fields.join(",");
+            format!(r#"{{"type":"record","name":"Rows","namespace":"y","fields":[{fields}]}}"#)
+        };
+        let json = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+        let expected = schema(r#"{"type":"fixed","name":"F","namespace":"x","size":2}"#);
+        let found = written_out(&schema(r#""x.F""#)).unwrap();
+        assert_eq!(json(&found), json(&expected));
+        // Of its own namespace there is no F, and nothing else is named again.
+        for none in [r#""F""#, r#""z.F""#, r#""long""#] {
+            assert_eq!(written_out(&schema(none)), None);
+        }
+    }
+
+    #[test]
+    fn a_schema_that_would_grow_without_end_or_too_deep_is_left_as_it_is() {
+        // Each record holds the type before so many times.
+        let chain = |n_types: usize, n_fields: usize| {
+            let mut fields =
+                vec![r#"{"name":"f0","type":{"type":"fixed","name":"T0","size":1}}"#.to_owned()];
+            for i in 1..=n_types {
+                let before =
+                    (0..n_fields).map(|f| format!(r#"{{"name":"g{f}","type":"T{}"}}"#, i - 1));
+                let before = before.collect::<Vec<_>>().join(",");
+                let record = format!(r#"{{"type":"record","name":"T{i}","fields":[{before}]}}"#);
+                fields.push(format!(r#"{{"name":"f{i}","type":{record}}}"#));
+            }
+            let fields = fields.join(",");
+            format!(r#"{{"type":"record","name":"Rows","fields":[{fields}]}}"#)
+        };
+        let small = written_out(&chain(3, 2)).unwrap();
+        assert_eq!(small.matches(r#""T0""#).count(), 1 + 2 + 4 + 8);
+        assert_eq!(written_out(&chain(60, 2)), None);
+        assert!(written_out(&chain(20, 1)).is_some());
+        assert_eq!(written_out(&chain(60, 1)), None);
     }
 }
