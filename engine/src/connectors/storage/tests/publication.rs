@@ -483,11 +483,11 @@ fn an_answer_that_is_lost_changes_nothing(server: &StoreServer) {
     writer.finish().unwrap();
     server.fault(
         "POST /bucket/one.csv?uploadId",
-        [Fault::Fail(StatusCode::NOT_FOUND)],
+        [Fault::Fail(StatusCode::INTERNAL_SERVER_ERROR); 9],
     );
     let error = begun.commit().unwrap_err();
     begun.abort();
-    expect![[r#"cannot write "ROOT/one.csv": it does not exist any more"#]]
+    expect![[r#"cannot write "ROOT/one.csv": the storage fails"#]]
         .assert_eq(&server.hide(error.message().to_owned()));
     assert_eq!(read(), "x: 1");
     assert_eq!(server.n_uploads(), 0, "uploads that were left");
