@@ -51,7 +51,7 @@ const SAMPLE_ROWS: usize = 10_000;
 /// **Nulls.** An empty field is null, quoted or not; so are the [`CsvSource::null_spellings`].
 ///
 /// **Bad rows.** A line is a bad row if it has too few or too many fields, a value that is not of the
-/// column's type (an instant with more digits than the type has too), a null where the schema has none, or text that is not UTF-8. The other lines of
+/// column's type (an instant with more digits than the type has, or for a date with a time of the day, too), a null where the schema has none, or text that is not UTF-8. The other lines of
 /// the file are read. Every column is checked, also one that nobody wants, so that what is bad never
 /// depends on the rest of the pipeline. The dead letter holds the line as it stands in the file; its
 /// row is the **number of the line, from 1**, the header counted, and where quoted fields hold line

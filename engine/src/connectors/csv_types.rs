@@ -8,19 +8,25 @@ use crate::error::Result;
 
 /// The values that the text stands for; null where it stands for none of the type, and for null.
 ///
-/// An instant with more digits than its type has is none of it: the cast would cut them off.
+/// An instant with more digits than its type has is none of it, nor is one with a time of the day a date: the cast
+/// would cut them off.
 pub(crate) fn parse(text: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     let options = CastOptions {
         safe: true,
         ..CastOptions::default()
     };
     let values = cast_with_options(text, data_type, &options)?;
-    let (Some(n_digits), Some(text)) = (second_digits(data_type), text.as_string_opt::<i32>())
-    else {
+    let Some(text) = text.as_string_opt::<i32>() else {
         return Ok(values);
     };
-    let is_cut = |text: Option<&str>| Some(text.is_some_and(|t| n_second_digits(t) > n_digits));
-    let is_cut: BooleanArray = text.iter().map(is_cut).collect();
+    let is_cut: BooleanArray = match (data_type, second_digits(data_type)) {
+        (DataType::Date32, _) => text.iter().map(|t| Some(t.is_some_and(has_time))).collect(),
+        (_, Some(n_digits)) => {
+            let is_cut = |text: &str| n_second_digits(text) > n_digits;
+            text.iter().map(|t| Some(t.is_some_and(is_cut))).collect()
+        }
+        _ => return Ok(values),
+    };
     match is_cut.true_count() {
         0 => Ok(values),
         _ => Ok(nullif(&values, &is_cut)?),
@@ -36,6 +42,14 @@ fn second_digits(data_type: &DataType) -> Option<usize> {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => Some(9),
         _ => None,
     }
+}
+
+/// True for a time other than midnight behind a day.
+fn has_time(text: &str) -> bool {
+    let time = text
+        .split_once(['T', 't', ' '])
+        .map_or("", |(_, time)| time);
+    time.bytes().any(|b| matches!(b, b'1'..=b'9'))
 }
 
 /// How many digits of a second an instant needs that is written so.
