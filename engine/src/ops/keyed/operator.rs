@@ -307,12 +307,10 @@ impl<T: KeyedTransform> ProcessOperator<T> {
         for (number, range) in ranges {
             self.core.scopes.enliven(number);
             let mut time = MAX_TIME;
-            if let Some(times) = times {
-                if let Some((earliest, latest)) = extent(&times[range.clone()]) {
-                    time = earliest;
-                    if let Some(expiry) = &mut self.core.expiry {
-                        expiry.touch(number, latest);
-                    }
+            if let Some((earliest, latest)) = times.and_then(|t| extent(&t[range.clone()])) {
+                time = earliest;
+                if let Some(expiry) = &mut self.core.expiry {
+                    expiry.touch(number, latest);
                 }
             }
             let mut scope = Scope {
