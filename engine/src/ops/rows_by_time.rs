@@ -141,10 +141,10 @@ impl Instants {
         self.waiting.add(batch.rows().clone(), now)
     }
 
-    /// Makes those due that the watermark has passed.
+    /// Makes those due that the watermark has passed, or that which was heard of before a restart.
     pub(in crate::ops) fn pass(&mut self, watermark: Watermark) -> Result<()> {
-        self.watermark = watermark.0;
-        if let Some(rows) = self.waiting.take_before(watermark.0)? {
+        self.watermark = self.watermark.max(watermark.0);
+        if let Some(rows) = self.waiting.take_before(self.watermark)? {
             self.due = lots(&rows)?;
         }
         Ok(())
@@ -192,7 +192,8 @@ impl Instants {
         for part in state.iter().filter(|part| part.table == WAITING) {
             self.waiting.add(part.rows.clone(), i64::MIN)?;
         }
-        self.watermark = watermark_of(state).unwrap_or(self.watermark);
+        // The latest: who had heard of it has given the changes up to then, and forgotten what was over.
+        self.watermark = told_of(state).max().unwrap_or(self.watermark);
         Ok(())
     }
 }
@@ -301,17 +302,54 @@ pub(crate) fn watermark_part(watermark: i64) -> Result<StatePart> {
 
 /// The least of the watermarks that operators had heard of; `None` where the state says nothing of it.
 pub(crate) fn watermark_of(state: &[StatePart]) -> Option<i64> {
+    told_of(state).min()
+}
+
+fn told_of(state: &[StatePart]) -> impl Iterator<Item = i64> {
     let parts = state.iter().filter(|part| part.table == WATERMARK);
     let columns = parts.filter_map(|p| p.rows.column(0).as_primitive_opt::<Int64Type>());
-    columns.flat_map(|c| c.values()).copied().min()
+    columns.flat_map(|c| c.values()).copied()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::changelog;
+    use crate::testing::{changelog, show};
     use arrow::datatypes::Int64Type;
     use proptest::prelude::*;
+
+    /// One had given the changes up to 10; what the other had still to give leaves next, and what comes late, from
+    /// whoever has not heard of it, after that.
+    #[test]
+    fn after_a_restart_the_latest_watermark_counts_that_one_of_several_had_heard_of() {
+        let keys = ["n".to_owned()];
+        let mut parts = Vec::new();
+        for (watermark, rows) in [(10, "n: 2; event_time: 12"), (5, "n: 1; event_time: 7")] {
+            let mut instants = Instants::default();
+            instants.add(&Batch::new(changelog(rows))).unwrap();
+            instants.pass(Watermark(watermark)).unwrap();
+            parts.extend(instants.parts(&keys).unwrap());
+        }
+        let mut both = Instants::default();
+        both.restore(&parts).unwrap();
+        let mut left = Vec::new();
+        let late = changelog("n: 3; event_time: 4");
+        both.add(&Batch::new(late).under(Watermark(3))).unwrap();
+        for watermark in [6, 11, 13] {
+            both.pass(Watermark(watermark)).unwrap();
+            while let Some(rows) = both.next() {
+                left.push(format!("{watermark}: {}", show(&rows).replace('\n', ", ")));
+            }
+        }
+        assert_eq!(
+            left,
+            [
+                "6: n: 1, event_time: 7",
+                "11: n: 3, event_time: 10",
+                "13: n: 2, event_time: 12"
+            ]
+        );
+    }
 
     proptest! {
         #[test]
