@@ -50,9 +50,9 @@ pub(crate) use group_by::{Aggregation, End, Retraction};
 pub use group_by::{
     FinalAggregate, GroupedRows, PartialAggregate, WindowedFinalAggregate, WindowedPartialAggregate,
 };
-use join::RowIndex;
 pub use join::{Join, JoinKind, Side};
 pub(crate) use join::{JoinColumn, join_columns};
+use join::{LOT_BYTES, Lot, RowIndex, Widths};
 pub use map_batches::MapBatches;
 pub use map_rows::MapRows;
 pub(crate) use map_rows::{fields_of, rows_from, to_rows};

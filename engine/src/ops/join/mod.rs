@@ -38,6 +38,7 @@ use crate::transform::{Description, OnChangelog, Operator, Properties, Transform
 
 pub(super) use keys::{KeyBytes, Keys, can_hash, common_type, is_long, one_zero};
 pub(super) use row_index::RowIndex;
+pub(super) use widths::{LOT_BYTES, Lot, Widths};
 
 use build::JoinBuild;
 use layout::{Layout, Origin};

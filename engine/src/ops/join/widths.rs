@@ -6,17 +6,22 @@ use arrow::datatypes::DataType;
 use crate::batch::{BATCH_ROWS, bytes_of};
 
 /// About the most bytes that a lot of pairs has, unless one pair alone has more.
-const LOT_BYTES: u64 = 64 << 20;
+pub(in crate::ops) const LOT_BYTES: u64 = 64 << 20;
 
 /// What goes into one lot, by its bytes.
 #[derive(Debug, Default)]
-pub(super) struct Lot {
+pub(in crate::ops) struct Lot {
     n_bytes: u64,
 }
 
 impl Lot {
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::ops) fn is_full(&self) -> bool {
         self.n_bytes >= LOT_BYTES
+    }
+
+    /// Takes something of so many bytes.
+    pub(in crate::ops) fn take(&mut self, n_bytes: u64) {
+        self.n_bytes += n_bytes;
     }
 
     /// How many of these rows, each beside a row of so many bytes, are taken before it is full.
@@ -37,11 +42,11 @@ impl Lot {
 
 /// The bytes of each of many rows, at most the greatest number.
 #[derive(Debug)]
-pub(super) struct Widths(Vec<u32>);
+pub(in crate::ops) struct Widths(Vec<u32>);
 
 impl Widths {
     /// Of the rows of all batches, one after the other; `None` where no row is wide.
-    pub(super) fn of(batches: &[RecordBatch]) -> Option<Self> {
+    pub(in crate::ops) fn of(batches: &[RecordBatch]) -> Option<Self> {
         let is_wide = |rows: &RecordBatch| {
             let widest: u64 = rows.columns().iter().map(widest).sum();
             widest > LOT_BYTES / BATCH_ROWS as u64
@@ -65,11 +70,11 @@ impl Widths {
     }
 
     /// The bytes of a row; none of a number that stands for no row.
-    pub(super) fn of_row(&self, row: u32) -> u64 {
+    pub(in crate::ops) fn of_row(&self, row: u32) -> u64 {
         self.0.get(row as usize).copied().map_or(0, u64::from)
     }
 
-    pub(super) fn n_bytes(&self) -> u64 {
+    pub(in crate::ops) fn n_bytes(&self) -> u64 {
         (self.0.capacity() * size_of::<u32>()) as u64
     }
 }

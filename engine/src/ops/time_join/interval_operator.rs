@@ -14,12 +14,13 @@ use super::gather::{Gather, RowAt, record_batch};
 use super::key_numbers::{KeyNumbers, NO_KEY};
 use super::late::{as_they_came, late_port};
 use super::layout::{Made, Residual, TimeLayout};
+use super::lots::cut;
 use super::near_rows::{NO_ROW, NearRows, Stretch};
 use super::state::{foreign, load_number, save_numbers};
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
 use crate::event_time::event_times;
-use crate::ops::Side;
+use crate::ops::{Lot, Side};
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
@@ -36,6 +37,8 @@ pub(super) struct IntervalOperator {
     left: NearRows,
     right: NearRows,
     watermark: i64,
+    /// What was restored may be of operators that had not heard of the watermark yet.
+    is_behind: bool,
     looking: Option<Looking>,
     leaving: Vec<Leaving>,
 }
@@ -57,7 +60,13 @@ struct Looking {
 struct Leaving {
     side: Side,
     batches: Vec<RecordBatch>,
-    rows: Vec<(RowAt, i64)>,
+    rows: Vec<LeavingRow>,
+}
+
+struct LeavingRow {
+    at: RowAt,
+    time: i64,
+    n_bytes: u64,
 }
 
 impl IntervalOperator {
@@ -72,6 +81,7 @@ impl IntervalOperator {
             before,
             after,
             watermark: i64::MIN,
+            is_behind: false,
             looking: None,
             leaving: Vec::new(),
         })
@@ -112,14 +122,18 @@ impl IntervalOperator {
         let (own, others) = (self.rows(side), self.rows(side.other()));
         let (ahead, back) = self.reach(side);
         let mut pairs: Vec<(u32, u32)> = Vec::new();
+        let mut lot = Lot::default();
+        let has_room = |pairs: &[(u32, u32)], lot: &Lot| pairs.len() < BATCH_ROWS && !lot.is_full();
         let end = own.end();
-        while looking.row < end && pairs.len() < BATCH_ROWS {
+        while looking.row < end && has_room(&pairs, &lot) {
             let time = own.time(looking.row);
             let (low, high) = (time.saturating_sub(back), time.saturating_add(ahead));
-            while looking.other != NO_ROW && pairs.len() < BATCH_ROWS {
+            let width = own.width(looking.row);
+            while looking.other != NO_ROW && has_room(&pairs, &lot) {
                 let at = others.time(looking.other);
                 if low <= at && at <= high {
                     pairs.push((looking.row, looking.other));
+                    lot.take(width + others.width(looking.other));
                 }
                 looking.other = others.before(looking.other);
             }
@@ -194,8 +208,11 @@ impl IntervalOperator {
         let Some(mut leaving) = self.leaving.pop() else {
             return Ok(());
         };
-        let n = leaving.rows.len().min(BATCH_ROWS);
-        let (places, event_times): (Vec<RowAt>, Vec<i64>) = leaving.rows.drain(..n).unzip();
+        let most = leaving.rows.len().min(BATCH_ROWS);
+        let lot = cut(&leaving.rows[..most], |row| row.n_bytes).next();
+        let n = lot.map_or(0, <[LeavingRow]>::len);
+        let rows = leaving.rows.drain(..n).map(|row| (row.at, row.time));
+        let (places, event_times): (Vec<RowAt>, Vec<i64>) = rows.unzip();
         let no_rows = vec![RowAt::NONE; n];
         let there = Gather::new(&leaving.batches, &places);
         let not_there = Gather::new(&[], &no_rows);
@@ -232,11 +249,38 @@ impl IntervalOperator {
                 batches: rows.batches().to_vec(),
                 rows: unmatched
                     .iter()
-                    .map(|&row| (rows.place(row), rows.time(row)))
+                    .map(|&row| LeavingRow {
+                        at: rows.place(row),
+                        time: rows.time(row),
+                        n_bytes: rows.width(row),
+                    })
                     .collect(),
             });
         }
         self.rows_mut(side).let_go()
+    }
+
+    /// Lets go of all that the watermark has passed.
+    fn pass_all(&mut self) -> Result<()> {
+        self.pass(Side::Left)?;
+        self.pass(Side::Right)?;
+        if Watermark(self.watermark).is_end() {
+            // What still has to leave is in `leaving`.
+            let new = Self::new(Arc::clone(&self.layout), self.before, self.after)?;
+            (self.left, self.right, self.keys) = (new.left, new.right, new.keys);
+        }
+        self.let_keys_go()
+    }
+
+    /// Does what operators before a restart would have done, had they heard of the watermark in time.
+    fn catch_up(&mut self, out: &mut Output) -> Result<()> {
+        if std::mem::take(&mut self.is_behind) {
+            self.pass_all()?;
+            while !self.leaving.is_empty() {
+                self.push_unmatched(out)?;
+            }
+        }
+        Ok(())
     }
 
     fn let_keys_go(&mut self) -> Result<()> {
@@ -282,6 +326,7 @@ impl Looking {
 
 impl Operator for IntervalOperator {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        self.catch_up(out)?;
         let side = if port == 0 { Side::Left } else { Side::Right };
         let mut batch = batch;
         let times = event_times(batch.rows())?;
@@ -316,18 +361,12 @@ impl Operator for IntervalOperator {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        self.catch_up(out)?;
         if watermark.0 <= self.watermark {
             return Ok(());
         }
         self.watermark = watermark.0;
-        self.pass(Side::Left)?;
-        self.pass(Side::Right)?;
-        if watermark.is_end() {
-            // What still has to leave is in `leaving`.
-            let new = Self::new(Arc::clone(&self.layout), self.before, self.after)?;
-            (self.left, self.right, self.keys) = (new.left, new.right, new.keys);
-        }
-        self.let_keys_go()?;
+        self.pass_all()?;
         self.resume(out)
     }
 
@@ -360,14 +399,15 @@ impl Operator for IntervalOperator {
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = vec![save_numbers("progress", &[("watermark", self.watermark)])?];
         for side in [Side::Left, Side::Right] {
-            let (rows, matched) = self.rows(side).all()?;
-            let mut fields = rows.schema().fields().to_vec();
-            fields.push(Arc::new(Field::new(MATCHED, DataType::Boolean, false)));
-            let mut columns = rows.columns().to_vec();
-            columns.push(matched);
-            let rows = record_batch(&Arc::new(Schema::new(fields)), columns, rows.num_rows())?;
-            let keys = &self.layout.side(side).key_names;
-            parts.extend(StatePart::by_key(side.name(), &rows, keys)?);
+            for (rows, matched) in self.rows(side).all()? {
+                let mut fields = rows.schema().fields().to_vec();
+                fields.push(Arc::new(Field::new(MATCHED, DataType::Boolean, false)));
+                let mut columns = rows.columns().to_vec();
+                columns.push(matched);
+                let rows = record_batch(&Arc::new(Schema::new(fields)), columns, rows.num_rows())?;
+                let keys = &self.layout.side(side).key_names;
+                parts.extend(StatePart::by_key(side.name(), &rows, keys)?);
+            }
         }
         Ok(parts)
     }
@@ -380,7 +420,8 @@ impl Operator for IntervalOperator {
                 "right" => Side::Right,
                 "progress" => {
                     let of_part = load_number(part, "watermark")?;
-                    watermark = Some(watermark.map_or(of_part, |w: i64| w.min(of_part)));
+                    // The latest: who had heard of it has let go what nobody could match any more.
+                    watermark = Some(watermark.map_or(of_part, |w: i64| w.max(of_part)));
                     continue;
                 }
                 _ => return Err(foreign(part)),
@@ -393,6 +434,7 @@ impl Operator for IntervalOperator {
             self.keep(side, rows, Some(matched.values().iter().collect()))?;
         }
         self.watermark = watermark.unwrap_or(self.watermark);
+        self.is_behind = true;
         Ok(())
     }
 }

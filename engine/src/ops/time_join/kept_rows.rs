@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::gather::{RowAt, concat_rows, n_bytes};
-use crate::batch::BATCH_ROWS;
+use super::lots::are_small;
 use crate::error::{Error, Result};
 
 /// Rows that are kept, each until all who want it have let it go.
@@ -129,8 +129,7 @@ impl KeptRows {
 /// Puts the last chunks together while they are small, so that single rows do not make as many.
 fn put_together(chunks: &mut Vec<Chunk>, schema: &SchemaRef, n_bytes: &mut u64) -> Result<()> {
     while let [.., before, last] = chunks.as_slice()
-        && before.numbers.len() + last.numbers.len() <= BATCH_ROWS
-        && before.numbers.len() <= 2 * last.numbers.len()
+        && are_small(&before.rows, &last.rows)
         && let (Some(last), Some(mut before)) = (chunks.pop(), chunks.pop())
     {
         *n_bytes -= before.n_bytes + last.n_bytes;

@@ -19,6 +19,7 @@ use super::gather::{Gather, record_batch};
 use super::kept_rows::KeptRows;
 use super::key_numbers::{KeyNumbers, NO_KEY};
 use super::layout::TimeLayout;
+use super::lots::{RowWidths, cut};
 use super::open_windows::{InWindow, Kept, OpenWindows, Over, Windows, with_numbers};
 use super::state::foreign;
 use crate::batch::BATCH_ROWS;
@@ -231,7 +232,7 @@ impl OpenWindows for MergingWindows {
         }))
     }
 
-    fn save(&self, side: Side, _watermark: i64) -> Result<RecordBatch> {
+    fn save(&self, side: Side, _left_up_to: i64) -> Result<Vec<RecordBatch>> {
         let kept = match side {
             Side::Left => &self.left,
             Side::Right => &self.right,
@@ -247,22 +248,23 @@ impl OpenWindows for MergingWindows {
             starts.resize(numbers.len(), window.start);
             ends.resize(numbers.len(), window.end);
         }
-        let n_rows = numbers.len();
         let (batches, places) = kept.places(numbers.into_iter())?;
         let schema = &self.layout.side(side).schema;
-        let rows = Gather::new(&batches, &places).rows(schema)?;
         let edges = [starts, ends].map(|edges| Arc::new(Int64Array::from(edges)) as ArrayRef);
-        let columns = [rows.columns(), &edges].concat();
-        record_batch(&with_numbers(schema, &WINDOW), columns, n_rows)
+        let mut start = 0;
+        let widths = RowWidths::of(&batches);
+        let lots = cut(&places, |place| widths.at(*place)).map(|places| {
+            let rows = Gather::new(&batches, places).rows(schema)?;
+            let n_rows = places.len();
+            let edges = edges.each_ref().map(|edges| edges.slice(start, n_rows));
+            start += n_rows;
+            let columns = [rows.columns(), &edges].concat();
+            record_batch(&with_numbers(schema, &WINDOW), columns, n_rows)
+        });
+        lots.collect()
     }
 
-    fn load(
-        &mut self,
-        side: Side,
-        part: &StatePart,
-        rows: RecordBatch,
-        _watermark: i64,
-    ) -> Result<()> {
+    fn load(&mut self, side: Side, part: &StatePart, rows: RecordBatch) -> Result<()> {
         let edges = WINDOW.map(|name| {
             let column = part.rows.column_by_name(name);
             column.and_then(|c| c.as_primitive_opt::<Int64Type>())

@@ -16,6 +16,8 @@
 //! - `windowed`: pairs in the same window; `panes` keeps the rows of windows that are the same for all keys, and
 //!   `merging_windows` those of windows that merge.
 //!
+//! What leaves at once is limited by rows and, where these are wide, by bytes: `lots`.
+//!
 //! The operators are the same in bounded runs: there the watermark comes once, at the end.
 
 mod as_of;
@@ -30,6 +32,7 @@ mod late;
 mod latest;
 mod layout;
 mod look_up;
+mod lots;
 mod merging_windows;
 mod near_rows;
 mod open_windows;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::gather::{Gather, RowAt, concat_rows, n_bytes};
 use super::key_numbers::{NO_KEY, renumber};
+use super::lots::{RowWidths, are_small, cut};
 use crate::batch::BATCH_ROWS;
 use crate::error::Result;
 
@@ -45,6 +46,7 @@ pub(super) struct NearRows {
     chunks: Vec<Chunk>,
     /// The rows of the chunks; none of those that are over.
     batches: Vec<RecordBatch>,
+    widths: RowWidths,
     /// Rows with an earlier time are over.
     horizon: i64,
     n_over: usize,
@@ -89,6 +91,7 @@ impl NearRows {
             matched: Vec::new(),
             chunks: Vec::new(),
             batches: Vec::new(),
+            widths: RowWidths::default(),
             horizon: i64::MIN,
             n_over: 0,
             n_bytes: 0,
@@ -165,19 +168,20 @@ impl NearRows {
             order,
             n_over,
         });
+        self.widths.push(&rows);
         self.batches.push(rows);
     }
 
     /// Puts small batches together, so that single rows do not make as many.
     fn put_together(&mut self) -> Result<()> {
         while let [.., before, last] = self.batches.as_slice()
-            && before.num_rows() + last.num_rows() <= BATCH_ROWS
-            && before.num_rows() <= 2 * last.num_rows()
+            && are_small(before, last)
             && before.num_rows() > 0
         {
             let both = concat_rows(&self.schema, &[before.clone(), last.clone()])?;
             for _ in 0..2 {
                 if let (Some(chunk), Some(rows)) = (self.chunks.pop(), self.batches.pop()) {
+                    self.widths.pop();
                     self.n_over -= chunk.n_over;
                     self.n_bytes -= n_bytes(&rows);
                 }
@@ -232,6 +236,11 @@ impl NearRows {
         self.places[row as usize]
     }
 
+    /// The bytes of a row; 0 where no row is wide that came with it.
+    pub(super) fn width(&self, row: u32) -> u64 {
+        self.widths.at(self.place(row))
+    }
+
     pub(super) fn set_matched(&mut self, row: u32) {
         self.matched[row as usize] = true;
     }
@@ -268,10 +277,11 @@ impl NearRows {
 
     /// Frees the memory of rows that are over, once it is worth it.
     pub(super) fn let_go(&mut self) -> Result<()> {
-        for (chunk, rows) in self.chunks.iter().zip(&mut self.batches) {
+        for (n, (chunk, rows)) in self.chunks.iter().zip(&mut self.batches).enumerate() {
             if chunk.n_over == chunk.order.len() && rows.num_rows() > 0 {
                 self.n_bytes -= n_bytes(rows);
                 *rows = RecordBatch::new_empty(SchemaRef::clone(&self.schema));
+                self.widths.forget(n);
             }
         }
         if self.n_over > OVER_FOR_EACH * (self.n_rows() + BATCH_ROWS) {
@@ -285,7 +295,8 @@ impl NearRows {
         let rows = self.left();
         let mut anew = Self::new(&self.schema, self.width);
         anew.horizon = self.horizon;
-        for rows in rows.chunks(BATCH_ROWS) {
+        let lots = rows.chunks(BATCH_ROWS);
+        for rows in lots.flat_map(|rows| cut(rows, |row| self.width(*row))) {
             let places: Vec<RowAt> = rows.iter().map(|&row| self.place(row)).collect();
             let times: Vec<i64> = rows.iter().map(|&row| self.time(row)).collect();
             anew.push(
@@ -306,15 +317,18 @@ impl NearRows {
         left.map(|(row, _)| row).collect()
     }
 
-    /// The rows that are not over, with whether they have matched.
-    pub(super) fn all(&self) -> Result<(RecordBatch, ArrayRef)> {
+    /// The rows that are not over, with whether they have matched; wide ones in several batches.
+    pub(super) fn all(&self) -> Result<Vec<(RecordBatch, ArrayRef)>> {
         let rows = self.left();
-        let places: Vec<RowAt> = rows.iter().map(|&row| self.place(row)).collect();
-        let matched = rows.iter().map(|&row| Some(self.matched[row as usize]));
-        Ok((
-            Gather::new(&self.batches, &places).rows(&self.schema)?,
-            Arc::new(matched.collect::<BooleanArray>()),
-        ))
+        let lots = cut(&rows, |row| self.width(*row));
+        let all = lots.map(|rows| {
+            let places: Vec<RowAt> = rows.iter().map(|&row| self.place(row)).collect();
+            let matched = rows.iter().map(|&row| Some(self.matched[row as usize]));
+            let matched: ArrayRef = Arc::new(matched.collect::<BooleanArray>());
+            let rows = Gather::new(&self.batches, &places).rows(&self.schema)?;
+            Ok((rows, matched))
+        });
+        all.collect()
     }
 
     /// Marks the keys of the rows that are not over.
@@ -342,7 +356,9 @@ impl NearRows {
         let of_entry = size_of::<((i64, u32), u32)>() + 1;
         let of_keys = self.latest.capacity() * size_of::<Latest>();
         let of_earlier = self.earlier.capacity() * of_entry;
-        self.n_bytes + (self.times.capacity() * of_row + of_keys + of_earlier) as u64
+        self.n_bytes
+            + self.widths.n_bytes()
+            + (self.times.capacity() * of_row + of_keys + of_earlier) as u64
     }
 }
 

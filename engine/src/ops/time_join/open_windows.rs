@@ -19,17 +19,13 @@ pub(super) trait OpenWindows: Send {
     /// Takes out what ends first, if `watermark` has passed its end.
     fn next_over(&mut self, watermark: i64) -> Result<Option<Over>>;
 
-    /// All rows of a side, with columns behind that say which windows they still are in.
-    fn save(&self, side: Side, watermark: i64) -> Result<RecordBatch>;
+    /// All rows of a side, with columns behind that say which windows they still are in, where all windows that end
+    /// up to `left_up_to` have left; in several batches where they are many bytes.
+    fn save(&self, side: Side, left_up_to: i64) -> Result<Vec<RecordBatch>>;
 
-    /// Takes in the rows of a part that was saved, which are `rows` without the columns behind.
-    fn load(
-        &mut self,
-        side: Side,
-        part: &StatePart,
-        rows: RecordBatch,
-        watermark: i64,
-    ) -> Result<()>;
+    /// Takes in the rows of a part that was saved, which are `rows` without the columns behind, into all windows that
+    /// had not left.
+    fn load(&mut self, side: Side, part: &StatePart, rows: RecordBatch) -> Result<()>;
 
     /// Forgets what no row needs any more, after all has left that had to.
     fn tidy(&mut self) -> Result<()> {

@@ -17,12 +17,12 @@ use arrow::record_batch::RecordBatch;
 use super::gather::{RowAt, concat_rows, n_bytes, record_batch};
 use super::key_numbers::NO_KEY;
 use super::layout::TimeLayout;
+use super::lots::are_small;
 use super::open_windows::{InWindow, Kept, OpenWindows, Over, Windows, with_numbers};
 use super::state::foreign;
-use crate::batch::BATCH_ROWS;
 use crate::error::Result;
 use crate::event_time::event_times;
-use crate::ops::{RowIndex, Side};
+use crate::ops::{LOT_BYTES, RowIndex, Side};
 use crate::state::StatePart;
 use crate::windowing::{Window, WindowFn};
 
@@ -128,8 +128,7 @@ impl Panes {
         self.n_bytes += n_bytes(&rows);
         of_side.chunks.push(rows);
         while let [.., before, last] = of_side.chunks.as_slice()
-            && before.num_rows() + last.num_rows() <= BATCH_ROWS
-            && before.num_rows() <= 2 * last.num_rows()
+            && are_small(before, last)
             && let (Some(last), Some(before)) = (of_side.chunks.pop(), of_side.chunks.pop())
         {
             self.n_bytes -= n_bytes(&before) + n_bytes(&last);
@@ -264,32 +263,34 @@ impl OpenWindows for Panes {
         }))
     }
 
-    fn save(&self, side: Side, watermark: i64) -> Result<RecordBatch> {
+    fn save(&self, side: Side, left_up_to: i64) -> Result<Vec<RecordBatch>> {
         let schema = with_numbers(&self.layout.side(side).schema, &[LEFT_UP_TO]);
         let mut all = Vec::new();
+        let mut part: Vec<RecordBatch> = Vec::new();
+        let mut part_bytes = 0;
         for (id, pane) in &self.panes {
             let of_side = match side {
                 Side::Left => &pane.left,
                 Side::Right => &pane.right,
             };
-            let up_to = id.left_up_to.max(watermark);
+            let up_to = id.left_up_to.max(left_up_to);
             for rows in &of_side.chunks {
                 let n_rows = rows.num_rows();
                 let up_to: ArrayRef = Arc::new(Int64Array::from(vec![up_to; n_rows]));
                 let columns = [rows.columns(), &[up_to]].concat();
-                all.push(record_batch(&schema, columns, n_rows)?);
+                part.push(record_batch(&schema, columns, n_rows)?);
+                part_bytes += n_bytes(rows);
+                if part_bytes >= LOT_BYTES {
+                    all.push(concat_rows(&schema, &part)?);
+                    (part, part_bytes) = (Vec::new(), 0);
+                }
             }
         }
-        concat_rows(&schema, &all)
+        all.push(concat_rows(&schema, &part)?);
+        Ok(all)
     }
 
-    fn load(
-        &mut self,
-        side: Side,
-        part: &StatePart,
-        rows: RecordBatch,
-        watermark: i64,
-    ) -> Result<()> {
+    fn load(&mut self, side: Side, part: &StatePart, rows: RecordBatch) -> Result<()> {
         let up_to = part.rows.column_by_name(LEFT_UP_TO);
         let up_to = up_to.and_then(|c| c.as_primitive_opt::<Int64Type>());
         let up_to = up_to.ok_or_else(|| foreign(part))?.values();
@@ -299,7 +300,8 @@ impl OpenWindows for Panes {
         for of_one in order.chunk_by(same) {
             let left_up_to = up_to[of_one[0] as usize];
             let rows = take_record_batch(&rows, &UInt32Array::from(of_one.to_vec()))?;
-            self.keep(side, &rows, left_up_to, watermark)?;
+            // What ends up to the watermark of whoever saved it has left, and nothing else.
+            self.keep(side, &rows, left_up_to, i64::MIN)?;
         }
         Ok(())
     }

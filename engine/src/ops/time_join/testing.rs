@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, StringArray, UInt32Array};
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
@@ -13,6 +13,7 @@ use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::event_time::{EVENT_TIME, event_times, time_field, time_type};
+use crate::ops::LOT_BYTES;
 use crate::output::{OnBadRow, Output};
 use crate::runner::key_groups;
 use crate::state::{StatePart, worker_of};
@@ -214,6 +215,59 @@ pub(super) fn run(transform: &dyn Transform, n_workers: usize, steps: &[Step]) -
     })
 }
 
+/// Wide rows, of which some match each other and many match none, leave in lots that are not much larger than one,
+/// and so they are saved: however many rows would fit.
+pub(super) fn check_lots_of_wide_rows(transform: &dyn Transform) {
+    const N_BYTES: usize = 1 << 16;
+    let wide = |keys: Vec<i64>, number: &str, place: &str| {
+        let n = keys.len();
+        let texts = StringArray::from_iter_values(std::iter::repeat_n("x".repeat(N_BYTES), n));
+        let times = Int64Array::from(vec![5; n]);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("k", Arc::new(Int64Array::from(keys))),
+            (EVENT_TIME, cast(&times, &time_type()).unwrap()),
+            (number, Arc::new(texts)),
+            (place, Arc::new(Int64Array::from_iter_values(0..n as i64))),
+        ];
+        let columns = columns
+            .into_iter()
+            .map(|(name, column)| (name, column, true));
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    };
+    let left = wide([vec![1; 40], vec![2; 1_100]].concat(), "a", "i");
+    let right = wide(vec![1; 30], "b", "j");
+    let mut out = Output::new(OnBadRow::Fail);
+    let mut operator = transform.build(&Artifacts::none()).unwrap();
+    let (mut n_rows, mut n_lots) = (0, 0);
+    let mut leave = |operator: &mut Box<dyn Operator>, out: &mut Output| loop {
+        for (_, batch) in out.take() {
+            n_rows += batch.n_rows();
+            n_lots += 1;
+            let most = LOT_BYTES + 4 * N_BYTES as u64;
+            assert!(batch.n_bytes() <= most, "{} bytes", batch.n_bytes());
+        }
+        if !out.take_more() {
+            return;
+        }
+        operator.resume(out).unwrap();
+    };
+    operator.on_batch(0, Batch::new(left), &mut out).unwrap();
+    leave(&mut operator, &mut out);
+    operator.on_batch(1, Batch::new(right), &mut out).unwrap();
+    leave(&mut operator, &mut out);
+    let saved = operator.snapshot().unwrap();
+    for part in &saved {
+        let n_bytes = part.rows.get_array_memory_size() as u64;
+        assert!(n_bytes <= 2 * LOT_BYTES, "{n_bytes} bytes are saved");
+    }
+    operator = build(transform, 1).unwrap().remove(0);
+    operator.restore(&saved).unwrap();
+    operator.on_watermark(Watermark::END, &mut out).unwrap();
+    leave(&mut operator, &mut out);
+    assert_eq!(n_rows, 40 * 30 + 1_100);
+    assert!(n_lots > 3, "{n_lots} lots");
+}
+
 /// A row of a random history: side, key, event time, and numbers.
 pub(super) type Row = (bool, Option<i64>, i64, i64, i64);
 
@@ -237,9 +291,7 @@ pub(super) fn cuts() -> impl Strategy<Value = Vec<(u8, u8)>> {
 pub(super) fn batch_of(rows: &[(usize, Row)], is_left: bool) -> RecordBatch {
     let of_side: Vec<&(usize, Row)> = rows.iter().filter(|(_, r)| r.0 == is_left).collect();
     let column = |of: fn(&(usize, Row)) -> Option<i64>| -> ArrayRef {
-        Arc::new(arrow::array::Int64Array::from_iter(
-            of_side.iter().map(|row| of(row)),
-        ))
+        Arc::new(Int64Array::from_iter(of_side.iter().map(|row| of(row))))
     };
     let times = column(|(_, r)| Some(r.2));
     let number = if is_left { "a" } else { "b" };
@@ -309,6 +361,16 @@ pub(super) fn schedule_of(
         }
         if what % 7 == 0 {
             steps.push(Step::Restart(1 + usize::from(cut) % 4));
+        }
+    }
+    steps
+}
+
+/// Where a watermark comes before a restart, only one worker has heard of it.
+pub(super) fn told_one_before_restarts(mut steps: Vec<Step>) -> Vec<Step> {
+    for n in 1..steps.len() {
+        if let ([Step::Watermark(to)], Step::Restart(_)) = (&steps[n - 1..n], &steps[n]) {
+            steps[n - 1] = Step::WatermarkOfFirst(*to);
         }
     }
     steps

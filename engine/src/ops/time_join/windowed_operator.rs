@@ -10,13 +10,14 @@ use super::gather::{Gather, RowAt};
 use super::key_numbers::NO_KEY;
 use super::late::{as_they_came, late_port};
 use super::layout::{Made, Residual, TimeLayout};
+use super::lots::RowWidths;
 use super::merging_windows::MergingWindows;
 use super::open_windows::{InWindow, Kept, OpenWindows, Over, Windows};
 use super::panes::Panes;
 use super::state::{foreign, load_number, save_numbers};
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::Result;
-use crate::ops::Side;
+use crate::ops::{Lot as Bytes, Side};
 use crate::output::Output;
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
@@ -27,6 +28,8 @@ pub(super) struct WindowedOperator {
     residual: Option<Residual>,
     windows: Box<dyn OpenWindows>,
     watermark: i64,
+    /// What was restored may be of operators that had not heard of the watermark yet.
+    is_behind: bool,
     leaving: Option<Leaving>,
 }
 
@@ -38,6 +41,8 @@ struct Leaving {
     /// Whether each row has matched; empty where it does not matter.
     left_matched: Vec<bool>,
     right_matched: Vec<bool>,
+    left_widths: RowWidths,
+    right_widths: RowWidths,
     at: At,
 }
 
@@ -66,6 +71,7 @@ impl WindowedOperator {
             windows,
             layout,
             watermark: i64::MIN,
+            is_behind: false,
             leaving: None,
         })
     }
@@ -80,14 +86,14 @@ impl WindowedOperator {
         let kind = self.layout.kind;
         let (left, right): (Vec<Option<usize>>, Vec<Option<usize>>) = match leaving.at {
             At::Pairs { .. } => {
-                let pairs = leaving.pairs();
+                let pairs = leaving.pairs(&mut lot.bytes);
                 let pairs = self.passing(&mut leaving, pairs, out)?;
                 leaving.mark(&pairs);
                 pairs.into_iter().map(|(l, r)| (Some(l), Some(r))).unzip()
             }
             At::Unmatched(side, row) => {
                 let rows = match kind.keeps_unmatched(side) {
-                    true => leaving.unmatched(side, row),
+                    true => leaving.unmatched(side, row, &mut lot.bytes),
                     false => leaving.skip(side),
                 };
                 let none = vec![None; rows.len()];
@@ -110,11 +116,41 @@ impl WindowedOperator {
         Ok((!is_over).then_some(leaving))
     }
 
+    /// Lets windows leave that have ended, a lot at a time; true if more are to leave.
+    fn leave(&mut self, out: &mut Output) -> Result<bool> {
+        let mut lot = Lot::default();
+        while lot.windows.len() < BATCH_ROWS && !lot.bytes.is_full() {
+            let leaving = match self.leaving.take() {
+                Some(leaving) => leaving,
+                None => match self.windows.next_over(self.watermark)? {
+                    Some(over) => Leaving::new(over),
+                    None => {
+                        self.send(lot, out)?;
+                        self.windows.tidy()?;
+                        return Ok(false);
+                    }
+                },
+            };
+            self.leaving = self.add(leaving, &mut lot, out)?;
+        }
+        self.send(lot, out)?;
+        Ok(true)
+    }
+
+    /// Does what operators before a restart would have done, had they heard of the watermark in time.
+    fn catch_up(&mut self, out: &mut Output) -> Result<()> {
+        if std::mem::take(&mut self.is_behind) {
+            while self.leave(out)? {}
+        }
+        Ok(())
+    }
+
     fn send(&self, lot: Lot, out: &mut Output) -> Result<()> {
         let Lot {
             left,
             right,
             windows,
+            ..
         } = lot;
         let n_rows = windows.len();
         if n_rows == 0 {
@@ -175,6 +211,8 @@ impl Leaving {
         Self {
             left_matched: vec![false; left.rows.len()],
             right_matched: vec![false; right.rows.len()],
+            left_widths: RowWidths::of(&left.batches),
+            right_widths: RowWidths::of(&right.batches),
             windows,
             left,
             right,
@@ -197,7 +235,7 @@ impl Leaving {
     }
 
     /// A lot of pairs with equal keys.
-    fn pairs(&mut self) -> Vec<(usize, usize)> {
+    fn pairs(&mut self, bytes: &mut Bytes) -> Vec<(usize, usize)> {
         let mut pairs = Vec::new();
         let At::Pairs {
             mut left,
@@ -208,9 +246,9 @@ impl Leaving {
             return pairs;
         };
         let (lefts, rights) = (&self.left.rows, &self.right.rows);
-        while pairs.len() < BATCH_ROWS {
+        while pairs.len() < BATCH_ROWS && !bytes.is_full() {
             // Rows with a null key stand last, and have no pairs.
-            let Some(&(key, _)) = lefts.get(left).filter(|(key, _)| *key != NO_KEY) else {
+            let Some(&(key, at)) = lefts.get(left).filter(|(key, _)| *key != NO_KEY) else {
                 self.at = At::Unmatched(Side::Left, 0);
                 return pairs;
             };
@@ -218,7 +256,8 @@ impl Leaving {
                 right += 1;
             }
             match rights.get(right + nth) {
-                Some((other, _)) if *other == key => {
+                Some((other, right_at)) if *other == key => {
+                    bytes.take(self.left_widths.at(at) + self.right_widths.at(*right_at));
                     pairs.push((left, right + nth));
                     nth += 1;
                 }
@@ -240,15 +279,16 @@ impl Leaving {
     }
 
     /// A lot of rows of a side that have matched none, from `row` on.
-    fn unmatched(&mut self, side: Side, row: usize) -> Vec<usize> {
-        let matched = match side {
-            Side::Left => &self.left_matched,
-            Side::Right => &self.right_matched,
+    fn unmatched(&mut self, side: Side, row: usize, bytes: &mut Bytes) -> Vec<usize> {
+        let (matched, widths, of_side) = match side {
+            Side::Left => (&self.left_matched, &self.left_widths, &self.left),
+            Side::Right => (&self.right_matched, &self.right_widths, &self.right),
         };
         let mut rows = Vec::new();
         let mut row = row;
-        while row < matched.len() && rows.len() < BATCH_ROWS {
+        while row < matched.len() && rows.len() < BATCH_ROWS && !bytes.is_full() {
             if !matched[row] {
+                bytes.take(widths.at(of_side.rows[row].1));
                 rows.push(row);
             }
             row += 1;
@@ -277,6 +317,7 @@ struct Lot {
     left: LotSide,
     right: LotSide,
     windows: Vec<Window>,
+    bytes: Bytes,
 }
 
 /// The rows of one side in a lot.
@@ -302,6 +343,7 @@ impl LotSide {
 
 impl Operator for WindowedOperator {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        self.catch_up(out)?;
         let side = if port == 0 { Side::Left } else { Side::Right };
         let mut batch = batch;
         if !self.layout.kind.keeps_unmatched(side)
@@ -322,6 +364,7 @@ impl Operator for WindowedOperator {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+        self.catch_up(out)?;
         if watermark.0 <= self.watermark {
             return Ok(());
         }
@@ -330,22 +373,10 @@ impl Operator for WindowedOperator {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<()> {
-        let mut lot = Lot::default();
-        while lot.windows.len() < BATCH_ROWS {
-            let leaving = match self.leaving.take() {
-                Some(leaving) => leaving,
-                None => match self.windows.next_over(self.watermark)? {
-                    Some(over) => Leaving::new(over),
-                    None => {
-                        self.send(lot, out)?;
-                        return self.windows.tidy();
-                    }
-                },
-            };
-            self.leaving = self.add(leaving, &mut lot, out)?;
+        if self.leave(out)? {
+            out.more_follows();
         }
-        out.more_follows();
-        self.send(lot, out)
+        Ok(())
     }
 
     fn state_bytes(&self) -> u64 {
@@ -354,10 +385,15 @@ impl Operator for WindowedOperator {
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = vec![save_numbers("progress", &[("watermark", self.watermark)])?];
+        let left_up_to = match self.is_behind {
+            true => i64::MIN,
+            false => self.watermark,
+        };
         for side in [Side::Left, Side::Right] {
             let of_side = self.layout.side(side);
-            let rows = self.windows.save(side, self.watermark)?;
-            parts.extend(StatePart::by_key(side.name(), &rows, &of_side.key_names)?);
+            for rows in self.windows.save(side, left_up_to)? {
+                parts.extend(StatePart::by_key(side.name(), &rows, &of_side.key_names)?);
+            }
         }
         Ok(parts)
     }
@@ -366,7 +402,9 @@ impl Operator for WindowedOperator {
         let progress = state.iter().filter(|part| part.table == "progress");
         let watermarks = progress.map(|part| load_number(part, "watermark"));
         let watermarks = watermarks.collect::<Result<Vec<i64>>>()?;
-        self.watermark = watermarks.into_iter().min().unwrap_or(self.watermark);
+        // The latest: who had heard of it has let go what nobody could match any more.
+        self.watermark = watermarks.into_iter().max().unwrap_or(self.watermark);
+        self.is_behind = true;
         for part in state {
             let side = match part.table.as_str() {
                 "left" => Side::Left,
@@ -376,7 +414,7 @@ impl Operator for WindowedOperator {
             };
             let rows = self.layout.side(side).project(&part.rows);
             let rows = rows.map_err(|_| foreign(part))?;
-            self.windows.load(side, part, rows, self.watermark)?;
+            self.windows.load(side, part, rows)?;
         }
         Ok(())
     }

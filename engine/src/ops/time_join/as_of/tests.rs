@@ -7,6 +7,7 @@ use super::*;
 use crate::ops::LookUp;
 use crate::ops::time_join::testing::{
     Row, Step, batch_of, cuts, events, lines, rows, run, schedule, schedule_of, shown,
+    told_one_before_restarts,
 };
 use crate::testing::{Laws, changelog, check_operator};
 use crate::{col, lit};
@@ -213,16 +214,6 @@ fn a_late_row_is_not_given_null_for_what_one_of_two_workers_has_let_go() {
     ];
     let made = run(&transform, 2, &steps).unwrap();
     assert_eq!((made.rows.num_rows(), made.n_late), (0, 8));
-}
-
-/// Where a watermark comes before a restart, only one worker has heard of it.
-fn told_one_before_restarts(mut steps: Vec<Step>) -> Vec<Step> {
-    for n in 1..steps.len() {
-        if let ([Step::Watermark(to)], Step::Restart(_)) = (&steps[n - 1..n], &steps[n]) {
-            steps[n - 1] = Step::WatermarkOfFirst(*to);
-        }
-    }
-    steps
 }
 
 /// The second row of the key hides the first until it is taken back; a late change counts from the watermark on.

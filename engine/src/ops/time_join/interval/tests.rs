@@ -4,7 +4,10 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::ops::time_join::testing::{Row, Step, cuts, events, lines, rows, run, schedule, shown};
+use crate::ops::time_join::testing::{
+    Row, Step, check_lots_of_wide_rows, cuts, events, lines, rows, run, schedule, shown,
+    told_one_before_restarts,
+};
 use crate::testing::{Laws, check_operator};
 use crate::{col, lit};
 
@@ -129,6 +132,47 @@ fn rows_leave_when_no_partner_can_come_and_late_ones_go_to_their_port() {
     assert_eq!(out.take_late(), 1);
 }
 
+/// Of two workers one has heard that the watermark is at 10, and has let go what could be matched before.
+#[test]
+fn a_late_row_is_late_for_all_where_one_of_two_workers_had_heard_of_the_watermark() {
+    let transform = planned(
+        &on_k(JoinKind::Full),
+        "t: 1; k: 1; a: 1",
+        "t: 1; k: 1; b: 1",
+    )
+    .unwrap();
+    let keys = "k: 1, 2, 3, 4, 5, 6, 7, 8";
+    let of = |t: i64, name: &str| {
+        let (times, values) = (vec![t.to_string(); 8].join(", "), ["1"; 8].join(", "));
+        events(&format!("t: {times}; {keys}; {name}: {values}"))
+    };
+    let steps = [
+        Step::Right(of(8, "b")),
+        Step::WatermarkOfFirst(10),
+        Step::Restart(3),
+        Step::Left(of(8, "a")),
+        Step::Left(of(10, "a")),
+        Step::Right(of(10, "b")),
+    ];
+    let made = run(&transform, 2, &steps).unwrap();
+    let late: Vec<String> = made.late.iter().flat_map(lines).collect();
+    assert_eq!((late.len(), made.n_late), (8, 8));
+    let mut expected: Vec<String> = Vec::new();
+    for k in 1..=8 {
+        expected.push(format!("{k} 1 1 10"));
+        expected.push(format!("{k} null 1 8"));
+    }
+    assert_eq!(lines(&made.rows), expected);
+}
+
+#[test]
+fn wide_rows_leave_in_lots_that_fit() {
+    let (left, right) = ("k: 1; t: 1; a: x; i: 1", "k: 1; t: 1; b: x; j: 1");
+    check_lots_of_wide_rows(&planned(&on_k(JoinKind::Full), left, right).unwrap());
+    let join = on_k(JoinKind::Full).filter(col("a").eq(col("b")));
+    check_lots_of_wide_rows(&planned(&join, left, right).unwrap());
+}
+
 #[test]
 fn what_the_schemas_tell_is_refused_while_planning() {
     let refuse = |join: IntervalJoin, expected: Expect| {
@@ -229,6 +273,7 @@ proptest! {
         before in 0i64..9,
         after in 0i64..9,
         filter in any::<bool>(),
+        tells_one in any::<bool>(),
     ) {
         let mut join = on_k(KINDS[kind]).before(ms(before as u64)).after(ms(after as u64));
         if filter {
@@ -236,7 +281,11 @@ proptest! {
         }
         let (left, right) = ("k: 1; t: 1; a: 1; i: 1", "k: 1; t: 1; b: 1; j: 1");
         let transform = planned(&join, left, right).unwrap();
-        let made = run(&transform, n_workers, &schedule(&history, &cuts)).unwrap();
+        let mut steps = schedule(&history, &cuts);
+        if tells_one {
+            steps = told_one_before_restarts(steps);
+        }
+        let made = run(&transform, n_workers, &steps).unwrap();
         prop_assert_eq!(lines(&made.rows), expected(&history, KINDS[kind], (before, after), filter));
         prop_assert_eq!(made.n_late, 0);
     }

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::batch::Batch;
 use crate::event_time::{MAX_TIME, MIN_TIME};
-use crate::ops::time_join::testing::{Row, Step, cuts, events, lines, rows, run, schedule, shown};
+use crate::ops::time_join::testing::{
+    Row, Step, check_lots_of_wide_rows, cuts, events, lines, rows, run, schedule, shown,
+    told_one_before_restarts,
+};
 use crate::output::{OnBadRow, Output};
 use crate::testing::{Laws, OperatorRun, check_operator};
 use crate::transform::Watermark;
@@ -251,6 +254,47 @@ fn sessions_leave_when_the_watermark_has_passed_their_end() {
         .check_laws(&Laws::new());
 }
 
+/// Of two workers one has heard that the watermark is at 10; what the other had still to give for windows up to then
+/// leaves after the restart, without the rows that come late.
+#[test]
+fn a_late_row_is_late_for_all_where_one_of_two_workers_had_heard_of_the_watermark() {
+    let (left, right) = ("t: 1; k: 1; a: 1", "t: 1; k: 1; b: 1");
+    let keys = "k: 1, 2, 3, 4, 5, 6, 7, 8";
+    let of = |t: i64, name: &str| {
+        let (times, values) = (
+            vec![t.to_string(); 8].join(", "),
+            vec![t.to_string(); 8].join(", "),
+        );
+        events(&format!("t: {times}; {keys}; {name}: {values}"))
+    };
+    for (both, window) in [(every(10, 10), "0 10 9"), (sessions(5), "4 9 8")] {
+        let transform = planned(on_k(JoinKind::Full), [both.clone(), both], left, right).unwrap();
+        let steps = [
+            Step::Right(of(4, "b")),
+            Step::WatermarkOfFirst(10),
+            // Saved again before anything has come.
+            Step::Restart(3),
+            Step::Restart(2),
+            Step::Left(of(5, "a")),
+        ];
+        let made = run(&transform, 2, &steps).unwrap();
+        let late: Vec<String> = made.late.iter().flat_map(lines).collect();
+        assert_eq!((late.len(), made.n_late), (8, 8));
+        let expected = (1..=8).map(|k| format!("{k} null 4 {window}"));
+        assert_eq!(lines(&made.rows), expected.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn wide_rows_leave_in_lots_that_fit() {
+    let (left, right) = ("k: 1; t: 1; a: x; i: 1", "k: 1; t: 1; b: x; j: 1");
+    for both in [every(10, 10), sessions(5)] {
+        let both = [both.clone(), both];
+        let transform = planned(on_k(JoinKind::Full), both, left, right).unwrap();
+        check_lots_of_wide_rows(&transform);
+    }
+}
+
 #[test]
 fn state_of_sessions_is_let_go_while_some_stay() {
     let (left, right) = ("t: 1; k: 1; a: 1", "t: 1; k: 1; b: 1");
@@ -467,6 +511,7 @@ proptest! {
         period in 1i64..6,
         tells_panes in any::<bool>(),
         filter in any::<bool>(),
+        tells_one in any::<bool>(),
     ) {
         let size = size.max(period);
         let size = if tells_panes { size - size % period } else { size };
@@ -479,7 +524,11 @@ proptest! {
         let windowing = Windowing::of(windows.clone());
         let both = [windowing.clone(), windowing];
         let transform = planned(join, both, left, right).unwrap();
-        let made = run(&transform, n_workers, &schedule(&history, &cuts)).unwrap();
+        let mut steps = schedule(&history, &cuts);
+        if tells_one {
+            steps = told_one_before_restarts(steps);
+        }
+        let made = run(&transform, n_workers, &steps).unwrap();
         let windows_of = |row: &Row| {
             let mut all = Vec::new();
             windows.assign(row.2, &mut all);
@@ -498,6 +547,7 @@ proptest! {
         kind in 0usize..4,
         gap in 1u64..8,
         filter in any::<bool>(),
+        tells_one in any::<bool>(),
     ) {
         let mut join = on_k(KINDS[kind]);
         if filter {
@@ -505,7 +555,11 @@ proptest! {
         }
         let (left, right) = ("k: 1; t: 1; a: 1; i: 1", "k: 1; t: 1; b: 1; j: 1");
         let transform = planned(join, [sessions(gap), sessions(gap)], left, right).unwrap();
-        let made = run(&transform, n_workers, &schedule(&history, &cuts)).unwrap();
+        let mut steps = schedule(&history, &cuts);
+        if tells_one {
+            steps = told_one_before_restarts(steps);
+        }
+        let made = run(&transform, n_workers, &steps).unwrap();
         let windows: Vec<Vec<Window>> = (0..history.len())
             .map(|row| vec![session_of(&history, row, gap.cast_signed())])
             .collect();
