@@ -36,60 +36,87 @@ impl InTime<'_> {
         let Some(fates) = sliced.fates(batch.n_rows(), self.lateness, now) else {
             return Ok((batch, sliced));
         };
-        let batch = taken(batch, fates, promised, out)?;
+        let (batch, _) = taken(batch, fates, promised, out)?;
         let sliced = self.slices(&batch)?;
         Ok((batch, sliced))
     }
 
-    /// As [`InTime::rows`], of rows that were at `times` and take effect at their event time.
-    pub(super) fn rows_of(
+    /// As [`InTime::rows`], of changes whose rows were at `times`, where that is not their event time, and then take
+    /// effect at that; those that are too late are given too, as they came.
+    pub(super) fn changes(
         &mut self,
         batch: Batch,
-        times: &[i64],
+        times: Option<&[i64]>,
         promised: &Schema,
         out: &mut Output,
-    ) -> Result<Batch> {
-        let sliced = self.slicer.slice(times);
-        let now = Now::each(self.watermark, event_times(batch.rows())?);
+    ) -> Result<(Batch, Option<Batch>)> {
+        let effects = event_times(batch.rows())?;
+        let sliced = self.slicer.slice(times.unwrap_or(effects));
+        let now = self.now(times.map(|_| effects));
         match sliced.fates(batch.n_rows(), self.lateness, now) {
-            None => Ok(batch),
+            None => Ok((batch, None)),
             Some(fates) => taken(batch, fates, promised, out),
+        }
+    }
+
+    /// Of changes as [`InTime::changes`] has them: all their slices, and for each entry whether it is too late for all
+    /// windows over its slice.
+    pub(super) fn all_slices(
+        &mut self,
+        batch: &Batch,
+        times: Option<&[i64]>,
+    ) -> Result<(Sliced, Vec<bool>)> {
+        let effects = event_times(batch.rows())?;
+        let sliced = self.slicer.slice(times.unwrap_or(effects));
+        let now = self.now(times.map(|_| effects));
+        let is_late = |n: usize| {
+            let slice = &sliced.slices[sliced.slice_of(n)];
+            !self.lateness.takes(slice, now.of(sliced.row_of(n)))
+        };
+        let late = (0..sliced.n_entries(batch.n_rows())).map(is_late).collect();
+        Ok((sliced, late))
+    }
+
+    fn now<'a>(&self, effects: Option<&'a [i64]>) -> Now<'a> {
+        match effects {
+            None => Now::at(self.watermark),
+            Some(effects) => Now::each(self.watermark, effects),
         }
     }
 
     /// The slices of the rows that still take some.
     pub(super) fn slices(&mut self, batch: &Batch) -> Result<Sliced> {
         let times = event_times(batch.rows())?;
-        Ok(self.slices_at(times, Now::at(self.watermark)))
-    }
-
-    /// As [`InTime::slices`], of rows that were at `times` and take effect at their event time.
-    pub(super) fn slices_of(&mut self, batch: &Batch, times: &[i64]) -> Result<Sliced> {
-        let effects = event_times(batch.rows())?;
-        Ok(self.slices_at(times, Now::each(self.watermark, effects)))
-    }
-
-    fn slices_at(&mut self, times: &[i64], now: Now<'_>) -> Sliced {
         let mut sliced = self.slicer.slice(times);
-        sliced.retain_taken(times.len(), self.lateness, now);
-        sliced
+        sliced.retain_taken(times.len(), self.lateness, Now::at(self.watermark));
+        Ok(sliced)
     }
 }
 
-/// The rows that are taken; those that are late leave, and the others are in no window at all.
-fn taken(batch: Batch, fates: Fates, promised: &Schema, out: &mut Output) -> Result<Batch> {
+/// The rows that are taken, and those that are late, which leave; the others are in no window at all.
+fn taken(
+    batch: Batch,
+    fates: Fates,
+    promised: &Schema,
+    out: &mut Output,
+) -> Result<(Batch, Option<Batch>)> {
     let n_rows = batch.n_rows();
-    let late = BooleanArray::from(fates.late);
-    let n_late = late.true_count();
-    if n_late > 0 {
-        out.push_late(1, as_promised(batch.filter(&late)?, promised)?);
+    let is_late = BooleanArray::from(fates.late);
+    let n_late = is_late.true_count();
+    let late = match n_late {
+        0 => None,
+        _ => Some(batch.filter(&is_late)?),
+    };
+    if let Some(late) = &late {
+        out.push_late(1, as_promised(late.clone(), promised)?);
     }
     let n_taken = fates.taken.iter().filter(|taken| **taken).count();
     out.filtered(n_rows - n_taken - n_late);
-    match n_taken == n_rows {
-        true => Ok(batch),
-        false => batch.filter(&BooleanArray::from(fates.taken)),
-    }
+    let taken = match n_taken == n_rows {
+        true => batch,
+        false => batch.filter(&BooleanArray::from(fates.taken))?,
+    };
+    Ok((taken, late))
 }
 
 /// The rows in the columns that are promised: some of text may have come as dictionaries.

@@ -11,6 +11,9 @@
 //! effect, as of upserts, the time of the row is computed from its columns, and changes wait until the watermark has
 //! passed their effect (`by_effect`); planning refuses what has no such time.
 //!
+//! A row may be taken back before it is added: the window then counts it as there less often than not at all, also where
+//! the change that adds it comes too late, and the run ends where it has not come by the end of input (`owed`).
+//!
 //! Windows that do not merge have a table of groups each, which forget rows as they come; those that merge are made of
 //! the rows of each key, which are kept (`merging`).
 
@@ -18,6 +21,7 @@ mod by_effect;
 mod merging;
 mod open_window;
 mod operator;
+mod owed;
 mod plan;
 mod prepare;
 mod row_time;

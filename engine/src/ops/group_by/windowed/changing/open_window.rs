@@ -122,12 +122,7 @@ impl OpenWindow {
             let in_time = times.iter().filter(|time| **time >= watermark);
             self.hold = in_time.fold(self.hold, |hold, time| hold.min(*time));
         }
-        let of_groups = &plan.of_groups;
-        let groups = self.number(of_groups.keys(rows), rows.num_rows())?;
-        let diffs = diffs(rows)?;
-        for (group, diff) in groups.iter().zip(diffs) {
-            self.n_rows[*group] += i64::from(*diff);
-        }
+        let groups = self.number(plan.of_groups.keys(rows), rows.num_rows())?;
         let timing = match self.is_past_end {
             true => Some(Timing::Late),
             false => plan.firing.early.then_some(Timing::Early),
@@ -139,22 +134,7 @@ impl OpenWindow {
             touched.dedup();
         }
         let before = self.values(plan, &touched)?;
-        let runs = runs_of(&groups);
-        let (keys, window) = (&self.keys, self.window);
-        let all = of_groups.values(rows).zip(&mut self.aggregates);
-        for (n, ((values, taken), aggregate)) in all.enumerate() {
-            let changed = Changed {
-                runs: &runs,
-                values,
-                taken,
-                diffs,
-            };
-            aggregate.add(&changed).map_err(|misfit| {
-                misfit.named(&of_groups.planned, n, |group| {
-                    show_group_in(plan, keys.columns_of(&[group]).ok()?, window)
-                })
-            })?;
-        }
+        self.change(plan, rows, &groups)?;
         match timing {
             None => Ok(Vec::new()),
             Some(timing) => {
@@ -169,6 +149,36 @@ impl OpenWindow {
                     .collect())
             }
         }
+    }
+
+    /// Takes in changes of these groups, by which nothing leaves.
+    pub(super) fn change(
+        &mut self,
+        plan: &ChangingWindowsPlan,
+        rows: &RecordBatch,
+        groups: &[usize],
+    ) -> Result<()> {
+        let diffs = diffs(rows)?;
+        for (group, diff) in groups.iter().zip(diffs) {
+            self.n_rows[*group] += i64::from(*diff);
+        }
+        let runs = runs_of(groups);
+        let (keys, window) = (&self.keys, self.window);
+        let all = plan.of_groups.values(rows).zip(&mut self.aggregates);
+        for (n, ((values, taken), aggregate)) in all.enumerate() {
+            let changed = Changed {
+                runs: &runs,
+                values,
+                taken,
+                diffs,
+            };
+            aggregate.add(&changed).map_err(|misfit| {
+                misfit.named(&plan.of_groups.planned, n, |group| {
+                    show_group_in(plan, keys.columns_of(&[group]).ok()?, window)
+                })
+            })?;
+        }
+        Ok(())
     }
 
     /// Lets leave what is to leave when the watermark has passed the end.
@@ -191,20 +201,15 @@ impl OpenWindow {
         self.leave_all(plan, &waiting, how)
     }
 
+    /// True if some row of the group was taken back that was not added, or not yet.
+    pub(super) fn is_unsound(&self, group: usize) -> bool {
+        let n_rows = self.n_rows[group];
+        let mut aggregates = self.aggregates.iter();
+        n_rows < 0 || aggregates.any(|a| a.is_unsound(group, n_rows))
+    }
+
     /// Lets leave what is to leave when no change can come any more.
-    ///
-    /// # Errors
-    /// If more rows were taken back than had been added.
     pub(super) fn close(&mut self, plan: &ChangingWindowsPlan) -> Result<Vec<RecordBatch>> {
-        let is_unsound = |group: &usize| {
-            let n_rows = self.n_rows[*group];
-            let mut aggregates = self.aggregates.iter();
-            n_rows < 0 || aggregates.any(|a| a.is_unsound(*group, n_rows))
-        };
-        if let Some(group) = (0..self.n_rows.len()).find(is_unsound) {
-            let keys = self.keys.columns_of(&[group]);
-            return Err(never_added_in(plan, keys.ok(), self.window));
-        }
         if plan.closes_silently() {
             return Ok(Vec::new());
         }

@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::by_effect::TakesEffect;
 use super::open_window::OpenWindow;
+use super::owed::{Owed, of_window};
 use super::plan::{ChangingWindowsPlan, N_SLICE};
 use super::saved;
 use crate::batch::Batch;
@@ -30,6 +31,8 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindows {
     slicer: Slicer,
     /// The windows that still take changes, by their end.
     open: BTreeMap<(i64, i64), OpenWindow>,
+    /// What those owe that do not any more.
+    owed: Owed,
     watermark: i64,
     /// Rows from before came late; `None` for the watermark.
     in_time_from: Option<i64>,
@@ -49,6 +52,7 @@ impl ChangingWindows {
             key_names,
             slicer: Slicer::new(&plan.windowing.window_fn),
             open: BTreeMap::new(),
+            owed: Owed::default(),
             watermark: Watermark::START.0,
             in_time_from: None,
             n_bytes: 0,
@@ -75,9 +79,12 @@ impl ChangingWindows {
         results: &mut Vec<RecordBatch>,
     ) -> Result<bool> {
         let plan = Arc::clone(&self.plan);
-        let windows = self.slicer.windows(span).iter();
-        let takes = |window: &&Window| plan.lateness.expiry(window.end) > self.watermark;
-        let windows: Vec<Window> = windows.filter(takes).copied().collect();
+        let windows = self.slicer.windows(span).iter().copied();
+        let takes = |window: &Window| plan.lateness.expiry(window.end) > self.watermark;
+        let (windows, over): (Vec<Window>, Vec<Window>) = windows.partition(takes);
+        for window in over {
+            self.owed.settle(&plan, window, rows, true)?;
+        }
         let in_time_from = self.in_time_from.unwrap_or(self.watermark);
         for window in &windows {
             let open = self.open(*window)?;
@@ -87,6 +94,15 @@ impl ChangingWindows {
             self.n_bytes = (self.n_bytes + after).saturating_sub(before);
         }
         Ok(!windows.is_empty())
+    }
+
+    /// Changes of one slice that are too late for all of its windows.
+    fn settle(&mut self, span: Window, rows: &RecordBatch) -> Result<()> {
+        for window in self.slicer.windows(span) {
+            let is_over = self.plan.lateness.expiry(window.end) <= self.watermark;
+            self.owed.settle(&self.plan, *window, rows, is_over)?;
+        }
+        Ok(())
     }
 
     /// Lets everything happen that the watermark brings.
@@ -100,6 +116,7 @@ impl ChangingWindows {
             }
             if self.plan.lateness.expiry(open.window.end) <= self.watermark {
                 results.extend(open.close(&self.plan)?);
+                self.owed.close(&self.plan, open)?;
                 closed.push(*end);
             }
         }
@@ -108,7 +125,8 @@ impl ChangingWindows {
                 self.n_bytes = self.n_bytes.saturating_sub(open.n_bytes());
             }
         }
-        push_together(self.plan.leave(results)?, out)
+        push_together(self.plan.leave(results)?, out)?;
+        self.owed.pass(&self.plan, self.watermark)
     }
 }
 
@@ -137,8 +155,12 @@ impl Operator for ChangingWindows {
         let columns: Vec<usize> = (N_SLICE..rows.num_columns()).collect();
         let mut results = Vec::new();
         for (span, run) in by_span(&rows)? {
-            if !self.take_in(span, &run.project(&columns)?, &mut results)? {
-                out.late(run.num_rows() as u64);
+            let [rows, late] = self.plan.by_lateness(&run.project(&columns)?)?;
+            if rows.num_rows() > 0 && !self.take_in(span, &rows, &mut results)? {
+                out.late(rows.num_rows() as u64);
+            }
+            if late.num_rows() > 0 {
+                self.settle(span, &late)?;
             }
         }
         push_together(self.plan.leave(results)?, out)
@@ -158,13 +180,21 @@ impl Operator for ChangingWindows {
     }
 
     fn state_bytes(&self) -> u64 {
-        (self.n_bytes + self.open.len() * size_of::<OpenWindow>()) as u64
+        let open = self.n_bytes + self.open.len() * size_of::<OpenWindow>();
+        (open + self.owed.n_bytes()) as u64
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = vec![watermark_part(self.watermark)?];
-        let open: Vec<&OpenWindow> = self.open.values().collect();
-        parts.extend(saved::parts(&self.plan, &open, &self.key_names)?);
+        let kinds = [
+            (saved::OPEN, &self.open),
+            (saved::OWED, &self.owed.by_window),
+            (saved::EARLY, &self.owed.early),
+        ];
+        for (kind, windows) in kinds {
+            let windows: Vec<&OpenWindow> = windows.values().collect();
+            parts.extend(saved::parts(&self.plan, kind, &windows, &self.key_names)?);
+        }
         Ok(parts)
     }
 
@@ -174,15 +204,22 @@ impl Operator for ChangingWindows {
         self.is_behind = true;
         // Groups before their aggregates, whatever the order of the parts.
         for is_groups in [true, false] {
-            for part in state.iter().filter(|part| saved::is_of_windows(part)) {
-                if (part.table == saved::GROUPS) != is_groups {
-                    continue;
-                }
+            let tables = state.iter().filter_map(|part| {
+                let (kind, table) = saved::table_of(part)?;
+                ((table == saved::GROUPS) == is_groups).then_some((kind, table, part))
+            });
+            for (kind, table, part) in tables {
                 for (window, rows) in by_span(&part.rows)? {
-                    saved::restore(&plan, self.open(window)?, &part.table, &rows)?;
+                    let of = match kind {
+                        saved::OWED => of_window(&mut self.owed.by_window, &plan, window)?,
+                        saved::EARLY => of_window(&mut self.owed.early, &plan, window)?,
+                        _ => self.open(window)?,
+                    };
+                    saved::restore(&plan, of, table, &rows)?;
                 }
             }
         }
+        self.owed.count_bytes();
         self.n_bytes = self.open.values().map(OpenWindow::n_bytes).sum();
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, StructArray};
-use arrow::compute::cast;
+use arrow::compute::{cast, filter_record_batch, not};
 use arrow::datatypes::{
     DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimestampMillisecondType,
 };
@@ -32,6 +32,9 @@ use crate::windowing::{Accumulation, Closing, TimestampCombiner, Trigger, Window
 /// How many columns of what travels say the slice.
 pub(super) const N_SLICE: usize = 2;
 
+/// The column of what travels that says whether the change is too late for all windows over its slice.
+const LATE: &str = " late";
+
 /// An aggregation in windows that fits the schema of a changelog.
 #[derive(Debug)]
 pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
@@ -41,7 +44,7 @@ pub(in crate::ops::group_by::windowed) struct ChangingWindowsPlan {
     /// Keys and aggregates, without windows.
     pub(in crate::ops::group_by::windowed) of_groups: ChangingPlan,
     /// The columns that travel: the slice, keys, the values of each aggregate and which count, when the change takes
-    /// effect where rows have a time of their own, by how much.
+    /// effect where rows have a time of their own, whether it is too late, by how much.
     pub(in crate::ops::group_by::windowed) travels: SchemaRef,
     /// The columns of results: keys, outputs, and what their window gives them.
     pub(in crate::ops::group_by::windowed) output: SchemaRef,
@@ -133,6 +136,7 @@ impl ChangingWindowsPlan {
                 .cloned(),
         );
         travels.extend(has_row_time.then(|| time_field(EVENT_TIME)));
+        travels.push(Arc::new(Field::new(LATE, DataType::Boolean, false)));
         travels.push(diff_field());
         Ok(Self {
             windowing: windowing.clone(),
@@ -242,9 +246,24 @@ impl ChangingWindowsPlan {
 
     /// The places of what is aggregated, in what travels.
     pub(super) fn places_of_values(&self) -> Range<usize> {
-        let n_behind = 1 + usize::from(self.has_row_time);
+        let n_behind = 2 + usize::from(self.has_row_time);
         let n_before = N_SLICE + self.of_groups.planned.key_fields.len();
         n_before..self.travels.fields().len().saturating_sub(n_behind)
+    }
+
+    /// Parts what travels, or its last columns: what may be in time, and what is too late.
+    pub(super) fn by_lateness(&self, travelling: &RecordBatch) -> Result<[RecordBatch; 2]> {
+        let late = travelling.column_by_name(LATE);
+        let late = late.and_then(|column| column.as_boolean_opt());
+        let late = late.ok_or_else(|| Error::bug("changes do not say whether they are late"))?;
+        Ok(match late.true_count() {
+            0 => [travelling.clone(), travelling.slice(0, 0)],
+            n if n == travelling.num_rows() => [travelling.slice(0, 0), travelling.clone()],
+            _ => [
+                filter_record_batch(travelling, &not(late)?)?,
+                filter_record_batch(travelling, late)?,
+            ],
+        })
     }
 
     /// True if a window closes without a word.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -16,13 +16,14 @@ use crate::ops::group_by::windowed::plan::{WindowedGrouping, WindowedPlans};
 use crate::ops::group_by::windowed::results::times_column;
 use crate::ops::group_by::windowed::slices::{Sliced, Slicer};
 use crate::ops::group_by::windowed::{earliest_watermark, watermark_part};
-use crate::output::Output;
+use crate::output::{OnBadRow, Output};
 use crate::state::StatePart;
 use crate::transform::{Operator, Watermark};
 
 /// The first half of an aggregation of changes in windows: keeps nothing but the watermark.
 ///
-/// Changes that are too late for all of their windows are counted and leave as they came in, by the port `late`.
+/// Changes that are too late for all of their windows are counted and leave as they came in, by the port `late`. They
+/// travel too, marked as late: one of them may add a row that a window has taken back before it came.
 pub(in crate::ops::group_by::windowed) struct PrepareWindows {
     grouping: Arc<WindowedGrouping>,
     slicer: Slicer,
@@ -70,6 +71,25 @@ impl PrepareWindows {
     }
 }
 
+impl Open {
+    /// Changes as they travel; those on which an expression fails are rejected.
+    fn travelling(
+        &self,
+        in_time: &mut InTime<'_>,
+        batch: Batch,
+        out: &mut Output,
+    ) -> Result<Batch> {
+        let prepared = self.plan.prepare(self.row_time.as_ref(), batch, out)?;
+        let times = match self.row_time {
+            None => None,
+            Some(_) => Some(row_times(prepared.rows())?),
+        };
+        let (sliced, late) = in_time.all_slices(&prepared, times)?;
+        let rows = in_slices(&self.plan, prepared.rows(), &sliced, late)?;
+        Ok(prepared.derive(rows))
+    }
+}
+
 impl Operator for PrepareWindows {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         self.open(&batch.rows().schema())?;
@@ -81,23 +101,22 @@ impl Operator for PrepareWindows {
             lateness: open.plan.lateness,
             watermark: self.watermark,
         };
-        let (prepared, sliced) = match &open.row_time {
-            None => {
-                let (batch, _) = in_time.rows(batch, &open.promised, out)?;
-                let prepared = open.plan.prepare(None, batch, out)?;
-                let sliced = in_time.slices(&prepared)?;
-                (prepared, sliced)
-            }
+        let (batch, times) = match &open.row_time {
+            None => (batch, None),
             Some(row_time) => {
                 let (batch, times) = row_time.of_changes(batch, out)?;
-                let batch = in_time.rows_of(batch, &times, &open.promised, out)?;
-                let prepared = open.plan.prepare(Some(row_time), batch, out)?;
-                let sliced = in_time.slices_of(&prepared, row_times(prepared.rows())?)?;
-                (prepared, sliced)
+                (batch, Some(times))
             }
         };
-        let rows = in_slices(&open.plan, prepared.rows(), &sliced)?;
-        out.push(prepared.derive(rows));
+        let (batch, late) = in_time.changes(batch, times.as_deref(), &open.promised, out)?;
+        let travelling = open.travelling(&mut in_time, batch, out)?;
+        out.push(travelling);
+        if let Some(late) = late {
+            // Nobody is told of what is bad about them: they have left as they came.
+            let mut unheard = Output::new(OnBadRow::DeadLetter);
+            let travelling = open.travelling(&mut in_time, late, &mut unheard)?;
+            out.push(travelling);
+        }
         Ok(())
     }
 
@@ -117,11 +136,12 @@ impl Operator for PrepareWindows {
 }
 
 /// Each row once for each of its slices, with that before it and without its own time; with that of its effect where
-/// that is another.
+/// that is another, and with whether it is too late there.
 fn in_slices(
     plan: &ChangingWindowsPlan,
     rows: &RecordBatch,
     sliced: &Sliced,
+    late: Vec<bool>,
 ) -> Result<RecordBatch> {
     let n_entries = sliced.n_entries(rows.num_rows());
     let spans = (0..n_entries).map(|n| sliced.slices[sliced.slice_of(n)].span);
@@ -140,5 +160,7 @@ fn in_slices(
             None => Arc::clone(column),
         });
     }
+    let by_how_much = columns.len() - 1;
+    columns.insert(by_how_much, Arc::new(BooleanArray::from(late)));
     Ok(RecordBatch::try_new(Arc::clone(&plan.travels), columns)?)
 }

@@ -21,14 +21,24 @@ pub(super) const GROUPS: &str = "groups";
 /// How the names of the tables of aggregates begin.
 const AGGREGATE: &str = "aggregate ";
 
-/// True of a part that [`parts`] gave.
-pub(super) fn is_of_windows(part: &StatePart) -> bool {
-    part.table == GROUPS || part.table.starts_with(AGGREGATE)
+/// How the names of tables begin: of windows that take changes, of what those owe that do not any more, and of what has
+/// come too late for some that do.
+pub(super) const OPEN: &str = "";
+pub(super) const OWED: &str = "owed ";
+pub(super) const EARLY: &str = "early ";
+
+/// Of a part that [`parts`] gave, which windows it is of and the name of its table.
+pub(super) fn table_of(part: &StatePart) -> Option<(&'static str, &str)> {
+    [OWED, EARLY, OPEN].into_iter().find_map(|kind| {
+        let table = part.table.strip_prefix(kind)?;
+        (table == GROUPS || table.starts_with(AGGREGATE)).then_some((kind, table))
+    })
 }
 
-/// All groups of these windows.
+/// All groups of these windows, which are of this kind.
 pub(super) fn parts(
     plan: &ChangingWindowsPlan,
+    kind: &str,
     open: &[&OpenWindow],
     key_names: &[String],
 ) -> Result<Vec<StatePart>> {
@@ -46,6 +56,7 @@ pub(super) fn parts(
         let rows = rows.collect::<Result<Vec<_>>>()?;
         if let Some(first) = rows.first() {
             let rows = concat_batches(first.schema_ref(), &rows)?;
+            let table = format!("{kind}{table}");
             parts.extend(StatePart::by_key(&table, &rows, key_names)?);
         }
     }
@@ -98,7 +109,7 @@ fn groups(plan: &ChangingWindowsPlan, open: &OpenWindow) -> Vec<ArrayRef> {
 fn restore_groups(open: &mut OpenWindow, groups: &[usize], columns: &[ArrayRef]) -> Result<()> {
     let n_rows: &Int64Array = column(columns, 0)?;
     for (row, &group) in groups.iter().enumerate() {
-        open.n_rows[group] = n_rows.value(row);
+        open.n_rows[group] += n_rows.value(row);
         open.fired[group] = fired_at(&columns[1..], row)?;
     }
     Ok(())

@@ -475,7 +475,8 @@ fn a_row_that_is_taken_back_in_a_window_in_which_it_never_was_ends_the_run() {
         )
         .watermark("rows", 10)
         .batch("rows", 0, changelog("k: a; x: 1; event_time: 15; diff: -1"))
-        .watermark("rows", 20);
+        .watermark("rows", 20)
+        .end("rows");
     let grouped = |rows: &Collection| {
         let grouped = rows.window(fixed(10)).group_by([col("k")]);
         grouped.agg(aggregates())
@@ -499,6 +500,77 @@ fn a_row_that_is_taken_back_in_a_window_in_which_it_never_was_ends_the_run() {
     };
     let error = run(script, grouped).unwrap_err().to_string();
     assert!(error.starts_with("a changelog takes back a row that it never added"));
+}
+
+/// As everywhere: a row that is taken back before it is added counts as there less often than not at all, also where the
+/// change that adds it comes too late for its window, which leaves with the late ones.
+#[test]
+fn a_row_may_be_taken_back_whose_addition_comes_too_late() {
+    let script = |restarts: bool| {
+        let taken_back = changelog("k: a, a, b; x: 1, 2, 3; event_time: 5, 6, 7; diff: 1, -1, -1");
+        let script = Script::new()
+            .batch("rows", 0, taken_back)
+            .watermark("rows", 10)
+            .watermark("rows", 12);
+        match restarts {
+            true => script.restart(3),
+            false => script,
+        }
+    };
+    let added = changelog("k: b, a, c; x: 3, 2, 9; event_time: 7, 6, 1; diff: 1, 1, 1");
+    for restarts in [false, true] {
+        let pipeline = Pipeline::new("test");
+        let schema = changelog("k: a; x: 1; event_time: 1; diff: 1").schema();
+        let rows = pipeline.read("rows", scripted_with(schema));
+        let grouped = rows.window(fixed(10)).group_by([col("k")]);
+        let (made, late) =
+            grouped.agg_with_late([max(col("x")).alias("max"), count(lit(1)).alias("n")]);
+        made.named("out").write(collect().0);
+        late.named("late").write(collect().0);
+        let whole = script(restarts).batch("rows", 0, added.clone()).end("rows");
+        let made = simulate(&pipeline, &whole, 2, 7).unwrap();
+        // Of a there are as many rows as none, and of b less.
+        assert_eq!(show_rows(&made.rows("out")), "");
+        assert_eq!(
+            show_rows(&made.rows("late")),
+            "k='a' x=2 event_time=6 diff=1\nk='b' x=3 event_time=7 diff=1\nk='c' x=9 event_time=1 diff=1"
+        );
+        // That of b does not come.
+        let whole = script(restarts)
+            .batch("rows", 0, added.slice(1, 2))
+            .end("rows");
+        let error = simulate(&pipeline, &whole, 2, 7).unwrap_err().to_string();
+        assert!(
+            error.contains("The group is k = b, window_start"),
+            "{error}"
+        );
+    }
+}
+
+/// Two of a and one of b: the value that is taken back too often does not count as one that is there.
+#[test]
+fn what_a_window_owes_counts_in_its_result_as_there_less_often_than_not_at_all() {
+    let script = Script::new()
+        .batch(
+            "rows",
+            0,
+            changelog("k: a, a, a; x: 4, 5, 7; event_time: 1, 2, 3; diff: 1, 1, -1"),
+        )
+        .watermark("rows", 10)
+        .batch("rows", 0, changelog("k: a; x: 7; event_time: 3; diff: 1"))
+        .end("rows");
+    let grouped = |rows: &Collection| {
+        let grouped = rows.window(fixed(10)).group_by([col("k")]);
+        grouped.agg([
+            count(lit(1)).alias("n"),
+            sum(col("x")).alias("sum"),
+            max(col("x")).alias("max"),
+        ])
+    };
+    assert_eq!(
+        run(script, grouped).unwrap(),
+        "k='a' n=1 sum=2 max=5 window_start=0 window_end=10 event_time=9 diff=1"
+    );
 }
 
 #[test]

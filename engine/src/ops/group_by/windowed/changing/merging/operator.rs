@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 
@@ -124,7 +124,8 @@ impl MergingChanges {
             true => lateness.expiry(window.end),
             false => window.end,
         });
-        let others = rows.without_rows().map(|w| lateness.expiry(w.end));
+        let others = rows.without_rows().chain(rows.only_early());
+        let others = others.map(|w| lateness.expiry(w.end));
         let next = of_windows.chain(others).min().unwrap_or(i64::MAX);
         let was = std::mem::replace(&mut rows.timer, next);
         if was != next {
@@ -260,7 +261,8 @@ impl MergingChanges {
         for &group in groups {
             let now = self.groups[group].windows(&*plan.windowing.window_fn);
             let rows = &mut self.groups[group];
-            let mut forgotten: Vec<Window> = rows.without_rows().filter(is_over).collect();
+            let others = rows.without_rows().chain(rows.only_early());
+            let mut forgotten: Vec<Window> = others.filter(is_over).collect();
             for (window, from) in now {
                 let Some(merged) = rows.merged.get_mut(&window) else {
                     continue;
@@ -300,18 +302,48 @@ impl MergingChanges {
         self.leave(&at_end, &mut left)?;
         self.leave(&closing, &mut left)?;
         for (group, forgotten) in over {
-            let unsound = self.with_group(group, |rows| {
+            self.with_group(group, |rows| {
                 rows.merged.retain(|window, _| !is_over(window));
-                rows.forget(&forgotten)
+                rows.forget(&forgotten);
             });
-            if let Some(window) = unsound {
-                let keys = self.keys.columns_of(&[group]);
-                return Err(never_added_in(&plan, keys.ok(), window));
-            }
             self.schedule(group);
         }
         self.push(&left, out)?;
         self.forget_keys()
+    }
+
+    /// Takes note of changes that came too late, some of which may add a row that was taken back before.
+    fn settle(&mut self, rows: &RecordBatch) -> Result<()> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let n_keys = self.plan.of_groups.planned.key_fields.len();
+        let keys = &rows.columns()[N_SLICE..N_SLICE + n_keys];
+        let groups = self.number(keys, rows.num_rows())?;
+        let values = &rows.columns()[self.plan.places_of_values()];
+        let bytes = self.values.write(values, rows.num_rows())?;
+        let changes = windows_of(rows)?.into_iter().zip(diffs(rows)?);
+        for ((group, row), (window, diff)) in groups.iter().zip(bytes).zip(changes) {
+            let is_over = self.plan.lateness.expiry(window.end) <= self.watermark;
+            self.with_group(*group, |rows| {
+                rows.settle(window, &row, i64::from(*diff), is_over);
+            });
+            self.schedule(*group);
+        }
+        self.forget_keys()
+    }
+
+    /// # Errors
+    /// If a row was taken back that was never added.
+    fn check_end(&self) -> Result<()> {
+        let mut groups = self.groups.iter().enumerate();
+        match groups.find_map(|(group, rows)| Some((group, rows.owes()?))) {
+            None => Ok(()),
+            Some((group, window)) => {
+                let keys = self.keys.columns_of(&[group]);
+                Err(never_added_in(&self.plan, keys.ok(), window))
+            }
+        }
     }
 
     fn catch_up(&mut self, out: &mut Output) -> Result<()> {
@@ -385,17 +417,20 @@ impl TakesEffect for MergingChanges {
 impl Operator for MergingChanges {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         self.catch_up(out)?;
-        let rows = batch.rows();
-        let in_time = windows_of(rows)?.into_iter();
+        let [rows, late] = self.plan.by_lateness(batch.rows())?;
+        self.settle(&late)?;
+        let in_time = windows_of(&rows)?.into_iter();
         let expiry = |window: Window| self.plan.lateness.expiry(window.end);
         let in_time = in_time.map(|window| Some(expiry(window) > self.watermark));
         let in_time: BooleanArray = in_time.collect();
         let n_late = rows.num_rows() - in_time.true_count();
         out.late(n_late as u64);
         let left = match n_late {
-            0 => self.take_in(rows)?,
-            _ if n_late == rows.num_rows() => return Ok(()),
-            _ => self.take_in(&filter_record_batch(rows, &in_time)?)?,
+            0 => self.take_in(&rows)?,
+            _ => {
+                self.settle(&filter_record_batch(&rows, &not(&in_time)?)?)?;
+                self.take_in(&filter_record_batch(&rows, &in_time)?)?
+            }
         };
         self.push(&left, out)
     }
@@ -408,7 +443,11 @@ impl Operator for MergingChanges {
         self.watermark = watermark.0;
         let due = self.timers.range(..=(self.watermark, usize::MAX));
         let due: Vec<usize> = due.map(|(_, group)| *group).collect();
-        self.advance(&due, out)
+        self.advance(&due, out)?;
+        match watermark.is_end() {
+            true => self.check_end(),
+            false => Ok(()),
+        }
     }
 
     fn output_watermark(&self, input: Watermark) -> Watermark {

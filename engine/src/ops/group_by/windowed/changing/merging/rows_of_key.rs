@@ -17,6 +17,10 @@ pub(super) type Rows = BTreeMap<Box<[u8]>, i64>;
 pub(super) struct RowsOfKey {
     /// By the window that a row opens.
     rows: BTreeMap<Window, Rows>,
+    /// Of rows that opened windows which are over: those that were taken back and not added.
+    owed: BTreeMap<Window, Rows>,
+    /// Changes that came too late, of rows that opened windows which are not forgotten yet.
+    early: BTreeMap<Window, Rows>,
     /// What these have become.
     pub(super) merged: BTreeMap<Window, Merged>,
     /// When the watermark next matters to them; `i64::MAX` without any.
@@ -60,6 +64,8 @@ impl Default for RowsOfKey {
     fn default() -> Self {
         Self {
             rows: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            early: BTreeMap::new(),
             merged: BTreeMap::new(),
             timer: i64::MAX,
             hold: i64::MAX,
@@ -75,38 +81,49 @@ impl RowsOfKey {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.is_empty() && self.owed.is_empty() && self.early.is_empty()
     }
 
     /// Changes how often a row is there that opens this window.
     pub(super) fn add(&mut self, window: Window, row: &[u8], times: i64) {
-        if times == 0 {
-            return;
-        }
-        let rows = self.rows.entry(window).or_insert_with(|| {
-            self.n_bytes += ENTRY_BYTES;
-            Rows::new()
-        });
-        match rows.get_mut(row) {
-            Some(n) if *n + times == 0 => {
-                rows.remove(row);
-                self.n_bytes -= row.len() + ENTRY_BYTES;
-                if rows.is_empty() {
-                    self.rows.remove(&window);
-                    self.n_bytes -= ENTRY_BYTES;
-                }
-            }
-            Some(n) => *n += times,
-            None => {
-                rows.insert(row.into(), times);
-                self.n_bytes += row.len() + ENTRY_BYTES;
-            }
+        add(&mut self.rows, &mut self.n_bytes, window, row, times);
+    }
+
+    /// Takes note of a change that came too late, of a row that opens this window.
+    pub(super) fn settle(&mut self, window: Window, row: &[u8], times: i64, is_over: bool) {
+        if !is_over || self.rows.contains_key(&window) {
+            self.restore_early(window, row, times);
+        } else if self
+            .owed
+            .get(&window)
+            .is_some_and(|of| of.contains_key(row))
+        {
+            self.restore_owed(window, row, times);
         }
     }
 
-    /// All rows with the windows that they open.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Window, &Rows)> {
-        self.rows.iter().map(|(window, rows)| (*window, rows))
+    pub(super) fn restore_early(&mut self, window: Window, row: &[u8], times: i64) {
+        add(&mut self.early, &mut self.n_bytes, window, row, times);
+    }
+
+    pub(super) fn restore_owed(&mut self, window: Window, row: &[u8], times: i64) {
+        add(&mut self.owed, &mut self.n_bytes, window, row, times);
+    }
+
+    /// The first window that owes a row.
+    pub(super) fn owes(&self) -> Option<Window> {
+        self.owed.keys().next().copied()
+    }
+
+    /// The windows that changes which came too late wait for, where no row does.
+    pub(super) fn only_early(&self) -> impl Iterator<Item = Window> {
+        let windows = self.early.keys().copied();
+        windows.filter(|window| !self.rows.contains_key(window))
+    }
+
+    /// All rows, those that are owed, and those of changes that came too late, with the windows that they open.
+    pub(super) fn all(&self) -> [&BTreeMap<Window, Rows>; 3] {
+        [&self.rows, &self.owed, &self.early]
     }
 
     /// The rows that open one of these windows.
@@ -190,21 +207,27 @@ impl RowsOfKey {
         }
     }
 
-    /// Forgets the rows that opened these windows; gives the first window of which one was taken back that was never
-    /// added.
-    pub(super) fn forget(&mut self, windows: &[Window]) -> Option<Window> {
-        let mut unsound = None;
+    /// Forgets the rows that opened these windows, but for those that were taken back and not added, not even too late.
+    pub(super) fn forget(&mut self, windows: &[Window]) {
+        let bytes_of = |rows: &Rows| -> usize {
+            let rows = rows.keys().map(|row| row.len() + ENTRY_BYTES);
+            rows.sum::<usize>() + ENTRY_BYTES
+        };
         for window in windows {
-            let Some(rows) = self.rows.remove(window) else {
-                continue;
-            };
-            if rows.values().any(|n| *n < 0) {
-                unsound = unsound.or(Some(*window));
+            let rows = self.rows.remove(window);
+            let early = self.early.remove(window).unwrap_or_default();
+            if !early.is_empty() {
+                self.n_bytes -= bytes_of(&early);
             }
-            let n_bytes: usize = rows.keys().map(|row| row.len() + ENTRY_BYTES).sum();
-            self.n_bytes -= n_bytes + ENTRY_BYTES;
+            let Some(rows) = rows else { continue };
+            self.n_bytes -= bytes_of(&rows);
+            for (row, n) in rows.iter().filter(|(_, n)| **n < 0) {
+                let n = n + early.get(row).copied().unwrap_or_default();
+                if n < 0 {
+                    self.restore_owed(*window, row, n);
+                }
+            }
         }
-        unsound
     }
 
     /// The windows opened by rows of which none is there.
@@ -212,5 +235,37 @@ impl RowsOfKey {
         let is_there = |rows: &Rows| rows.values().any(|n| *n > 0);
         let without = self.rows.iter().filter(move |(_, rows)| !is_there(rows));
         without.map(|(window, _)| *window)
+    }
+}
+
+/// Changes how often a row is there, of those that open this window.
+fn add(
+    of: &mut BTreeMap<Window, Rows>,
+    n_bytes: &mut usize,
+    window: Window,
+    row: &[u8],
+    times: i64,
+) {
+    if times == 0 {
+        return;
+    }
+    let rows = of.entry(window).or_insert_with(|| {
+        *n_bytes += ENTRY_BYTES;
+        Rows::new()
+    });
+    match rows.get_mut(row) {
+        Some(n) if *n + times == 0 => {
+            rows.remove(row);
+            *n_bytes -= row.len() + ENTRY_BYTES;
+            if rows.is_empty() {
+                of.remove(&window);
+                *n_bytes -= ENTRY_BYTES;
+            }
+        }
+        Some(n) => *n += times,
+        None => {
+            rows.insert(row.into(), times);
+            *n_bytes += row.len() + ENTRY_BYTES;
+        }
     }
 }

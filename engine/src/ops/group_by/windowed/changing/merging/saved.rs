@@ -19,8 +19,9 @@ use crate::ops::group_by::windowed::settled::windows_of;
 use crate::state::StatePart;
 use crate::windowing::Window;
 
-/// The table of rows: each with how often it is there, and the window that it opens.
-const ROWS: &str = "rows";
+/// The tables of rows, each with how often it is there and the window that it opens: of those that may still change, of
+/// those that were taken back and not added, and of changes that came too late.
+const ROWS: [&str; 3] = ["rows", "owed", "early"];
 /// The table of windows: what has left of each.
 const MERGED: &str = "merged";
 
@@ -31,30 +32,31 @@ pub(super) fn parts(
     key_names: &[String],
 ) -> Result<Vec<StatePart>> {
     let groups = of.groups.iter().enumerate();
-    let rows = groups.clone().flat_map(|(group, rows)| {
-        let all = rows.all();
-        all.flat_map(move |(window, rows)| {
-            rows.iter()
-                .map(move |(row, times)| (group, window, &**row, *times))
-        })
-    });
-    let rows: Vec<(usize, Window, &[u8], i64)> = rows.collect();
     let merged = groups.flat_map(|(group, rows)| {
         let all = rows.merged.iter();
         all.map(move |(window, merged)| (group, *window, merged))
     });
     let merged: Vec<(usize, Window, &Merged)> = merged.collect();
     let mut parts = Vec::new();
-    for rows in rows.chunks(BATCH_ROWS) {
-        let bytes = rows.iter().map(|(_, _, row, _)| *row);
-        let times = rows.iter().map(|(.., times)| *times);
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(BinaryArray::from_iter_values(bytes)),
-            Arc::new(Int64Array::from_iter_values(times)),
-        ];
-        let of_rows: Vec<(usize, Window)> = rows.iter().map(|row| (row.0, row.1)).collect();
-        let rows = table(plan, of, &of_rows, columns)?;
-        parts.extend(StatePart::by_key(ROWS, &rows, key_names)?);
+    for (n, name) in ROWS.iter().enumerate() {
+        let rows = of.groups.iter().enumerate().flat_map(|(group, rows)| {
+            rows.all()[n].iter().flat_map(move |(window, rows)| {
+                rows.iter()
+                    .map(move |(row, times)| (group, *window, &**row, *times))
+            })
+        });
+        let rows: Vec<(usize, Window, &[u8], i64)> = rows.collect();
+        for rows in rows.chunks(BATCH_ROWS) {
+            let bytes = rows.iter().map(|(_, _, row, _)| *row);
+            let times = rows.iter().map(|(.., times)| *times);
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(BinaryArray::from_iter_values(bytes)),
+                Arc::new(Int64Array::from_iter_values(times)),
+            ];
+            let of_rows: Vec<(usize, Window)> = rows.iter().map(|row| (row.0, row.1)).collect();
+            let rows = table(plan, of, &of_rows, columns)?;
+            parts.extend(StatePart::by_key(name, &rows, key_names)?);
+        }
     }
     for merged in merged.chunks(BATCH_ROWS) {
         let fired = merged.iter().map(|(.., merged)| &merged.fired);
@@ -103,7 +105,8 @@ pub(super) fn restore(
     of: &mut MergingChanges,
     part: &StatePart,
 ) -> Result<()> {
-    if part.table != ROWS && part.table != MERGED {
+    let of_rows = ROWS.iter().position(|name| part.table == *name);
+    if of_rows.is_none() && part.table != MERGED {
         return Ok(());
     }
     let rows = &part.rows;
@@ -117,12 +120,15 @@ pub(super) fn restore(
     let behind: Vec<usize> = behind.map(|(group, _)| *group).collect();
     of.behind.extend(behind);
     let columns = &columns[1..];
-    if part.table == ROWS {
+    if let Some(n) = of_rows {
         let bytes: &BinaryArray = column(columns, 0)?;
         let times: &Int64Array = column(columns, 1)?;
         for (row, (group, window)) in groups.into_iter().zip(windows).enumerate() {
-            of.with_group(group, |rows| {
-                rows.add(window, bytes.value(row), times.value(row));
+            let (row, times) = (bytes.value(row), times.value(row));
+            of.with_group(group, |rows| match n {
+                0 => rows.add(window, row, times),
+                1 => rows.restore_owed(window, row, times),
+                _ => rows.restore_early(window, row, times),
             });
         }
         return Ok(());
