@@ -34,6 +34,8 @@ mod row;
 mod seen;
 mod simulated;
 mod sizes;
+#[cfg(test)]
+mod sound_tests;
 mod steps;
 #[cfg(test)]
 mod tests;
