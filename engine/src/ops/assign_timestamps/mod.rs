@@ -6,6 +6,8 @@
 //! split 2 (idle for long) ───────────┘ left out          of all workers, by timely's frontier
 //! ```
 
+#[cfg(test)]
+mod aligned_tests;
 mod generator;
 mod good_times;
 mod splits;

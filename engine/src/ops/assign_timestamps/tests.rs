@@ -287,6 +287,91 @@ fn it_stands_behind_sources() {
     .assert_eq(&pipeline.plan().unwrap_err().to_string());
 }
 
+/// While split 6 was idle the watermark went on to 100 without it. When it resumes, its rows of before are late like any
+/// other, and its later rows count; from then on it holds the watermark back again, which never goes back itself. Both splits are
+/// of the worker that reads the first of a script: another has nothing to hold back before its first rows.
+#[test]
+fn rows_of_a_split_that_was_idle_are_late_where_the_watermark_went_on() {
+    let watermarks = Watermarks::monotone().idle_after(Duration::from_millis(50));
+    for n_workers in 1..=3 {
+        for seed in 0..8 {
+            let pipeline = Pipeline::new("resumed");
+            let windows = Windowing::of(FixedWindows::of(Duration::from_millis(10)))
+                .allowed_lateness(Duration::from_millis(5));
+            let (counts, late) = pipeline
+                .read("rows", scripted("at: 0; n: 0"))
+                .assign_timestamps(col("at"), watermarks.clone())
+                .window(windows)
+                .group_by([])
+                .agg_with_late([count(crate::lit(1)).alias("n_rows")]);
+            let counts = counts.select([col("n_rows"), col("window_start")]);
+            counts.named("counts").write(collect().0);
+            late.select([col("n")]).named("late").write(collect().0);
+            let rows = |split, text| (split, table(text));
+            let steps = [
+                rows(0, "at: 1, 8; n: 1, 2"),
+                rows(6, "at: 3; n: 3"),
+                rows(0, "at: 98, 100; n: 4, 5"),
+                // Idle from here on: the watermark is 100, and the first window is over.
+                rows(0, "at: 100; n: 6"),
+                // 89 is in a window that is over by more than the lateness; that of 96 is not over.
+                rows(6, "at: 12, 89, 96; n: 7, 8, 9"),
+                // Behind 105, which this split has shown, the window up to 110 waits for it.
+                rows(0, "at: 130; n: 10"),
+                rows(6, "at: 105; n: 11"),
+                rows(6, "at: 131; n: 12"),
+            ];
+            let mut script = Script::new();
+            for (n, (split, rows)) in steps.into_iter().enumerate() {
+                script = script.batch("rows", split, rows);
+                if n == 2 {
+                    script = script.processing_time(60);
+                }
+            }
+            let made = simulate(&pipeline, &script.end("rows"), n_workers, seed).unwrap();
+            let of_step = |sink: &str| -> Vec<String> {
+                let steps = made.steps(sink).iter().map(|rows| show_rows(rows));
+                steps.collect()
+            };
+            let none = String::new;
+            let window = |n_rows, start| format!("n_rows={n_rows} window_start={start}");
+            assert_eq!(
+                of_step("late"),
+                [
+                    none(),
+                    none(),
+                    none(),
+                    none(),
+                    none(),
+                    "n=7\nn=8".to_owned(),
+                    none(),
+                    none(),
+                    none(),
+                    none()
+                ],
+                "{n_workers} workers, seed {seed}"
+            );
+            assert_eq!(
+                of_step("counts"),
+                [
+                    none(),
+                    none(),
+                    none(),
+                    // The clock leaves split 6 out.
+                    window(1, 90) + "\n" + &window(3, 0),
+                    none(),
+                    window(1, 90),
+                    none(),
+                    none(),
+                    window(3, 100),
+                    window(2, 130)
+                ],
+                "{n_workers} workers, seed {seed}"
+            );
+        }
+    }
+}
+
 /// A source in memory that says that it never ends, so that all its splits are read at once.
 #[derive(Debug)]
 struct Live(crate::connectors::MemorySource);
