@@ -7,6 +7,7 @@ mod first_rows;
 mod first_rows_random;
 mod joined;
 mod narrowed;
+mod overlap_state;
 mod random;
 mod reference;
 pub(super) mod script;
