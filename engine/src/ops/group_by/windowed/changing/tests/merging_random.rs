@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::random::{
-    Asks, Change, Computed, all_sound, asks, changes_not_all_added, compare, is_settled, lines_of,
-    step,
+    Asks, Change, Computed, Values, all_sound, asks, changes_not_all_added, compare, is_settled,
+    lines_of, step,
 };
 use super::{correcting, ms};
 use crate::windowing::{Sessions, Trigger, Window, Windowing};
@@ -21,8 +21,8 @@ struct Naive {
     of: BTreeMap<i64, Vec<Change>>,
     closed: Vec<String>,
     /// What was taken back and not added by rows in windows that are over, and all that came too late, by key and time.
-    owed: BTreeMap<(i64, i64), Vec<(Option<i64>, i64)>>,
-    too_late: BTreeMap<(i64, i64), Vec<(Option<i64>, i64)>>,
+    owed: BTreeMap<(i64, i64), Values>,
+    too_late: BTreeMap<(i64, i64), Values>,
     late: Vec<String>,
 }
 

@@ -96,7 +96,7 @@ pub(super) fn aggregates() -> Vec<Expr> {
 }
 
 /// Values, and by how much each changes how often it is there.
-type Values = Vec<(Option<i64>, i64)>;
+pub(super) type Values = Vec<(Option<i64>, i64)>;
 
 /// What has been taken in of a changelog, and what windows make of it.
 pub(super) trait Computed {
