@@ -469,7 +469,14 @@ impl Operator for FinalOperator {
         self.catch_up(out)?;
         self.take_in_small(out)?;
         self.watermark = self.watermark.max(watermark.0);
-        self.fire_what_is_due(out)
+        self.fire_what_is_due(out)?;
+        if watermark.is_end() {
+            // Nothing comes any more that there would have to be room for.
+            self.live = self.live.is_some().then(|| LiveSlices::new(&self.plan));
+            let settled = self.settled.is_some().then(|| Settled::new(&self.plan));
+            self.settled = settled.transpose()?;
+        }
+        Ok(())
     }
 
     fn output_watermark(&self, input: Watermark) -> Watermark {

@@ -460,10 +460,14 @@ impl Operator for PartialOperator {
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
         self.watermark = self.watermark.max(watermark.0);
-        match &mut self.open {
-            Some(open) => push_together(open.take_until(self.watermark)?, out),
-            None => Ok(()),
+        if let Some(open) = &mut self.open {
+            push_together(open.take_until(self.watermark)?, out)?;
         }
+        if watermark.is_end() {
+            // Nothing comes any more that there would have to be room for.
+            self.open = None;
+        }
+        Ok(())
     }
 
     fn output_watermark(&self, input: Watermark) -> Watermark {

@@ -15,7 +15,7 @@ use crate::ops::group_by::windowed::plan::WindowedPlan;
 
 /// No time.
 pub(super) const NEVER: i64 = i64::MAX;
-/// Keys are not looked through for such few that are in no window any more.
+/// Keys are not looked through for such few that are in no window any more, and no entries for so few that are gone.
 const FEW_KEYS: usize = 1 << 10;
 
 /// A key in a window.
@@ -255,6 +255,32 @@ impl Entries {
         self.keys = keys;
         self.of_key = of_key;
         Ok(())
+    }
+}
+
+impl Entries {
+    /// Numbers the entries anew, once most are gone; gives the new number of each, `u32::MAX` of those that are gone.
+    pub(super) fn forget_entries(&mut self) -> Option<Vec<u32>> {
+        let n_alive = self.entries.len() - self.free.len();
+        if self.free.len() <= n_alive.max(FEW_KEYS) {
+            return None;
+        }
+        let mut numbers = vec![u32::MAX; self.entries.len()];
+        let mut entries = Vec::with_capacity(n_alive);
+        let mut triggers = Vec::with_capacity(n_alive * self.new_trigger.len());
+        for (id, entry) in self.all() {
+            numbers[id as usize] = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+            entries.push(entry.clone());
+            triggers.extend_from_slice(self.trigger(id));
+        }
+        let new = |id: u32| numbers[id as usize];
+        for id in self.of_key.iter_mut().flatten() {
+            *id = new(*id);
+        }
+        let fired = std::mem::take(&mut self.fired).into_iter();
+        self.fired = fired.map(|(id, fired)| (new(id), fired)).collect();
+        (self.entries, self.triggers, self.free) = (entries, triggers, Vec::new());
+        Some(numbers)
     }
 }
 

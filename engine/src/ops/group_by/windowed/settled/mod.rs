@@ -301,6 +301,16 @@ impl Settled {
     fn tidy(&mut self) -> Result<()> {
         self.forget_wakes();
         self.entries.forget_keys()?;
+        if let Some(numbers) = self.entries.forget_entries() {
+            let new = |id: u32| Some(numbers[id as usize]).filter(|id| *id != u32::MAX);
+            let timers = std::mem::take(&mut self.timers).into_iter();
+            let timers = timers.filter_map(|Reverse((at, n, id))| Some(Reverse((at, n, new(id)?))));
+            self.timers = timers.collect();
+            let wakes = std::mem::take(&mut self.wakes).into_iter();
+            let wakes = wakes.filter_map(|Reverse((at, id))| Some(Reverse((at, new(id)?))));
+            self.wakes = wakes.collect();
+            self.slots = Vec::new();
+        }
         if !self.chunks.is_wasteful() {
             return Ok(());
         }

@@ -7,6 +7,8 @@ use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::{aggregates, correcting, fixed, ms};
+use crate::Expr;
+use crate::aggregates::{AggregateExt, array_agg, min, sum};
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::changelog::diff_field;
@@ -16,7 +18,7 @@ use crate::ops::group_by::windowed::tests::driver::Driver;
 use crate::ops::group_by::windowed::{Asked, WindowedFinalAggregate, WindowedPartialAggregate};
 use crate::output::Output;
 use crate::state::StatePart;
-use crate::testing::{Laws, check_operator, table};
+use crate::testing::{Laws, changelog, check_operator, table};
 use crate::transform::{Description, Operator, Properties, Transform, Watermark};
 use crate::windowing::{Sessions, SlidingWindows, TimestampCombiner, Trigger, Windowing};
 
@@ -51,9 +53,13 @@ impl Both {
     }
 
     fn of_rows(windowing: &Windowing) -> Self {
+        Self::of_rows_by(windowing, aggregates())
+    }
+
+    fn of_rows_by(windowing: &Windowing, outputs: Vec<Expr>) -> Self {
         let asked = Asked::Aggregates {
             keys: vec![col("k")],
-            outputs: aggregates(),
+            outputs,
         };
         let schema = table("k: a; x: 1; at: 1; event_time: 0").schema();
         let (_, partial, finish) = Driver::halves(windowing, asked, &schema).unwrap();
@@ -217,12 +223,15 @@ fn the_laws_of_stateful_operators_are_kept() {
 fn the_laws_of_stateful_operators_are_kept_by_aggregates_of_rows() {
     let sessions = Windowing::of(Sessions::with_gap(ms(4)));
     let sliding = Windowing::of(SlidingWindows::of(ms(20)).every(ms(6)));
-    // Both halves keep room for groups to come.
-    let laws = Laws::new().released(false).runs(5);
+    let laws = Laws::new().runs(5);
     for windowing in [fixed(10), sliding.clone(), sessions.clone()] {
         check_operator(Both::of_rows(&windowing), &[COLUMNS], &laws);
-        let earliest = windowing.timestamp_combiner(TimestampCombiner::Earliest);
-        check_operator(Both::of_rows(&earliest), &[COLUMNS], &laws);
+        for combiner in [TimestampCombiner::Earliest, TimestampCombiner::Latest] {
+            let at = windowing.clone().timestamp_combiner(combiner);
+            check_operator(Both::of_rows(&at), &[COLUMNS], &laws);
+            check_operator(Both::of_rows_by(&at, lists()), &[COLUMNS], &laws);
+        }
+        check_operator(Both::of_rows_by(&windowing, lists()), &[COLUMNS], &laws);
     }
     // How often a window fires depends on which rows come together, and what is late has the time of its window.
     let late = laws.on_time(false).any_split(false).any_dealing(false);
@@ -232,9 +241,58 @@ fn the_laws_of_stateful_operators_are_kept_by_aggregates_of_rows() {
     for windowing in [fixed(10), sliding, sessions] {
         let windowing = correcting(windowing, 25);
         check_operator(Both::of_rows(&windowing), &[COLUMNS], &late);
+        check_operator(Both::of_rows_by(&windowing, lists()), &[COLUMNS], &late);
         let windowing = windowing.trigger(early.clone());
         check_operator(Both::of_rows(&windowing), &[COLUMNS], &late);
+        for combiner in [TimestampCombiner::Earliest, TimestampCombiner::Latest] {
+            let at = windowing.clone().timestamp_combiner(combiner);
+            check_operator(Both::of_rows_by(&at, lists()), &[COLUMNS], &late);
+        }
     }
+}
+
+/// So many groups and so long lists that what is kept of them is far more than room for a few.
+#[test]
+fn halves_let_go_of_what_was_much() {
+    let column = |of: fn(i64) -> i64| {
+        let values: Vec<String> = (0..20_000).map(|n| of(n).to_string()).collect();
+        values.join(", ")
+    };
+    let (times, keys, values) = (column(|n| n / 1_000), column(|n| n % 5_000), column(|n| n));
+    let rows = changelog(&format!("event_time: {times}; k: {keys}; x: {values}"));
+    let sessions = Windowing::of(Sessions::with_gap(ms(4)));
+    let sliding = Windowing::of(SlidingWindows::of(ms(20)).every(ms(6)));
+    for windowing in [fixed(10), sliding, sessions] {
+        for windowing in [windowing.clone(), correcting(windowing, 5)] {
+            for combiner in [TimestampCombiner::EndOfWindow, TimestampCombiner::Earliest] {
+                let windowing = windowing.clone().timestamp_combiner(combiner);
+                let outputs = [lists(), vec![sum(col("x")).alias("sum")]].concat();
+                let schema = rows.schema();
+                let mut driver = Driver::over(&schema, &windowing, 2, &["k"], outputs).unwrap();
+                for (worker, start) in [(0, 0), (1, 10_000)] {
+                    driver.rows(worker, &rows.slice(start, 10_000));
+                }
+                let most = driver.state_bytes();
+                driver.watermark(100);
+                let over = driver.state_bytes();
+                driver.end();
+                let left = driver.state_bytes();
+                assert!(most > 1 << 20, "{most} bytes");
+                assert!(over <= most / 4, "{over} bytes of {most}, {windowing:?}");
+                assert!(
+                    left <= 2 << 14,
+                    "{left} bytes of {most} at the end, {windowing:?}"
+                );
+            }
+        }
+    }
+}
+
+fn lists() -> Vec<Expr> {
+    let all = array_agg(col("x"))
+        .order_by(vec![col("x").sort(true, true)])
+        .build();
+    vec![all.unwrap().alias("all"), min(col("x")).alias("least")]
 }
 
 #[test]
