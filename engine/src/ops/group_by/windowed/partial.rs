@@ -4,7 +4,9 @@
 //! the end of the first window over it. All others go on at once, aggregated within their batch.
 //!
 //! Where results have the event time of a row, what is kept holds the watermark back. A slice then goes on when the
-//! watermark has passed its own end, so that it never holds back the end of a window: none lies within a slice.
+//! watermark has passed its own end, so that it never holds back the end of a window: none lies within a slice. Where
+//! lateness is allowed a window is over later than it ends, which may be in the midst of a slice: the rows of such a
+//! slice go on with their batch, or what a window gives when it is over would have to wait for them.
 
 mod in_batch;
 
@@ -209,7 +211,7 @@ impl Open {
             n_passing: 0,
             converters: converters(&plan.planned)?,
             may_pass: plan.n_keys > 0 && aggregates.iter().all(|a| a.kind.converts_rows()),
-            keeps: plan.waits_for_watermark() && (plan.stands_at_end() || plan.may_hold_back()),
+            keeps: plan.waits_for_watermark() && (plan.stands_at_end() || plan.has_panes),
             plan,
         })
     }
@@ -257,6 +259,12 @@ impl Open {
         self.send_on_what_is_much(&batch, out)
     }
 
+    /// True if rows of this slice have a table: no window over it has fired, and nothing else is held back.
+    fn is_kept(&self, slice: &Slice, watermark: i64) -> bool {
+        let plan = &self.plan;
+        slice.first_end > watermark && (plan.stands_at_end() || plan.may_hold_back(slice.span))
+    }
+
     /// Rows into the tables of their slices; what belongs to slices that have fired goes on.
     fn take_in(
         &mut self,
@@ -268,7 +276,7 @@ impl Open {
     ) -> Result<()> {
         if sliced.rows.is_none() && sliced.of.is_empty() {
             let slice = sliced.slices[0];
-            if slice.first_end > watermark {
+            if self.is_kept(&slice, watermark) {
                 let rows = 0..batch.n_rows();
                 return self.take_in_slice(
                     slice,
@@ -278,9 +286,11 @@ impl Open {
                 );
             }
         }
-        let waits = |slice: &&Slice| slice.first_end > watermark;
+        let kept = sliced.slices.iter();
+        let kept: Vec<bool> = kept.map(|slice| self.is_kept(slice, watermark)).collect();
         if let Some(ranges) = sliced.ranges() {
-            for (slice, rows) in sliced.slices.iter().zip(ranges).filter(|(s, _)| waits(s)) {
+            let of_slices = sliced.slices.iter().zip(ranges).zip(&kept);
+            for ((slice, rows), _) in of_slices.filter(|(_, is_kept)| **is_kept) {
                 let held = held(batch, rows.clone(), watermark)?;
                 self.take_in_slice(*slice, &inputs.range(&rows), rows.len(), held)?;
             }
@@ -290,8 +300,8 @@ impl Open {
                 let row = u32::try_from(sliced.row_of(n)).unwrap_or(u32::MAX);
                 rows_of[sliced.slice_of(n)].push(row);
             }
-            for (slice, rows) in sliced.slices.iter().zip(rows_of).filter(|(s, _)| waits(s)) {
-                if !rows.is_empty() {
+            for ((slice, rows), is_kept) in sliced.slices.iter().zip(rows_of).zip(&kept) {
+                if *is_kept && !rows.is_empty() {
                     let n_rows = rows.len();
                     let of_rows = rows.iter().map(|row| *row as usize);
                     let held = held(batch, of_rows, watermark)?.min();
@@ -300,8 +310,8 @@ impl Open {
                 }
             }
         }
-        if sliced.slices.iter().any(|s| s.first_end <= watermark) {
-            sliced.retain(batch.n_rows(), |slice| slice.first_end <= watermark);
+        if kept.contains(&false) {
+            sliced.retain(batch.n_rows(), |slice| !self.is_kept(slice, watermark));
             let inputs = Inputs {
                 keys: inputs.keys.clone(),
                 arguments: inputs.arguments.clone(),

@@ -17,8 +17,8 @@ use crate::batch::Batch;
 use crate::changelog::{diff_field, is_changelog};
 use crate::error::{Error, Result};
 use crate::event_time::{
-    DIFF, EVENT_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, event_times, time_field,
-    time_type,
+    DIFF, EVENT_TIME, MIN_TIME, PANE, WINDOW_END, WINDOW_START, check_event_time, event_times,
+    time_field, time_type,
 };
 use crate::expression::{col, lit, on_good_rows, with_columns_of};
 use crate::ops::group_by::first_rows::unnested;
@@ -26,7 +26,7 @@ use crate::ops::group_by::planned::{Inputs, Planned};
 use crate::ops::top_k::Ranking;
 use crate::output::Output;
 use crate::windowing::{
-    Accumulation, Closing, GlobalWindow, TimestampCombiner, Trigger, WindowFn, Windowing,
+    Accumulation, Closing, GlobalWindow, TimestampCombiner, Trigger, Window, WindowFn, Windowing,
 };
 
 /// The column in which rows have their event time where it counts for the event time of results.
@@ -408,10 +408,18 @@ impl WindowedPlan {
         self.time.is_none()
     }
 
-    /// True if rows that are kept may hold the watermark back, up to the end of their slice: no window ends within
-    /// a slice, and none waits for more than its end.
-    pub(super) fn may_hold_back(&self) -> bool {
-        self.has_panes && self.fires_once()
+    /// True if rows of this slice that are kept may hold the watermark back, up to the end of the slice: no window ends
+    /// within it, and none is over there by the lateness.
+    pub(super) fn may_hold_back(&self, slice: Window) -> bool {
+        let lateness = self.windowing.allowed_lateness_ms;
+        if lateness == 0 {
+            return true;
+        }
+        // No window ends within a pane, so none is over within what is as much later.
+        let earlier = slice.start.checked_sub(lateness);
+        let earlier = earlier.filter(|start| *start >= MIN_TIME);
+        let pane = earlier.and_then(|start| self.windowing.window_fn.pane_of(start));
+        pane.is_some_and(|pane| pane.end.saturating_add(lateness) >= slice.end)
     }
 
     /// When a window takes no more rows and is forgotten.

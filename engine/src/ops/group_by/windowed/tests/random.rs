@@ -189,15 +189,29 @@ fn near_rows() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Windows that fire once, with results that have the time of a row.
+/// Windows with results that have the time of a row, which fire once or are over, mostly, where others begin.
 fn at_the_time_of_a_row() -> impl Strategy<Value = Windowing> {
     let windows = prop_oneof![
-        2 => (1u64..30).prop_map(fixed),
+        2 => (1u64..30).prop_map(|size| (size, fixed(size))),
         3 => (1u64..40, 1u64..20).prop_map(|(size, period)| {
-            Windowing::of(SlidingWindows::of(ms(size)).every(ms(period)))
+            let windows = SlidingWindows::of(ms(size)).every(ms(period));
+            (period, Windowing::of(windows))
         }),
-        1 => (5u64..30).prop_map(sessions),
+        1 => (5u64..30).prop_map(|gap| (gap, sessions(gap))),
     ];
+    let lateness = prop_oneof![3 => Just((0, 0)), 3 => (1u64..4, Just(0)), 1 => (0u64..3, 1u64..9)];
+    let accumulation = prop_oneof![
+        Just(Accumulation::Discarding),
+        Just(Accumulation::Accumulating),
+        Just(Accumulation::AccumulatingAndRetracting)
+    ];
+    let windows = (windows, lateness, accumulation).prop_map(
+        |((period, windows), (periods, more), accumulation)| {
+            windows
+                .allowed_lateness(ms(periods * period + more))
+                .accumulation(accumulation)
+        },
+    );
     let combiner = prop_oneof![
         Just(TimestampCombiner::Earliest),
         Just(TimestampCombiner::Latest)
