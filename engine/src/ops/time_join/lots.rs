@@ -12,6 +12,7 @@ use crate::ops::{LOT_BYTES, Lot, Widths};
 pub(super) struct RowWidths {
     /// None of a batch without a wide row.
     chunks: Vec<Option<Widths>>,
+    n_wide: usize,
 }
 
 impl RowWidths {
@@ -23,19 +24,27 @@ impl RowWidths {
 
     /// Those of a batch behind the others.
     pub(super) fn push(&mut self, rows: &RecordBatch) {
-        self.chunks.push(Widths::of(std::slice::from_ref(rows)));
+        let widths = Widths::of(std::slice::from_ref(rows));
+        self.n_wide += usize::from(widths.is_some());
+        self.chunks.push(widths);
     }
 
     /// Forgets those of the last batch.
     pub(super) fn pop(&mut self) {
-        self.chunks.pop();
+        let last = self.chunks.pop().flatten();
+        self.n_wide -= usize::from(last.is_some());
     }
 
     /// Forgets those of a batch, none of whose rows is asked for any more.
     pub(super) fn forget(&mut self, chunk: usize) {
         if let Some(widths) = self.chunks.get_mut(chunk) {
-            *widths = None;
+            self.n_wide -= usize::from(widths.take().is_some());
         }
+    }
+
+    /// True if no row is wide.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.n_wide == 0
     }
 
     /// The bytes of a row; 0 where no row of its batch is wide, and of no row.

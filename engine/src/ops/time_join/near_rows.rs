@@ -238,7 +238,10 @@ impl NearRows {
 
     /// The bytes of a row; 0 where no row is wide that came with it.
     pub(super) fn width(&self, row: u32) -> u64 {
-        self.widths.at(self.place(row))
+        match self.widths.is_narrow() {
+            true => 0,
+            false => self.widths.at(self.place(row)),
+        }
     }
 
     pub(super) fn set_matched(&mut self, row: u32) {

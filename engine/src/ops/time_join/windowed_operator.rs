@@ -246,6 +246,7 @@ impl Leaving {
             return pairs;
         };
         let (lefts, rights) = (&self.left.rows, &self.right.rows);
+        let is_narrow = self.left_widths.is_narrow() && self.right_widths.is_narrow();
         while pairs.len() < BATCH_ROWS && !bytes.is_full() {
             // Rows with a null key stand last, and have no pairs.
             let Some(&(key, at)) = lefts.get(left).filter(|(key, _)| *key != NO_KEY) else {
@@ -257,7 +258,9 @@ impl Leaving {
             }
             match rights.get(right + nth) {
                 Some((other, right_at)) if *other == key => {
-                    bytes.take(self.left_widths.at(at) + self.right_widths.at(*right_at));
+                    if !is_narrow {
+                        bytes.take(self.left_widths.at(at) + self.right_widths.at(*right_at));
+                    }
                     pairs.push((left, right + nth));
                     nth += 1;
                 }
