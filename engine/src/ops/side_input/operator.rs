@@ -415,7 +415,7 @@ impl Operator for SideInputOperator {
             let parts = state.iter().filter(move |part| part.table == table);
             parts.map(|part| &part.rows)
         };
-        let least = |column: usize| {
+        let told = |column: usize| {
             let values = of("watermarks").map(|rows| {
                 let column = rows.columns().get(column)?;
                 column
@@ -424,9 +424,11 @@ impl Operator for SideInputOperator {
                     .first()
                     .copied()
             });
-            values.flatten().min()
+            values.flatten().collect::<Vec<i64>>()
         };
-        let (main, side) = (least(MAIN), least(SIDE));
+        // Of the main input the earliest: who had not heard of more keeps all that rows from then on ask for. Of the
+        // side the latest: who had heard of it has answered rows without what comes late.
+        let (main, side) = (told(MAIN).into_iter().min(), told(SIDE).into_iter().max());
         // Before any watermark, so that nothing that was kept is late.
         let mut once = Once::new(&saved_schema(&self.layout.stored))?;
         for rows in of("side") {

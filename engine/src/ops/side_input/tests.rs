@@ -556,6 +556,48 @@ fn the_copies_of_several_workers_become_one() {
     );
 }
 
+/// Of two workers one has heard that the side is complete up to 20, and has answered rows without what comes late; main
+/// rows may still come for which only the other keeps the window.
+#[test]
+fn a_late_row_of_the_side_is_late_for_all_where_one_of_two_workers_had_heard_of_its_watermark() {
+    let windowings = [fixed(10), fixed(10)];
+    let transform = transform(&SideInput::map([(col("k"), col("key"))]), windowings);
+    let main = rows_of(&[(Some(1), 3, 0), (Some(2), 3, 1)], ["k", "m"]);
+    let side = rows_of(&[(Some(1), 4, 7)], ["key", "v"]);
+    transform
+        .output_schema(&[main.schema(), side.schema()])
+        .unwrap();
+    let new = || Driven::new(transform.build(&Artifacts::none()).unwrap(), OnBadRow::Fail);
+    let mut parts = Vec::new();
+    for (of_main, of_side) in [(20, 20), (2, 5)] {
+        let mut driven = new();
+        driven.on(&Event::Rows(1, side.clone())).unwrap();
+        driven.on(&Event::Watermark(0, of_main)).unwrap();
+        driven.on(&Event::Watermark(1, of_side)).unwrap();
+        if of_side == 5 {
+            let waiting = rows_of(&[(Some(2), 3, 2)], ["k", "m"]);
+            driven.on(&Event::Rows(0, waiting)).unwrap();
+        }
+        parts.extend(driven.operator.snapshot().unwrap());
+    }
+    let mut driven = new();
+    driven.operator.restore(&parts).unwrap();
+    let late = rows_of(&[(Some(2), 4, 8)], ["key", "v"]);
+    driven.on(&Event::Rows(1, late)).unwrap();
+    assert_eq!(driven.lines(2), ["2 | 1970-01-01T00:00:00.004 | 8"]);
+    driven.on(&Event::Rows(0, main)).unwrap();
+    driven.on(&Event::Watermark(0, 6)).unwrap();
+    assert_eq!(
+        driven.lines(0),
+        [
+            "1 | 1970-01-01T00:00:00.003 | 0 | 7",
+            "2 | 1970-01-01T00:00:00.003 | 1 | null",
+            "2 | 1970-01-01T00:00:00.003 | 2 | null"
+        ]
+    );
+    driven.end().unwrap();
+}
+
 fn memory_of(driven: &Driven) -> u64 {
     driven.operator.state_bytes()
 }
