@@ -101,8 +101,9 @@ impl GroupedRows {
     /// take effect together when the watermark passes its end, as one row a group, and a late one takes back what
     /// has left and gives the right row, if there is one. That needs
     /// [`AccumulatingAndRetracting`](crate::windowing::Accumulation::AccumulatingAndRetracting); a trigger may
-    /// besides ask for results with every change, before the end as well. A row that is taken back in a window to
-    /// which it was never added, which is known when the window closes, ends the run.
+    /// besides ask for results with every change, before the end as well. A row may be taken back before it is added,
+    /// and the change that adds it may come too late for its window; one that has not been added by the end of input
+    /// ends the run.
     ///
     /// Where windows merge, as [`Sessions`](crate::windowing::Sessions) do, they are those of the rows that are there: a
     /// late change takes back at once what has left of the sessions that it brings together or parts. What has come to
