@@ -547,6 +547,56 @@ fn a_row_may_be_taken_back_whose_addition_comes_too_late() {
     }
 }
 
+/// Of two workers one has closed the window when both are saved, and remembers what its keys owe; those of the other
+/// close after the restart. What comes too late settles both.
+#[test]
+fn what_is_owed_goes_on_where_one_of_two_workers_had_heard_that_a_window_is_over() {
+    let schema = changelog("event_time: 1; k: a; x: 1; diff: 1").schema();
+    let of_all = |time: i64, x: i64, diff: i64| {
+        let same = |value: i64| [value.to_string().as_str(); 8].join(", ");
+        let keys = ["a", "b", "c", "d", "e", "f", "g", "h"].join(", ");
+        let (time, x, diff) = (same(time), same(x), same(diff));
+        changelog(&format!(
+            "event_time: {time}; k: {keys}; x: {x}; diff: {diff}"
+        ))
+    };
+    for (windowing, window) in [
+        (fixed(10), "[0, 10) at 9"),
+        (Windowing::of(Sessions::with_gap(ms(3))), "[4, 8) at 7"),
+    ] {
+        for is_added in [true, false] {
+            let mut driver = Driver::over(&schema, &windowing, 2, &["k"], aggregates()).unwrap();
+            for (time, x, diff) in [(5, 1, 1), (4, 1, 1), (6, 2, -1)] {
+                driver.rows(0, &of_all(time, x, diff));
+            }
+            let mut made = driver.watermark_to_some(10, 1);
+            assert!((1..8).contains(&made.len()), "{made:?}");
+            driver.restore(3);
+            // Saved again before anything has come.
+            driver.restore(2);
+            if is_added {
+                made.extend(driver.rows(1, &of_all(6, 2, 1)));
+                driver.restore(1);
+            }
+            let end = driver.try_watermark(i64::MAX);
+            assert_eq!(end.is_ok(), is_added, "{end:?}");
+            let Ok(end) = end else { continue };
+            made.extend(end);
+            made.sort();
+            let there = ["a", "b", "c", "d", "e", "f", "g", "h"];
+            // In sessions rows are as they are: none of them is the one that was taken back.
+            let values = if window.starts_with("[0") {
+                "1 0 1"
+            } else {
+                "2 2 1"
+            };
+            let expected = there.map(|k| format!("{k} {values} {window} 1"));
+            assert_eq!(made, expected);
+            assert_eq!(driver.take_late(), 8);
+        }
+    }
+}
+
 /// Two of a and one of b: the value that is taken back too often does not count as one that is there.
 #[test]
 fn what_a_window_owes_counts_in_its_result_as_there_less_often_than_not_at_all() {
