@@ -821,6 +821,64 @@ fn state_stays_small_while_keys_come_and_go() {
     }
 }
 
+/// Whatever has been there and gone, the windows of the keys that stay fire, wait for the clock, are corrected and close
+/// as if nothing else had been.
+#[test]
+fn what_is_gone_in_between_changes_nothing_for_what_stays() {
+    let trigger = Trigger::after_watermark()
+        .early(Trigger::after_count(2))
+        .late(Trigger::after_processing_time(ms(15)).repeatedly());
+    let windowing = fixed(10)
+        .allowed_lateness(ms(20))
+        .accumulation(Accumulation::AccumulatingAndRetracting)
+        .trigger(trigger);
+    let rows = |time: i64, keys: std::ops::Range<i64>| {
+        let column = |of: &dyn Fn(i64) -> i64| {
+            let values: Vec<String> = keys.clone().map(|k| of(k).to_string()).collect();
+            values.join(", ")
+        };
+        let (times, values) = (column(&|_| time), column(&|k| k + time));
+        let keys: Vec<String> = keys.clone().map(|k| format!("key{k}")).collect();
+        table(&format!(
+            "event_time: {times}; k: {}; x: {values}",
+            keys.join(", ")
+        ))
+    };
+    let made = |n_gone: i64| {
+        let mut driver = Driver::new(&windowing, 2, &["k"], aggregates()).unwrap();
+        let mut steps = Vec::new();
+        let mut state = 0;
+        // First those that go, so that all others have numbers behind theirs.
+        steps.push(driver.rows(0, &rows(1, 100..100 + n_gone)));
+        steps.push(driver.rows(1, &rows(11, 0..6)));
+        steps.push(driver.rows(0, &rows(25, 2..9)));
+        steps.push(driver.watermark(20));
+        // In time for a correction, which the clock is to bring.
+        steps.push(driver.rows(1, &rows(12, 3..5)));
+        state = state.max(driver.state_bytes());
+        steps.push(driver.watermark(31));
+        assert!(n_gone < 1_000 || driver.state_bytes() < state / 4);
+        steps.push(driver.rows(0, &rows(26, 4..7)));
+        steps.push(driver.clock(14));
+        steps.push(driver.clock(20));
+        driver.restore(1);
+        steps.push(driver.rows(0, &rows(27, 8..9)));
+        steps.push(driver.clock(40));
+        steps.push(driver.watermark(40));
+        steps.push(driver.end());
+        // Of the keys that stay.
+        let stays = |line: &String| {
+            let key = line.strip_prefix("key").unwrap().split(' ').next().unwrap();
+            key.parse::<i64>().unwrap() < 100
+        };
+        let stay = |lines: Vec<String>| lines.into_iter().filter(stays).collect::<Vec<_>>();
+        steps.into_iter().map(stay).collect::<Vec<_>>()
+    };
+    let few = made(1);
+    assert_eq!(few.concat().len(), 6 + 7 + 2 * 2 + 2 * 3 + 2);
+    assert_eq!(made(4_000), few);
+}
+
 #[test]
 fn late_rows_may_be_read_in_columns_that_are_not_aggregated() {
     let pipeline = Pipeline::new("test");

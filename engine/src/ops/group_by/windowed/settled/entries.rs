@@ -256,9 +256,7 @@ impl Entries {
         self.of_key = of_key;
         Ok(())
     }
-}
 
-impl Entries {
     /// Numbers the entries anew, once most are gone; gives the new number of each, `u32::MAX` of those that are gone.
     pub(super) fn forget_entries(&mut self) -> Option<Vec<u32>> {
         let n_alive = self.entries.len() - self.free.len();

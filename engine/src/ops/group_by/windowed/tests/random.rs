@@ -199,17 +199,19 @@ fn at_the_time_of_a_row() -> impl Strategy<Value = Windowing> {
         }),
         1 => (5u64..30).prop_map(|gap| (gap, sessions(gap))),
     ];
-    let lateness = prop_oneof![3 => Just((0, 0)), 3 => (1u64..4, Just(0)), 1 => (0u64..3, 1u64..9)];
+    let lateness = prop_oneof![3 => Just((0, 0)), 3 => (1u64..4, Just(0)), 4 => (0u64..3, 1u64..9)];
     let accumulation = prop_oneof![
         Just(Accumulation::Discarding),
         Just(Accumulation::Accumulating),
         Just(Accumulation::AccumulatingAndRetracting)
     ];
-    let windows = (windows, lateness, accumulation).prop_map(
-        |((period, windows), (periods, more), accumulation)| {
+    let closing = prop_oneof![Just(Closing::FireIfNonEmpty), Just(Closing::FireAlways)];
+    let windows = (windows, lateness, accumulation, closing).prop_map(
+        |((period, windows), (periods, more), accumulation, closing)| {
             windows
                 .allowed_lateness(ms(periods * period + more))
                 .accumulation(accumulation)
+                .closing(closing)
         },
     );
     let combiner = prop_oneof![
