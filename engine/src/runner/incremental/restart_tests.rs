@@ -9,14 +9,11 @@ use arrow::record_batch::RecordBatch;
 use expect_test::expect;
 use proptest::prelude::*;
 
-use super::tests::{
-    changes_of, components, components_entering, lives, naive_components, naive_join, there,
-};
+use super::tests::{changes_of, components_of, lives, naive_components, naive_join, there};
 use crate::aggregates::{avg, count, max, sum};
 use crate::changelog::diffs;
 use crate::connectors::collect;
 use crate::event_time::event_times;
-use crate::expression::when;
 use crate::ops::JoinKind;
 use crate::testing::{
     Chance, Script, Simulated, Step, changelog, contents_at, scripted, scripted_with, show_rows,
@@ -233,16 +230,7 @@ proptest! {
         enters in prop::sample::select(vec![false, true]),
     ) {
         let tables = [changes_of(&edges, "n")];
-        let of_graph = |inputs: &[Collection]| {
-            let key = when(col("k").is_null(), lit(3_i64)).otherwise(col("k")).unwrap();
-            let edges = inputs[0].incremental();
-            let edges = edges.select([key.alias("from"), (col("n") + lit(2_i64)).alias("to")]);
-            let components = match enters {
-                false => components(&edges),
-                true => components_entering(&edges, (lit(4_i64) - col("least")) * lit(3_i64)),
-            };
-            components.into_collection("components")
-        };
+        let of_graph = |inputs: &[Collection]| components_of(&inputs[0], enters);
         let (made, expected) = with_and_without(&tables, &course, &of_graph);
         prop_assert_eq!(show_rows(&made), show_rows(&expected));
         let changes = in_effect(&script(&tables, &course), "rows-0");

@@ -4,9 +4,8 @@ use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 
 use super::restart_tests::{Course, courses, simulated};
-use super::tests::{changes_of, components, components_entering, lives};
+use super::tests::{changes_of, components_of, lives};
 use crate::aggregates::{count, max, sum};
-use crate::expression::when;
 use crate::ops::JoinKind;
 use crate::testing::{changelog, contents_at, times_of};
 use crate::{Collection, col, lit};
@@ -103,16 +102,7 @@ proptest! {
         enters in any::<bool>(),
     ) {
         let tables = [changes_of(&edges, "n")];
-        let of_graph = |inputs: &[Collection]| {
-            let key = when(col("k").is_null(), lit(3_i64)).otherwise(col("k")).unwrap();
-            let edges = inputs[0].incremental();
-            let edges = edges.select([key.alias("from"), (col("n") + lit(2_i64)).alias("to")]);
-            let components = match enters {
-                false => components(&edges),
-                true => components_entering(&edges, (lit(4_i64) - col("least")) * lit(3_i64)),
-            };
-            components.into_collection("components")
-        };
+        let of_graph = |inputs: &[Collection]| components_of(&inputs[0], enters);
         let made = simulated(&tables, &course, &of_graph);
         prop_assert_eq!(below_none(made.steps("out")), None);
     }

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use crate::aggregates::{AggregateExt, avg, count, max, min, sum};
 use crate::connectors::{collect, from_record_batches};
 use crate::error::{Error, Result};
+use crate::expression::when;
 use crate::ops::{JoinKind, Watermarks};
 use crate::testing::{changelog, contents_at, show_rows, table};
 use crate::{
@@ -382,6 +383,20 @@ pub(super) fn naive_components(edges: &[(Option<i64>, i64)]) -> String {
 pub(super) fn components(edges: &Relation) -> Relation {
     let (edges, nodes) = both_ways(edges);
     nodes.iterate(|least| nearer(least, &nodes, &edges))
+}
+
+/// The components of a graph whose edges are `lives`; `enters` says that nodes enter the loop one after the other.
+pub(super) fn components_of(lives: &Collection, enters: bool) -> Collection {
+    let key = when(col("k").is_null(), lit(3_i64)).otherwise(col("k"));
+    let edges = lives.incremental().select([
+        key.unwrap().alias("from"),
+        (col("n") + lit(2_i64)).alias("to"),
+    ]);
+    let components = match enters {
+        false => components(&edges),
+        true => components_entering(&edges, (lit(4_i64) - col("least")) * lit(3_i64)),
+    };
+    components.into_collection("components")
 }
 
 /// The same, where each node enters in the round that this gives for its label, `least`.
