@@ -5,6 +5,7 @@
 //! y: nothing known         x > 5  AND y = 1   ─▶ may be true: they are read, and the filter decides
 //! ```
 
+mod alternatives;
 mod bounds;
 mod rewrite;
 
@@ -22,6 +23,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use crate::error::Result;
 use crate::expression::{Expression, check_column};
 
+pub(crate) use alternatives::Alternatives;
 pub(crate) use rewrite::{cannot_fail, in_terms_of};
 
 /// How many columns of floats are looked at with all that they may hold beside numbers.

@@ -335,7 +335,8 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// `wanted` is true (`None`: all do).
     ///
     /// Sources may then pass the other rows over. `None`, the default, is for all. A transform that may
-    /// fail on a row or reject it must see all rows, and says `None`.
+    /// fail on a row or reject it must see all rows, and says `None`, or names those as well. One that
+    /// [makes watermarks](Properties::makes_watermarks) is told that all rows matter where anything goes by them.
     fn reads_rows(&self, _inputs: &[SchemaRef], _wanted: Option<&Expr>) -> Option<Expr> {
         None
     }

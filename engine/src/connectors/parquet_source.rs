@@ -26,7 +26,7 @@ use super::hive::HiveColumns;
 use super::selection::Selection;
 use super::storage::{Storage, has_changed};
 use crate::error::Result;
-use crate::predicate::Predicate;
+use crate::predicate::{Alternatives, Predicate};
 use crate::source::{Position, Source, Split, SplitReader};
 use crate::transform::Description;
 use loaded::{KEPT_BYTES, KnownFile, Listed, Loaded};
@@ -87,11 +87,17 @@ struct Pruned {
 
 /// What is left of a source.
 struct Left {
-    predicate: Predicate,
     /// The files whose folders do not rule them out, if that is not all of them.
     loaded: Option<Loaded>,
-    /// For each file, whether each of its row groups may hold a row that matters.
-    row_groups: Vec<Vec<bool>>,
+    of_files: Vec<LeftOfFile>,
+}
+
+/// What is left of a file.
+struct LeftOfFile {
+    /// True for the rows of the file that matter.
+    predicate: Arc<Predicate>,
+    /// Whether each of its row groups may hold such a row.
+    row_groups: Vec<bool>,
 }
 
 /// The rows of Parquet files: see [`ParquetSource`].
@@ -217,11 +223,12 @@ impl ParquetSource {
     fn find_left(&self, expr: &Expr) -> Result<Left> {
         let listed = self.listed()?;
         let hive = &listed.hive;
-        let predicate = Predicate::compile(expr, &self.schema()?)?;
+        let predicate = Alternatives::compile(expr, &self.schema()?)?;
         let loaded = match hive.is_empty() {
             true => None,
             false => {
-                let may_hold = |file: &usize| predicate.may_hold(|name| hive.known(*file, name));
+                let may_hold =
+                    |file: &usize| predicate.whole().may_hold(|name| hive.known(*file, name));
                 let numbers: Vec<usize> = (0..listed.files.len()).filter(may_hold).collect();
                 Some(match numbers.is_empty() {
                     true => Loaded::none(),
@@ -233,29 +240,30 @@ impl ParquetSource {
             Some(loaded) => loaded,
             None => self.loaded()?,
         };
-        let row_groups = files.of_footers(|file| {
-            row_groups_that_may_hold(&file.footer, &predicate, |name| {
-                hive.known(file.number, name)
+        let of_files = files.of_footers(|file| {
+            let may_hold = |predicate: &Predicate| {
+                row_groups_that_may_hold(&file.footer, predicate, |name| {
+                    hive.known(file.number, name)
+                })
+            };
+            let predicate = predicate.left(|part| may_hold(part).contains(&true))?;
+            let row_groups = may_hold(&predicate);
+            Ok(LeftOfFile {
+                predicate,
+                row_groups,
             })
         })?;
-        Ok(Left {
-            row_groups,
-            predicate,
-            loaded,
-        })
+        let of_files = of_files.into_iter().collect::<Result<_>>()?;
+        Ok(Left { loaded, of_files })
     }
 }
 
 /// What is left, for `explain()`.
 fn told(left: &Left, loaded: &Loaded, n_files: usize) -> String {
     let n_left = loaded.files.len();
-    let n_all: usize = left.row_groups.iter().map(Vec::len).sum();
-    let n_kept = left
-        .row_groups
-        .iter()
-        .flatten()
-        .filter(|kept| **kept)
-        .count();
+    let groups = || left.of_files.iter().flat_map(|file| &file.row_groups);
+    let n_all = groups().count();
+    let n_kept = groups().filter(|kept| **kept).count();
     match n_left == n_files {
         true => format!("{n_kept} of {n_all} row groups"),
         false => format!("{n_left} of {n_files} files, {n_kept} of {n_all} row groups"),
@@ -303,7 +311,8 @@ impl Source for ParquetSource {
         for (i, file) in loaded.files.iter().enumerate() {
             for locator in locators(file) {
                 let kept = left.is_none_or(|(left, _)| {
-                    locator.row_groups().any(|group| left.row_groups[i][group])
+                    let of_file = &left.of_files[i].row_groups;
+                    locator.row_groups().any(|group| of_file[group])
                 });
                 if kept {
                     splits.push(split(file, locator)?);
@@ -340,7 +349,10 @@ impl Source for ParquetSource {
             locator,
             position,
             selection: Selection::new(&file.types_of(&self.schema()?, &self.encoded), columns)?,
-            pruned: left.map(|(left, _)| (&left.predicate, &*left.row_groups[place])),
+            pruned: left.map(|(left, _)| {
+                let of_file = &left.of_files[place];
+                (&*of_file.predicate, &*of_file.row_groups)
+            }),
         })?;
         Ok(Box::new(reader))
     }
@@ -367,11 +379,11 @@ impl Source for ParquetSource {
         let Ok(Some((left, loaded))) = self.left() else {
             return 0;
         };
-        let files = loaded.files.iter().zip(&left.row_groups);
-        let of_file = |(file, kept): (&KnownFile, &Vec<bool>)| -> u64 {
+        let files = loaded.files.iter().zip(&left.of_files);
+        let of_file = |(file, left): (&KnownFile, &LeftOfFile)| -> u64 {
             locators(file)
                 .into_iter()
-                .filter(|locator| !locator.row_groups().any(|group| kept[group]))
+                .filter(|locator| !locator.row_groups().any(|group| left.row_groups[group]))
                 .map(|locator| locator.n_rows)
                 .sum()
         };

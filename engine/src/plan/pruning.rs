@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The filters stay: what a source passes over is up to the source, and correctness never depends on it.
+//! Where something goes by a watermark, what makes it must see all rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -15,7 +16,7 @@ use datafusion_expr::Expr;
 
 use super::phases::Phase;
 use super::ports;
-use crate::graph::{Graph, NodeIndex, Port, Stage};
+use crate::graph::{Graph, Node, NodeIndex, Port, Stage};
 use crate::source::Source;
 
 /// The sources of a phase that need not give all rows, as they are then read.
@@ -26,6 +27,8 @@ pub(super) fn prune(
 ) -> BTreeMap<NodeIndex, Arc<dyn Source>> {
     // What the rows of each node must meet to be of use; `None` where all rows are.
     let mut wanted: BTreeMap<NodeIndex, Option<Expr>> = BTreeMap::new();
+    // Those behind which something goes by the watermark.
+    let mut timed: BTreeSet<NodeIndex> = BTreeSet::new();
     let mut pruned = BTreeMap::new();
     for &index in phase.nodes.iter().rev() {
         let node = &graph.nodes[index];
@@ -45,7 +48,9 @@ pub(super) fn prune(
                         Port::DeadLetters => None,
                     })
                     .collect();
-                inputs.and_then(|inputs| transform.reads_rows(&inputs, made.as_ref()))
+                let by_watermark = node.properties().makes_watermarks && timed.contains(&index);
+                let made = made.as_ref().filter(|_| !by_watermark);
+                inputs.and_then(|inputs| transform.reads_rows(&inputs, made))
             }
             Stage::Source(source) if !phase.kept.contains(&index) => {
                 pruned.extend(made.and_then(|p| source.prune(&p)).map(|s| (index, s)));
@@ -53,7 +58,9 @@ pub(super) fn prune(
             }
             _ => None,
         };
+        let is_timed = goes_by_watermark(node) || timed.contains(&index);
         for edge in phase.inputs(graph, index) {
+            timed.extend(is_timed.then_some(edge.from));
             let reads = match edge.port {
                 Port::Out(_) => reads.clone(),
                 Port::DeadLetters => None,
@@ -66,4 +73,13 @@ pub(super) fn prune(
         }
     }
     pruned
+}
+
+/// True unless it is known that a watermark changes nothing of what the node gives.
+fn goes_by_watermark(node: &Node) -> bool {
+    match &node.stage {
+        Stage::Transform(transform) => !transform.properties().row_wise,
+        Stage::Sink(_) => false,
+        Stage::Source(_) | Stage::Analysis(_) | Stage::Trainer(_) | Stage::Step(_) => true,
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion_common::ScalarValue;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_expr::utils::{conjunction, split_conjunction};
 use datafusion_expr::{Expr, Operator};
@@ -75,7 +76,11 @@ fn node_cannot_fail(node: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
             | Operator::IsDistinctFrom
             | Operator::IsNotDistinctFrom => true,
             Operator::Plus | Operator::Minus | Operator::Multiply => number,
-            Operator::Divide => type_of(binary.left()).is_some_and(|t| t.is_floating()),
+            Operator::Divide | Operator::Modulo => {
+                let divided = type_of(binary.left());
+                divided
+                    .is_some_and(|t| t.is_floating() || t.is_integer() && divides(binary.right()))
+            }
             _ => false,
         }
     } else if let Some(cast) = node.downcast_ref::<CastExpr>() {
@@ -90,6 +95,13 @@ fn node_cannot_fail(node: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
             || node.is::<LikeExpr>()
             || node.is::<TryCastExpr>()
     }
+}
+
+/// True of a constant by which every integer can be divided: not zero, nor -1, whose quotient may be too large.
+fn divides(by: &Arc<dyn PhysicalExpr>) -> bool {
+    let by = by.downcast_ref::<Literal>().map(Literal::value);
+    let by = by.and_then(|value| value.cast_to(&DataType::Int64).ok());
+    matches!(by, Some(ScalarValue::Int64(Some(by))) if by != 0 && by != -1)
 }
 
 /// True if a cast has a value for every value, and a larger one or the same for a larger one.

@@ -187,6 +187,10 @@ fn only_what_cannot_fail_may_move() {
         col("a").gt(lit(1)).and(col("s").is_null()),
         (col("a") + col("b")).gt(lit(1)),
         (lit(10) / col("a")).gt(lit(1)),
+        (col("a") / lit(10_i64)).gt(col("b") % lit(3_i64)),
+        (col("a") % lit(0_i64)).gt(lit(1)),
+        (col("a") / lit(-1_i64)).gt(lit(1)),
+        (cast(col("a"), DataType::Float64) % lit(0.0)).gt(lit(1.0)),
         cast(col("s"), DataType::Int64).gt(lit(1)),
         cast(col("a"), DataType::Int32).gt(lit(1)),
         cast(col("a"), DataType::Float64).gt(lit(1.5)),
@@ -197,6 +201,10 @@ fn only_what_cannot_fail_may_move() {
         true a > Int32(1) AND s IS NULL
         true a + b > Int32(1)
         false Int32(10) / a > Int32(1)
+        true a / Int64(10) > b % Int64(3)
+        false a % Int64(0) > Int32(1)
+        false a / Int64(-1) > Int32(1)
+        true CAST(a AS Float64) % Float64(0) > Float64(1)
         false CAST(s AS Int64) > Int32(1)
         true CAST(a AS Int32) > Int32(1)
         true CAST(a AS Float64) > Float64(1.5)

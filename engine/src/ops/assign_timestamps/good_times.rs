@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
 use arrow::compute::{cast, filter};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit, TimestampMillisecondType};
+use datafusion_common::ScalarValue;
 use datafusion_expr::Expr;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::event_time::{MAX_TIME, MIN_TIME};
+use crate::expression::Expression;
 use crate::output::Output;
+
+const MS_PER_DAY: i64 = 86_400_000;
 
 /// The milliseconds since 1970 of the rows that have an instant in range, and which these are; `None` for all.
 ///
@@ -39,6 +43,37 @@ pub(in crate::ops) fn good_times(
     let good: BooleanArray = (0..millis.len()).map(|row| Some(is_good(row))).collect();
     let times = filter(&millis, &good)?;
     Ok((times.as_primitive::<Int64Type>().clone(), Some(good)))
+}
+
+/// What is true of the rows that [`good_times`] rejects; nothing where it can reject none.
+pub(super) fn rejected(time: &Expr, schema: &SchemaRef) -> Result<Vec<Expr>> {
+    use DataType::{Date32, Timestamp};
+    let compiled = Expression::compile(time, schema)?;
+    let data_type = compiled.data_type();
+    let range = match data_type {
+        Timestamp(TimeUnit::Nanosecond, _) => None,
+        Timestamp(TimeUnit::Microsecond, _) => {
+            let latest = MAX_TIME.saturating_mul(1_000).saturating_add(999);
+            Some((MIN_TIME.saturating_mul(1_000), latest))
+        }
+        // Division is towards zero, and so inwards.
+        Timestamp(TimeUnit::Second, _) => Some((MIN_TIME / 1_000, MAX_TIME / 1_000)),
+        Date32 => Some((MIN_TIME / MS_PER_DAY, MAX_TIME / MS_PER_DAY)),
+        _ => Some((MIN_TIME, MAX_TIME)),
+    };
+    let mut rejected = Vec::new();
+    if compiled.nullable() {
+        rejected.push(time.clone().is_null());
+    }
+    if let Some((earliest, latest)) = range {
+        let literal = |value: i64| -> Result<Expr> {
+            let value = ScalarValue::Int64(Some(value)).cast_to(data_type)?;
+            Ok(Expr::Literal(value, None))
+        };
+        rejected.push(time.clone().lt(literal(earliest)?));
+        rejected.push(time.clone().gt(literal(latest)?));
+    }
+    Ok(rejected)
 }
 
 /// Values that are all good as a column of the type of event times.
@@ -80,7 +115,7 @@ pub(super) fn to_millis(values: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> 
         DataType::Timestamp(TimeUnit::Second, _) => coarser(1_000),
         DataType::Date32 => Ok(cast(values, &DataType::Int32)?
             .as_primitive::<arrow::datatypes::Int32Type>()
-            .unary(|day: i32| i64::from(day) * 86_400_000)),
+            .unary(|day: i32| i64::from(day) * MS_PER_DAY)),
         _ => plain(values),
     }
 }

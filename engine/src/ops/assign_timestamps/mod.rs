@@ -10,6 +10,8 @@
 mod aligned_tests;
 mod generator;
 mod good_times;
+#[cfg(test)]
+mod pruning_tests;
 mod splits;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ use datafusion_expr::Expr;
 use serde_json::json;
 
 use self::generator::marks_of;
+use self::good_times::rejected;
 pub(in crate::ops) use self::good_times::{as_instants, check_type, good_times};
 use self::splits::Splits;
 pub use self::watermarks::Watermarks;
@@ -32,9 +35,10 @@ use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::event_time::{EVENT_TIME, time_field, time_type};
-use crate::expression::{Evaluator, Expression, on_good_rows, with_columns_of};
+use crate::expression::{Evaluator, Expression, col, on_good_rows, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
+use crate::predicate::{cannot_fail, in_terms_of};
 use crate::state::StatePart;
 use crate::transform::{
     ChangeTimes, Description, Operator, Properties, SplitEvent, Transform, Watermark,
@@ -142,6 +146,19 @@ impl Transform for AssignTimestamps {
         let others: Vec<String> = others.cloned().collect();
         let read = std::iter::once(&self.time).chain(self.watermarks.expr());
         with_columns_of(Some(&others), read)
+    }
+
+    /// The rows that it rejects matter too. Marks may fail on any, and workers that are kept near to each other go by
+    /// the times of all.
+    fn reads_rows(&self, inputs: &[SchemaRef], wanted: Option<&Expr>) -> Option<Expr> {
+        let input = inputs.first()?;
+        let must_see = self.watermarks.expr().is_some()
+            || self.watermarks.aligned_within_ms.is_some()
+            || !cannot_fail(&self.time, input);
+        let known = |name: &str| (name != EVENT_TIME).then(|| col(name));
+        let wanted = in_terms_of(wanted.filter(|_| !must_see)?, known)?;
+        let rejected = rejected(&self.time, input).ok()?;
+        Some(rejected.into_iter().fold(wanted, Expr::or))
     }
 }
 
