@@ -39,6 +39,9 @@ pub struct SourceProperties {
     pub repeatable: bool,
     /// What event times say, where rows are [changes](crate::changelog).
     pub change_times: ChangeTimes,
+    /// Its rows are in this machine's memory or files, so that reading waits for no other machine nor program. A
+    /// worker then reads them itself while all workers have rows to read; false, the default, is always safe.
+    pub at_hand: bool,
 }
 
 impl Default for SourceProperties {
@@ -47,6 +50,7 @@ impl Default for SourceProperties {
             bounded: true,
             repeatable: true,
             change_times: ChangeTimes::Effect,
+            at_hand: false,
         }
     }
 }

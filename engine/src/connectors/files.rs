@@ -31,6 +31,11 @@ impl Files {
         Self { storage, ..self }
     }
 
+    /// True if they are in this machine's file system.
+    pub(crate) fn are_local(&self) -> bool {
+        matches!(Address::of(&self.place), Ok(None))
+    }
+
     pub(crate) fn place(&self) -> String {
         self.place.display().to_string()
     }

@@ -27,7 +27,7 @@ use super::selection::Selection;
 use super::storage::{Storage, has_changed};
 use crate::error::Result;
 use crate::predicate::{Alternatives, Predicate};
-use crate::source::{Position, Source, Split, SplitReader};
+use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::transform::Description;
 use loaded::{KEPT_BYTES, KnownFile, Listed, Loaded};
 use reader::{ParquetReader, Request};
@@ -296,6 +296,13 @@ impl Source for ParquetSource {
         let nullable = |f: &Arc<Field>| f.as_ref().clone().with_nullable(true);
         let fields: Vec<Field> = first.schema.fields().iter().map(nullable).collect();
         Ok(Arc::new(Schema::new(fields)))
+    }
+
+    fn properties(&self) -> SourceProperties {
+        SourceProperties {
+            at_hand: self.files.are_local(),
+            ..SourceProperties::default()
+        }
     }
 
     fn splits(&self) -> Result<Vec<Split>> {

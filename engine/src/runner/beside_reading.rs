@@ -7,6 +7,10 @@
 //!
 //! The rows are in that processor's cache then, and what is left out goes back to the allocator on the thread that it
 //! came from: where others give it back, each waits for the other's lock.
+//!
+//! That thread is the worker's own where no transform computes on the pool, reading waits for no other machine, and
+//! each worker has rows to read: no rows are handed over then, and none waits for a thread that sleeps.
+//! Else it is one of the pool.
 
 use super::dataflow::{ChainPart, FeedPart, Part};
 use crate::transform::Distribution;
@@ -29,8 +33,12 @@ pub(crate) fn run_beside_reading(parts: Vec<Part>) -> Vec<Part> {
         placed.push(part);
     }
     let read: Vec<_> = placed.iter().flat_map(Part::reads).collect();
+    // Where the pool computes, workers that read would compete with it for the processors.
+    let computes = |part: &Part| matches!(part, Part::Chain(chain) if chain.pool.is_some());
+    let on_worker = !placed.iter().any(computes);
     for part in &mut placed {
         if let Part::Feed(feed) = part {
+            feed.on_worker = on_worker;
             let own = (feed.node, feed.port);
             let is_read = read.contains(&own);
             feed.exits.retain(|exit| *exit != own || is_read);

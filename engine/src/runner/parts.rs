@@ -184,6 +184,7 @@ impl Workshop<'_> {
             metrics: Arc::clone(&kit.metrics[&index]),
             credit,
             chains: Vec::new(),
+            on_worker: false,
             exits: self
                 .read_exits(&[index], kit)
                 .into_iter()

@@ -66,6 +66,7 @@ impl Source for Scripted {
 
     fn properties(&self) -> SourceProperties {
         SourceProperties {
+            at_hand: false,
             bounded: self.bounded,
             repeatable: false,
             change_times: ChangeTimes::Row,

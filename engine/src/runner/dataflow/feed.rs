@@ -1,4 +1,4 @@
-//! Where rows come in: reads on the pool while there is credit.
+//! Where rows come in: reads while there is credit, on the pool or on the worker itself.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -190,6 +190,7 @@ pub(super) fn build_feed<'s>(
         credit,
         exits,
         chains,
+        on_worker,
         worker,
         tells_splits,
         tells_passed,
@@ -198,6 +199,7 @@ pub(super) fn build_feed<'s>(
     let mut builder = OperatorBuilder::new(id.to_string(), scope);
     let mut outputs = new_outputs(&mut builder, &exits, streams);
     let waker = sync_activator(scope, &builder);
+    let again = scope.activator_for(builder.operator_info().address);
     let on_credit = waker.clone();
     credit.set_waker(move || {
         let _ = on_credit.activate();
@@ -246,34 +248,43 @@ pub(super) fn build_feed<'s>(
                 return false;
             }
             let turn = guard(&id, || {
-                let mut fresh = None;
+                let mut emitted = Vec::new();
                 if let Ok(result) = results.try_recv() {
-                    let mut read = result?;
                     is_reading = false;
-                    ended = read.ended;
-                    is_dry = read.is_dry;
-                    at = Some(std::mem::take(&mut read.at));
-                    fresh = Some(read);
+                    let read = result?;
+                    (at, ended, is_dry) = (Some(read.at), read.ended, read.is_dry);
+                    emitted = read.emitted;
                 }
                 // The next rows are read while these go down the graph.
                 let may_have_rows = !is_dry || is_woken.load(SeqCst);
                 let is_near = || aligned.iter().all(|(board, ms)| board.is_near(worker, *ms));
                 if !is_reading && !ended && may_have_rows && credit.is_ready() && is_near() {
-                    is_reading = true;
-                    let mut at = Some(at.take().unwrap_or_default());
-                    let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
-                    let reading = Arc::clone(&reading);
-                    compute.spawn(move || {
-                        let read =
-                            guard(&id, || read_some(&reading, at.take().unwrap_or_default()));
-                        drop(sender.send(read));
-                        let _ = waker.activate();
-                    });
+                    let place = at.take().unwrap_or_default();
+                    if on_worker && reading.feed.keeps_all_busy() {
+                        let read = read_some(&reading, place)?;
+                        (at, ended, is_dry) = (Some(read.at), read.ended, read.is_dry);
+                        emitted.extend(read.emitted);
+                        again.activate();
+                    } else {
+                        is_reading = true;
+                        let mut place = Some(place);
+                        let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
+                        let reading = Arc::clone(&reading);
+                        compute.spawn(move || {
+                            let read = guard(&id, || {
+                                read_some(&reading, place.take().unwrap_or_default())
+                            });
+                            drop(sender.send(read));
+                            let _ = waker.activate();
+                        });
+                    }
                 }
-                let Some(read) = fresh else { return Ok(()) };
+                if emitted.is_empty() {
+                    return Ok(());
+                }
                 let mut sessions: Vec<_> =
                     outputs.iter_mut().map(OutputBuilder::activate).collect();
-                send(read.emitted, &exits, &mut sessions, |place| {
+                send(emitted, &exits, &mut sessions, |place| {
                     open.get(place).cloned()
                 });
                 Ok(())

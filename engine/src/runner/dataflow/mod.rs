@@ -85,6 +85,8 @@ pub(crate) struct FeedPart {
     pub(crate) exits: Vec<Exit>,
     /// What runs where the rows are read; each gets all of them.
     pub(crate) chains: Vec<RunningChain>,
+    /// The worker may read the rows itself, since nothing behind keeps the pool busy.
+    pub(crate) on_worker: bool,
     pub(crate) worker: usize,
     /// It tells what becomes of splits, between their rows.
     pub(crate) tells_splits: bool,
