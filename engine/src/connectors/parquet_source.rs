@@ -410,6 +410,8 @@ fn check_like_first(first: &Loaded, loaded: &Loaded) -> Result<()> {
 #[cfg(test)]
 mod damaged_index_tests;
 #[cfg(test)]
+mod event_time_tests;
+#[cfg(test)]
 mod foreign_tests;
 #[cfg(test)]
 mod pruning_tests;

@@ -10,8 +10,6 @@
 mod aligned_tests;
 mod generator;
 mod good_times;
-#[cfg(test)]
-mod pruning_tests;
 mod splits;
 #[cfg(test)]
 mod tests;

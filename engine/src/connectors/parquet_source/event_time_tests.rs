@@ -5,22 +5,23 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::record_batch::RecordBatch;
 use datafusion_common::ScalarValue;
 use expect_test::expect;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use proptest::prelude::*;
 
-use super::*;
 use crate::connectors::test_folder::TestFolder;
 use crate::connectors::{collect, from_record_batches, parquet};
 use crate::event_time::{MAX_TIME, MIN_TIME};
-use crate::expression::lit;
+use crate::expression::{col, lit};
+use crate::ops::Watermarks;
 use crate::output::OnBadRow;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Collection, Pipeline};
 use crate::runner::RunOptions;
 use crate::testing::show;
 use crate::windowing::Windowing;
