@@ -15,6 +15,9 @@ use datafusion_expr::{BinaryExpr, Expr, Operator};
 use super::Predicate;
 use crate::error::Result;
 
+/// Of a predicate with more parts than this nothing is left out: the statistics of each file are read once for each.
+const MOST_PARTS: usize = 16;
+
 /// A predicate with each of the alternatives (`a OR b`) in it, to be asked about many files.
 pub(crate) struct Alternatives {
     whole: Arc<Predicate>,
@@ -32,6 +35,9 @@ impl Alternatives {
             parts.push(part.clone());
             true
         });
+        if parts.len() > MOST_PARTS {
+            parts.clear();
+        }
         let compiled = |part: Expr| Ok((part.clone(), Predicate::compile(&part, schema)?));
         Ok(Self {
             whole: Arc::new(Predicate::compile(expr, schema)?),
@@ -114,6 +120,24 @@ mod tests {
         assert!(Arc::ptr_eq(&left, &again), "compiled once");
         let columns: Vec<&str> = left.columns().collect();
         format!("{} [{}]", left.expr, columns.join(" "))
+    }
+
+    #[test]
+    fn of_many_alternatives_none_is_asked_about() {
+        let schema = table("a: 1").schema();
+        let asked_of = |n_parts: usize| {
+            let parts = (0..n_parts as i64).map(|n| col("a").eq(lit(n)));
+            let expr = parts.reduce(Expr::or).unwrap();
+            let n_asked = std::cell::Cell::new(0);
+            let all = Alternatives::compile(&expr, &schema).unwrap();
+            let left = all.left(|_| {
+                n_asked.set(n_asked.get() + 1);
+                true
+            });
+            assert_eq!(left.unwrap().expr, expr);
+            n_asked.get()
+        };
+        assert_eq!([MOST_PARTS, MOST_PARTS + 1].map(asked_of), [MOST_PARTS, 0]);
     }
 
     #[test]

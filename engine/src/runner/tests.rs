@@ -19,8 +19,9 @@ use crate::testing::show;
 use crate::{
     Analysis, Analyzer, ArtifactId, ArtifactRef, Artifacts, Batch, Collection, Description,
     Distribution, Error, OnBadRow, Operator, Output, Pipeline, Position, Progress, Properties,
-    Publication, Published, Result, RunOptions, RunReport, Sink, SinkWriter, Source, Split,
-    SplitReader, Trainer, TrainingContext, TrainingRows, Transform, Watermark,
+    Publication, Published, Result, RunOptions, RunReport, Sink, SinkWriter, Source,
+    SourceProperties, Split, SplitReader, Trainer, TrainingContext, TrainingRows, Transform,
+    Watermark,
 };
 
 mod beside_reading;
@@ -36,6 +37,7 @@ mod stopping;
 struct Script {
     splits: Vec<Vec<RecordBatch>>,
     end: End,
+    at_hand: bool,
     reads: Arc<AtomicUsize>,
     columns: Arc<Mutex<Vec<Option<Vec<String>>>>>,
 }
@@ -52,6 +54,7 @@ impl Script {
         Self {
             splits,
             end: End::Fine,
+            at_hand: false,
             reads: Arc::default(),
             columns: Arc::default(),
         }
@@ -71,6 +74,11 @@ impl Script {
 
     fn ending(mut self, end: End) -> Self {
         self.end = end;
+        self
+    }
+
+    fn at_hand(mut self, at_hand: bool) -> Self {
+        self.at_hand = at_hand;
         self
     }
 }
@@ -130,6 +138,13 @@ impl Source for Script {
             left,
             end: self.end,
         }))
+    }
+
+    fn properties(&self) -> SourceProperties {
+        SourceProperties {
+            at_hand: self.at_hand,
+            ..SourceProperties::default()
+        }
     }
 }
 

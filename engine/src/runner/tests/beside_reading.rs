@@ -123,3 +123,51 @@ fn rows_that_are_read_as_they_are_reach_everyone() {
         assert_eq!(node("with_column"), (20, 16, 0, 4));
     }
 }
+
+/// On which threads rows are read, of splits of ten batches each.
+fn readers(workers: usize, n_splits: usize, at_hand: bool, pooled: bool) -> Vec<String> {
+    let light = Where::light();
+    let basket = Basket::default();
+    run(workers, |p| {
+        let rows = p.read(
+            "numbers",
+            Script::numbers(n_splits, &[5; 10]).at_hand(at_hand),
+        );
+        let rows = rows.apply(light.clone());
+        match pooled {
+            true => rows.apply(Where::new(Properties::row_wise().blocking(true))),
+            false => rows,
+        }
+        .write(basket.clone());
+    })
+    .unwrap();
+    let all = 0..50 * n_splits as i64;
+    assert_eq!(basket.sorted(), all.collect::<Vec<_>>());
+    light.threads()
+}
+
+#[test]
+fn a_worker_reads_what_is_at_hand_while_all_have_some() {
+    // Nobody has any before the first turn.
+    assert_eq!(readers(1, 3, true, false), [READER, WORKER]);
+    // These wait for others, leave one worker without rows, and have the pool compute.
+    assert_eq!(readers(1, 3, false, false), [READER]);
+    assert_eq!(readers(2, 1, true, false), [READER]);
+    assert_eq!(readers(1, 3, true, true), [READER]);
+}
+
+#[test]
+fn a_reader_that_breaks_on_a_worker_ends_the_run_as_on_the_pool() {
+    for end in [End::Error, End::Panic] {
+        let failed = |workers: usize, at_hand: bool| {
+            let basket = Basket::default();
+            let script = Script::numbers(3, &[5; 10]).ending(end).at_hand(at_hand);
+            let error = run(workers, |p| p.read("numbers", script).write(basket.clone()));
+            assert!(basket.rows().is_none());
+            error.unwrap_err().to_string()
+        };
+        for workers in 1..=3 {
+            assert_eq!(failed(workers, true), failed(workers, false));
+        }
+    }
+}
