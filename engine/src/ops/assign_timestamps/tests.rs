@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::Int64Array;
+use arrow::array::{BooleanArray, Int64Array};
+use datafusion_common::ScalarValue;
 use expect_test::expect;
 use proptest::prelude::*;
 
@@ -50,6 +51,72 @@ fn times_of_any_unit_become_milliseconds_rounded_down() {
             vec![86_400_000, -86_400_000]
         ]
     );
+}
+
+/// Of each type the last values on both ends that are good, 9,223,372,036,854,775 ms from 1970, with the bad ones next
+/// to them where there are any: whether these are rejected, and whether sources are told that they are.
+#[test]
+fn a_source_is_told_of_the_very_rows_that_are_rejected() {
+    use arrow::datatypes::{DataType, TimeUnit};
+    let timestamp = |unit| DataType::Timestamp(unit, Some("UTC".into()));
+    let least = 9_223_372_036_854_775_i64;
+    let cases: [(DataType, [i64; 4]); 6] = [
+        (DataType::Int64, [-least - 1, -least, least, least + 1]),
+        (
+            timestamp(TimeUnit::Millisecond),
+            [-least - 1, -least, least, least + 1],
+        ),
+        (
+            timestamp(TimeUnit::Second),
+            [
+                -9_223_372_036_855,
+                -9_223_372_036_854,
+                9_223_372_036_854,
+                9_223_372_036_855,
+            ],
+        ),
+        (
+            DataType::Date32,
+            [-106_751_992, -106_751_991, 106_751_991, 106_751_992],
+        ),
+        (
+            timestamp(TimeUnit::Microsecond),
+            [
+                -9_223_372_036_854_775_001,
+                -9_223_372_036_854_775_000,
+                i64::MAX,
+                i64::MAX,
+            ],
+        ),
+        (
+            timestamp(TimeUnit::Nanosecond),
+            [i64::MIN, i64::MIN, i64::MAX, i64::MAX],
+        ),
+    ];
+    for (data_type, values) in cases {
+        let of_type = |value: i64| ScalarValue::Int64(Some(value)).cast_to(&data_type).unwrap();
+        let values = values
+            .map(of_type)
+            .into_iter()
+            .chain([ScalarValue::try_from(&data_type).unwrap()]);
+        let times = ScalarValue::iter_to_array(values).unwrap();
+        let rows = RecordBatch::try_from_iter_with_nullable([("t", times, true)]).unwrap();
+        let bad = match &data_type {
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => [false, false, false, false, true],
+            DataType::Timestamp(TimeUnit::Microsecond, _) => [true, false, false, false, true],
+            _ => [true, false, false, true, true],
+        };
+        let told = rejected(&col("t"), &rows.schema()).unwrap();
+        let told = told.into_iter().reduce(Expr::or).unwrap();
+        let told = Expression::compile_predicate(&told, &rows.schema()).unwrap();
+        let told = told.evaluate_mask(&rows).unwrap();
+        assert_eq!(told, BooleanArray::from(bad.to_vec()), "{data_type}");
+        let assign = AssignTimestamps::new(col("t"), bounded(0));
+        let (made, _) = run_transform(&assign, &rows, OnBadRow::Drop).unwrap();
+        let is_good = BooleanArray::from(bad.map(|bad| !bad).to_vec());
+        let good = filter(&rows["t"], &is_good).unwrap();
+        assert_eq!(&made["t"], &good, "{data_type}");
+    }
 }
 
 #[test]
