@@ -24,6 +24,7 @@ pub(super) fn build_end<'s>(
     // Nobody reads it: its capability keeps the dataflow alive until the writer has finished.
     let (_output, _stream) = builder.new_output::<Rows>();
     let waker = sync_activator(scope, &builder);
+    let worker = scope.index();
     // The writer comes back after each job but the last.
     let (sender, results) = unbounded::<Result<Option<Box<dyn EndWriter>>>>();
     builder.build_reschedule(move |capabilities| {
@@ -56,7 +57,7 @@ pub(super) fn build_end<'s>(
                 let (id, metrics) = (Arc::clone(&id), Arc::clone(&metrics));
                 let (sender, waker) = (sender.clone(), Arc::clone(&waker));
                 let failed = Arc::clone(&failure);
-                compute.spawn(move || {
+                compute.spawn(worker, move || {
                     let work = || {
                         for batch in batches {
                             failed.check()?;

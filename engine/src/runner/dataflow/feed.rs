@@ -270,7 +270,7 @@ pub(super) fn build_feed<'s>(
                         let mut place = Some(place);
                         let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
                         let reading = Arc::clone(&reading);
-                        compute.spawn(move || {
+                        compute.spawn(worker, move || {
                             let read = guard(&id, || {
                                 read_some(&reading, place.take().unwrap_or_default())
                             });

@@ -92,6 +92,7 @@ pub(super) fn build_pooled<'s>(
         mut outputs,
     } = open_chain(scope, &part, &failure, streams);
     let waker = sync_activator(scope, &builder);
+    let worker = scope.index();
     let ChainPart {
         id,
         exits,
@@ -118,7 +119,7 @@ pub(super) fn build_pooled<'s>(
             move |number: u64, job: Job| {
                 let (id, sender, waker) = (Arc::clone(&id), sender.clone(), Arc::clone(&waker));
                 let failed = Arc::clone(&failure);
-                pool.spawn(move || {
+                pool.spawn(worker, move || {
                     let _ = sender.send((number, job.take_turn(&failed, &id)));
                     let _ = waker.activate();
                 });
