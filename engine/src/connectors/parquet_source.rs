@@ -6,6 +6,7 @@ mod footers;
 mod instants;
 mod loaded;
 mod page_index;
+mod page_sample;
 mod ranges;
 mod reader;
 mod sieve;
@@ -25,12 +26,13 @@ use super::files::Files;
 use super::hive::HiveColumns;
 use super::selection::Selection;
 use super::storage::{Storage, has_changed};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::predicate::{Alternatives, Predicate};
 use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::transform::Description;
 use loaded::{KEPT_BYTES, KnownFile, Listed, Loaded};
-use reader::{ParquetReader, Request};
+use page_sample::pages_help;
+use reader::{ParquetReader, Request, Wanted};
 use splits::{Locator, locators, split};
 use statistics::row_groups_that_may_hold;
 
@@ -98,6 +100,8 @@ struct LeftOfFile {
     predicate: Arc<Predicate>,
     /// Whether each of its row groups may hold such a row.
     row_groups: Vec<bool>,
+    /// Whether what it says of its pages may leave some out.
+    pages_help: Once<bool>,
 }
 
 /// The rows of Parquet files: see [`ParquetSource`].
@@ -251,6 +255,7 @@ impl ParquetSource {
             Ok(LeftOfFile {
                 predicate,
                 row_groups,
+                pages_help: Once::default(),
             })
         })?;
         let of_files = of_files.into_iter().collect::<Result<_>>()?;
@@ -349,6 +354,19 @@ impl Source for ParquetSource {
         let encoded = file.with_dictionaries(locator.row_groups(), &self.encoded)?;
         let file = encoded.as_ref().unwrap_or(&file);
         let hive = &self.listed()?.hive;
+        let wanted = left.map(|(left, _)| {
+            let LeftOfFile {
+                predicate,
+                row_groups,
+                pages_help: known,
+            } = &left.of_files[place];
+            let pages_help = known.of(|| pages_help(file, hive, predicate, row_groups))?;
+            Ok::<_, Error>(Wanted {
+                predicate,
+                row_groups,
+                pages_help: *pages_help,
+            })
+        });
         let reader = ParquetReader::open(Request {
             file,
             hive,
@@ -356,10 +374,7 @@ impl Source for ParquetSource {
             locator,
             position,
             selection: Selection::new(&file.types_of(&self.schema()?, &self.encoded), columns)?,
-            pruned: left.map(|(left, _)| {
-                let of_file = &left.of_files[place];
-                (&*of_file.predicate, &*of_file.row_groups)
-            }),
+            wanted: wanted.transpose()?,
         })?;
         Ok(Box::new(reader))
     }

@@ -514,3 +514,47 @@ fn all_readers_must_filter() {
         .write(collect().0);
     expect!["scan      rows [parquet files=FOLDER/data]"].assert_eq(&explained(&pipeline));
 }
+
+/// Whether a few row groups of a file of 12 tell that its pages help to find these rows.
+fn pages_of_some_help(values: impl Fn(usize) -> i64, n_groups: usize, predicate: Expr) -> bool {
+    let folder = TestFolder::new();
+    let n_rows = 100 * n_groups;
+    let id: ArrayRef = Arc::new(Int64Array::from_iter_values(0..n_rows as i64));
+    let x: ArrayRef = Arc::new(Int64Array::from_iter_values((0..n_rows).map(values)));
+    let all = RecordBatch::try_from_iter([("id", id), ("x", x)]).unwrap();
+    write(&folder, &all, 100, 10, EnabledStatistics::Page);
+    let source = parquet(folder.path("a.parquet"));
+    let (whole, _) = read(&source, 0, None);
+    let pruned = source.prune(&predicate).unwrap();
+    let (given, n_pruned) = read(&*pruned, 0, None);
+    assert_eq!(given.num_rows() as u64 + n_pruned, n_rows as u64);
+    assert_eq!(passing(&given, &predicate), passing(&whole, &predicate));
+    let file = source.loaded().unwrap().footer(0).unwrap();
+    let predicate = Predicate::compile(&predicate, &source.schema().unwrap()).unwrap();
+    let hive = super::super::hive::HiveColumns::default();
+    pages_help(&file, &hive, &predicate, &vec![true; n_groups]).unwrap()
+}
+
+#[test]
+fn pages_are_asked_about_where_they_help_in_some_row_groups_or_there_are_few() {
+    // Each value is in each page, then only every tenth page has it, then the groups that are asked do not.
+    let everywhere = |i: usize| (i % 7) as i64;
+    let in_some_pages = |i: usize| ((i / 10) % 10) as i64;
+    let elsewhere = |i: usize| match (i / 100) % 12 {
+        0 | 6 | 11 => everywhere(i),
+        _ => in_some_pages(i),
+    };
+    let is_three = col("x").eq(lit(3_i64));
+    assert!(!pages_of_some_help(everywhere, 12, is_three.clone()));
+    assert!(pages_of_some_help(in_some_pages, 12, is_three.clone()));
+    assert!(!pages_of_some_help(elsewhere, 12, is_three.clone()));
+    assert!(pages_of_some_help(everywhere, 8, is_three));
+}
+
+/// One row in 100: only its pages are read of the other columns, though nobody asked about the pages of `x` before.
+#[test]
+fn few_rows_are_found_where_pages_do_not_help() {
+    let scattered = |i: usize| (i * 7919 % 100) as i64;
+    let is_one_in_100 = col("x").eq(lit(42_i64));
+    assert!(!pages_of_some_help(scattered, 12, is_one_in_100));
+}

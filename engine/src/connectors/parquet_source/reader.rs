@@ -60,8 +60,19 @@ pub(super) struct Request<'a> {
     pub(super) locator: Locator,
     pub(super) position: Position,
     pub(super) selection: Selection,
-    /// The rows that matter, and the row groups of the file that may hold some.
-    pub(super) pruned: Option<(&'a Predicate, &'a [bool])>,
+    /// The rows that matter; `None` for all.
+    pub(super) wanted: Option<Wanted<'a>>,
+}
+
+/// Which rows of a file matter.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// True for them.
+    pub(super) predicate: &'a Predicate,
+    /// Whether each row group of the file may hold some.
+    pub(super) row_groups: &'a [bool],
+    /// Whether what the file says of its pages may leave some out.
+    pub(super) pages_help: bool,
 }
 
 pub(super) struct ParquetReader {
@@ -214,7 +225,7 @@ impl<'a> Scan<'a> {
         let mut start = -i64::try_from(locator.first_row).unwrap_or(i64::MAX);
         for (group, size) in all.zip(sizes.iter().map(n_rows)) {
             let end = start.saturating_add(i64::try_from(size).unwrap_or(i64::MAX));
-            let is_wanted = request.pruned.is_none_or(|(_, kept)| kept[group]);
+            let is_wanted = request.wanted.is_none_or(|w| w.row_groups[group]);
             if is_wanted && unsigned(end) > rows.start && start < rows.end.cast_signed() {
                 groups.push(group);
                 starts.push(start..end);
@@ -245,15 +256,16 @@ impl<'a> Scan<'a> {
         };
         // Of a remote file, pages outside the split need not be fetched.
         let is_part = locator.n_rows < sizes.iter().map(n_rows).sum();
-        let by_pages = request.pruned.is_some() || (is_part && bytes.is_remote());
+        let by_pages =
+            request.wanted.is_some_and(|w| w.pages_help) || (is_part && bytes.is_remote());
         let pages = match by_pages && !scan.groups.is_empty() {
             true => scan.pages(),
             false => None,
         };
         for (i, at) in starts.iter().enumerate() {
-            let rows_of = match (&pages, request.pruned) {
-                (Some(footer), Some((predicate, _))) => {
-                    rows_that_may_hold(footer, i, predicate, |name| {
+            let rows_of = match (&pages, request.wanted) {
+                (Some(footer), Some(wanted)) => {
+                    rows_that_may_hold(footer, i, wanted.predicate, |name| {
                         request.hive.known(file.number, name)
                     })
                 }
@@ -276,13 +288,30 @@ impl<'a> Scan<'a> {
 
     /// A footer of the row groups alone, with what is said of their pages.
     fn pages(&self) -> Option<ArrowReaderMetadata> {
-        let asked = self.request.pruned.map(|(predicate, _)| {
-            let names: Vec<&str> = predicate.columns().collect();
+        let asked = self.request.wanted.map(|wanted| {
+            let names: Vec<&str> = wanted.predicate.columns().collect();
             mask(&self.footer, self.request.hive, &names)
         });
         let is_asked = |leaf| asked.as_ref().is_some_and(|m| m.leaf_included(leaf));
         let is_remote = self.bytes.is_remote();
         with_pages(&self.footer, &self.groups, is_asked, self.bytes, is_remote)
+    }
+
+    /// The same with a footer that tells where pages are, so that those without a wanted row are not read; `None` where
+    /// its own does, or none can.
+    fn knowing_pages(&self) -> Option<Self> {
+        if self.footer.metadata().offset_index().is_some() || self.bytes.is_remote() {
+            return None;
+        }
+        Some(Self {
+            request: self.request,
+            bytes: self.bytes,
+            footer: with_pages(&self.footer, &self.groups, |_| false, self.bytes, false)?,
+            groups: (0..self.groups.len()).collect(),
+            starts: self.starts.clone(),
+            ranges: self.ranges.clone(),
+            wanted: self.wanted.clone(),
+        })
     }
 
     /// Where the columns come from, and the rows that they are of.
@@ -299,7 +328,7 @@ impl<'a> Scan<'a> {
 
     /// The columns that a predicate reads and the others, where it pays to look at the first alone.
     fn two_steps(&self) -> Option<(&'a Predicate, ProjectionMask, ProjectionMask)> {
-        let (predicate, _) = self.request.pruned?;
+        let predicate = self.request.wanted?.predicate;
         let (hive, schema) = (self.request.hive, self.footer.schema());
         let read: Vec<&str> = predicate.columns().collect();
         let others: Vec<&str> = self
@@ -380,7 +409,11 @@ impl<'a> Scan<'a> {
         let kept = concat_batches(&kept[0].schema(), &kept)?;
         let parts = (0..n_kept).step_by(BATCH_ROWS);
         let held = parts.map(|at| kept.slice(at, BATCH_ROWS.min(n_kept - at)));
-        let reader = self.read(&ranges, others)?;
+        let knowing_pages = self.knowing_pages();
+        let reader = knowing_pages
+            .as_ref()
+            .unwrap_or(self)
+            .read(&ranges, others)?;
         Ok((Columns::Two(held.collect(), reader), ranges))
     }
 
@@ -440,7 +473,11 @@ fn pays(first: &BooleanArray) -> bool {
 }
 
 /// The columns of the file of these names.
-fn mask(footer: &ArrowReaderMetadata, hive: &HiveColumns, names: &[&str]) -> ProjectionMask {
+pub(super) fn mask(
+    footer: &ArrowReaderMetadata,
+    hive: &HiveColumns,
+    names: &[&str],
+) -> ProjectionMask {
     let of_file = names.iter().filter(|name| hive.value(0, name).is_none());
     let places = of_file.filter_map(|name| footer.schema().index_of(name).ok());
     ProjectionMask::roots(footer.parquet_schema(), places)
