@@ -1,11 +1,19 @@
 //! The machine and the process, as the system tells of them.
 
+use std::sync::OnceLock;
+
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, get_current_pid};
 
 use crate::report::Machine;
 
-/// The machine that this process runs on.
+/// The machine that this process runs on, as it was when that was first asked: to ask takes a dozen files of the
+/// system, and each run asks several times.
 pub(crate) fn this_machine() -> Machine {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    MACHINE.get_or_init(ask).clone()
+}
+
+fn ask() -> Machine {
     let mut system = System::new();
     system.refresh_memory();
     let allowed = system.cgroup_limits().map(|limits| limits.total_memory);
