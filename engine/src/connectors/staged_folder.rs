@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use super::files::ends_in;
 use super::left_behind::{Locked, hold, tidy};
@@ -156,10 +158,35 @@ impl StagedFolder {
         let _ = sync_folder(&parent);
         if let Some((aside, _held)) = old {
             // The new results are in place; what cannot be removed stays hidden.
-            let _ = fs::remove_dir_all(aside.path());
+            remove_with_all(aside.path());
         }
         Ok(())
     }
+}
+
+/// Removes a folder, what it holds several at once: the system takes long to give back the memory that large files were
+/// read or written through.
+fn remove_with_all(folder: &Path) {
+    let entries: Vec<PathBuf> = match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => Vec::new(),
+    };
+    let next = AtomicUsize::new(0);
+    let remove_some = || {
+        while let Some(path) = entries.get(next.fetch_add(1, Relaxed)) {
+            // What cannot be removed stays, hidden.
+            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
+        }
+    };
+    let n_threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        // Where a thread cannot be started this one removes all.
+        for _ in 1..n_threads.min(entries.len()) {
+            let _ = thread::Builder::new().spawn_scoped(scope, remove_some);
+        }
+        remove_some();
+    });
+    let _ = fs::remove_dir_all(folder);
 }
 
 impl Staging for StagedFolder {
