@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::event_time::{KnownExtent, event_times, extent};
 use crate::runner::credit::{Credit, Permit};
 use crate::source::{Lines, line_in};
 use crate::transform::{SplitEvent, Watermark};
@@ -94,6 +95,7 @@ pub struct Batch {
     masks: Vec<BooleanArray>,
     exact: bool,
     permit: Option<Permit>,
+    times: Option<KnownExtent>,
     /// What has become of a split, in place of rows.
     event: Option<Arc<SplitEvent>>,
     watermark: Watermark,
@@ -120,6 +122,7 @@ impl Batch {
             masks: Vec::new(),
             exact: true,
             permit: None,
+            times: None,
             event: None,
             worker: 0,
             watermark: Watermark::START,
@@ -209,6 +212,7 @@ impl Batch {
             exact: false,
             split: self.split.clone(),
             permit: self.permit.clone(),
+            times: None,
             key: self.key,
             origin: self.origin,
             event: None,
@@ -225,6 +229,7 @@ impl Batch {
         let rows = filter_record_batch(&self.rows, mask)?;
         let mut kept = self.clone();
         kept.rows = rows;
+        kept.times = None;
         if kept.exact {
             kept.masks.push(mask.clone());
         }
@@ -350,6 +355,22 @@ impl Batch {
         self.with_permit(Some(permit))
     }
 
+    /// The same rows, of which some column of times is known to have this extent.
+    pub(crate) fn knowing(mut self, times: KnownExtent) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// The event times of the rows, and the earliest and the latest of them.
+    ///
+    /// # Errors
+    /// As [`event_times`].
+    pub(crate) fn event_times(&self) -> Result<(&[i64], Option<(i64, i64)>)> {
+        let times = event_times(&self.rows)?;
+        let known = self.times.as_ref().and_then(|known| known.of(times));
+        Ok((times, known.unwrap_or_else(|| extent(times))))
+    }
+
     pub(crate) fn with_permit(mut self, permit: Option<Permit>) -> Self {
         self.permit = permit;
         self
@@ -449,5 +470,41 @@ mod tests {
                 );
             }
         }
+    }
+
+    fn timed(times: &TimestampMillisecondArray) -> RecordBatch {
+        let field = crate::event_time::time_field(crate::event_time::EVENT_TIME);
+        let schema = Arc::new(Schema::new(vec![field]));
+        RecordBatch::try_new(schema, vec![Arc::new(times.clone())]).unwrap()
+    }
+
+    /// A batch may know of other times than its rows have, which no more than slows it down.
+    #[test]
+    fn the_extent_of_event_times_is_that_of_the_rows_there_are() {
+        let times = TimestampMillisecondArray::from(vec![5, 3, 9, 4]);
+        let known = KnownExtent::new(times.values(), Some((3, 9)));
+        let batch = Batch::new(timed(&times)).knowing(known);
+        let extent_of = |batch: &Batch| batch.event_times().unwrap().1;
+        assert_eq!(extent_of(&batch), Some((3, 9)));
+        let some = BooleanArray::from(vec![true, false, false, true]);
+        assert_eq!(extent_of(&batch.filter(&some).unwrap()), Some((4, 5)));
+        let none = BooleanArray::from(vec![false; 4]);
+        assert_eq!(extent_of(&batch.filter(&none).unwrap()), None);
+        let part = batch.rows().slice(0, 2);
+        assert_eq!(extent_of(&batch.derive(part.clone())), Some((3, 5)));
+        assert_eq!(extent_of(&batch.clone().with_columns(part)), Some((3, 5)));
+        let others = timed(&TimestampMillisecondArray::from(vec![5, 3, 9, 8]));
+        assert_eq!(extent_of(&batch.with_columns(others)), Some((3, 9)));
+    }
+
+    /// What is known is what is said, not what is looked for.
+    #[test]
+    fn an_extent_that_is_known_is_not_looked_for() {
+        let times = TimestampMillisecondArray::from(vec![5, 3, 9, 4]);
+        let known = KnownExtent::new(times.values(), Some((0, 100)));
+        let batch = Batch::new(timed(&times)).knowing(known);
+        let renamed = batch.rows().project(&[0]).unwrap();
+        let extent_of = |batch: &Batch| batch.event_times().unwrap().1;
+        assert_eq!(extent_of(&batch.with_columns(renamed)), Some((0, 100)));
     }
 }

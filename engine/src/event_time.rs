@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::AsArray;
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 
@@ -68,6 +69,26 @@ pub fn event_times(rows: &RecordBatch) -> Result<&[i64]> {
         .and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>())
         .map(|times| &**times.values())
         .ok_or_else(|| Error::bug("rows without an event time came to a node that needs it"))
+}
+
+/// Some times, and the earliest and the latest of them, which are looked for once.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownExtent {
+    /// Held, so that no other values can come to lie where these do.
+    of: ScalarBuffer<i64>,
+    extent: Option<(i64, i64)>,
+}
+
+impl KnownExtent {
+    pub(crate) fn new(of: &ScalarBuffer<i64>, extent: Option<(i64, i64)>) -> Self {
+        let of = of.clone();
+        Self { of, extent }
+    }
+
+    /// That of these times, if they are those that it is known of.
+    pub(crate) fn of(&self, times: &[i64]) -> Option<Option<(i64, i64)>> {
+        std::ptr::eq(&*self.of, times).then_some(self.extent)
+    }
 }
 
 /// The earliest and the latest of some times; `None` of none.

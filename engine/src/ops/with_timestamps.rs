@@ -137,12 +137,12 @@ impl WithTimestampsOperator {
 impl Operator for WithTimestampsOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         let (batch, values) = self.time.evaluate(batch, out)?;
-        let (times, good) = good_times(&values, &self.text, &batch, out)?;
-        let batch = match good {
+        let good = good_times(&values, &self.text, &batch, out)?;
+        let batch = match good.rows {
             Some(good) => batch.filter(&good)?,
             None => batch,
         };
-        let (batch, times) = self.later(batch, times, out)?;
+        let (batch, times) = self.later(batch, good.times, out)?;
         let rows = batch.rows();
         let mut columns = rows.columns().to_vec();
         columns[rows.schema().index_of(EVENT_TIME)?] =

@@ -3,7 +3,7 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 
-use super::good_times::to_millis;
+use super::good_times::{GoodTimes, to_millis};
 use super::watermarks::{Follows, Watermarks};
 use crate::error::Result;
 use crate::event_time::{MAX_TIME, MIN_TIME, extent};
@@ -68,9 +68,13 @@ impl Generator {
     }
 
     /// Takes in rows, and gives how many stand behind the watermark that the rows before them made.
-    pub(super) fn take(&mut self, times: &[i64], marks: &RowMarks) -> u64 {
+    pub(super) fn take(&mut self, good: &GoodTimes, marks: &RowMarks) -> u64 {
+        let times = good.times.values();
         let Some(marks) = marks else {
-            return times.chunks(CHUNK_ROWS).map(|t| self.follow(t)).sum();
+            return match self.passes(good.extent) {
+                true => 0,
+                false => times.chunks(CHUNK_ROWS).map(|t| self.follow(t)).sum(),
+            };
         };
         let mut n_behind = 0;
         for (row, &time) in times.iter().enumerate() {
@@ -82,15 +86,23 @@ impl Generator {
         n_behind
     }
 
-    /// Takes in rows of a watermark that follows from them alone.
-    fn follow(&mut self, times: &[i64]) -> u64 {
-        let Some((least, latest)) = extent(times) else {
-            return 0;
+    /// Takes in rows between these times if it is sure that none of them is behind the watermark.
+    fn passes(&mut self, extent: Option<(i64, i64)>) -> bool {
+        let Some((least, latest)) = extent else {
+            return true;
         };
         let after = self.watermark.max(latest.saturating_sub(self.less_ms));
-        if least >= after {
-            // None of the rows is behind where the watermark is after the last of them, so none was before.
+        // None of the rows is behind where the watermark is after the last of them, so none was before.
+        let passes = least >= after;
+        if passes {
             self.watermark = after;
+        }
+        passes
+    }
+
+    /// Takes in rows of a watermark that follows from them alone.
+    fn follow(&mut self, times: &[i64]) -> u64 {
+        if self.passes(extent(times)) {
             return 0;
         }
         let mut n_behind = 0;
@@ -127,7 +139,10 @@ mod tests {
             }
             let allowed = Duration::from_millis(less_ms);
             let mut generator = Generator::new(&Watermarks::bounded_out_of_orderness(allowed));
-            let found: u64 = times.chunks(cut).map(|times| generator.take(times, &None)).sum();
+            let found: u64 = times
+                .chunks(cut)
+                .map(|times| generator.take(&GoodTimes::new(times.to_vec().into(), None), &None))
+                .sum();
             prop_assert_eq!((generator.watermark(), found), (watermark, n_behind));
         }
     }

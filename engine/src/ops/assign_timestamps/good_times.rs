@@ -10,13 +10,33 @@ use datafusion_expr::Expr;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::event_time::{MAX_TIME, MIN_TIME};
+use crate::event_time::{MAX_TIME, MIN_TIME, extent};
 use crate::expression::Expression;
 use crate::output::Output;
 
 const MS_PER_DAY: i64 = 86_400_000;
 
-/// The milliseconds since 1970 of the rows that have an instant in range, and which these are; `None` for all.
+/// The event times of the rows that have one.
+pub(in crate::ops) struct GoodTimes {
+    /// In milliseconds since 1970.
+    pub(in crate::ops) times: PrimitiveArray<Int64Type>,
+    /// Which rows these are; `None` for all.
+    pub(in crate::ops) rows: Option<BooleanArray>,
+    /// The earliest and the latest of them.
+    pub(in crate::ops) extent: Option<(i64, i64)>,
+}
+
+impl GoodTimes {
+    pub(super) fn new(times: PrimitiveArray<Int64Type>, rows: Option<BooleanArray>) -> Self {
+        Self {
+            extent: extent(times.values()),
+            times,
+            rows,
+        }
+    }
+}
+
+/// The times of the rows that have an instant in range.
 ///
 /// The others are rejected; `text` is what the values were computed by.
 pub(in crate::ops) fn good_times(
@@ -24,12 +44,16 @@ pub(in crate::ops) fn good_times(
     text: &str,
     batch: &Batch,
     out: &mut Output,
-) -> Result<(PrimitiveArray<Int64Type>, Option<BooleanArray>)> {
+) -> Result<GoodTimes> {
     let millis = to_millis(values)?;
     let in_range = |t: i64| (MIN_TIME..=MAX_TIME).contains(&t);
     let is_good = |row: usize| millis.is_valid(row) && in_range(millis.value(row));
-    if millis.null_count() == 0 && millis.values().iter().all(|t| in_range(*t)) {
-        return Ok((millis, None));
+    if millis.null_count() == 0 {
+        let all = GoodTimes::new(millis.clone(), None);
+        let is_good = |(earliest, latest)| in_range(earliest) && in_range(latest);
+        if all.extent.is_none_or(is_good) {
+            return Ok(all);
+        }
     }
     for row in (0..millis.len()).filter(|row| !is_good(*row)) {
         let reason = match values.is_null(row) {
@@ -41,8 +65,8 @@ pub(in crate::ops) fn good_times(
         out.reject(batch, row, reason)?;
     }
     let good: BooleanArray = (0..millis.len()).map(|row| Some(is_good(row))).collect();
-    let times = filter(&millis, &good)?;
-    Ok((times.as_primitive::<Int64Type>().clone(), Some(good)))
+    let times = filter(&millis, &good)?.as_primitive::<Int64Type>().clone();
+    Ok(GoodTimes::new(times, Some(good)))
 }
 
 /// What is true of the rows that [`good_times`] rejects; nothing where it can reject none.

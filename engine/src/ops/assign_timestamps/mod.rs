@@ -17,22 +17,22 @@ mod watermarks;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::ArrayRef;
 use arrow::compute::filter;
-use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::Expr;
 use serde_json::json;
 
 use self::generator::marks_of;
 use self::good_times::rejected;
-pub(in crate::ops) use self::good_times::{as_instants, check_type, good_times};
+pub(in crate::ops) use self::good_times::{GoodTimes, as_instants, check_type, good_times};
 use self::splits::Splits;
 pub use self::watermarks::Watermarks;
 use crate::artifact::Artifacts;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::event_time::{EVENT_TIME, time_field, time_type};
+use crate::event_time::{EVENT_TIME, KnownExtent, time_field, time_type};
 use crate::expression::{Evaluator, Expression, col, on_good_rows, with_columns_of};
 use crate::output::Output;
 use crate::pipeline::Collection;
@@ -175,7 +175,7 @@ impl AssignOperator {
         &mut self,
         batch: Batch,
         out: &mut Output,
-    ) -> Result<(Batch, ArrayRef, Option<ArrayRef>)> {
+    ) -> Result<(Batch, GoodTimes, Option<ArrayRef>)> {
         let schema = batch.rows().schema();
         let time = self.time.compiled(&schema)?;
         let mark = self.mark.as_mut();
@@ -184,15 +184,15 @@ impl AssignOperator {
             let marks = mark.map(|mark| mark.evaluate(rows)).transpose()?;
             Ok((time.evaluate(rows)?, marks))
         })?;
-        let (times, good) = good_times(&values, &self.text, &batch, out)?;
-        let Some(good) = good else {
-            return Ok((batch, Arc::new(times), marks));
+        let times = good_times(&values, &self.text, &batch, out)?;
+        let Some(good) = &times.rows else {
+            return Ok((batch, times, marks));
         };
-        let marks = marks.map(|marks| filter(&marks, &good)).transpose()?;
-        Ok((batch.filter(&good)?, Arc::new(times), marks))
+        let marks = marks.map(|marks| filter(&marks, good)).transpose()?;
+        Ok((batch.filter(good)?, times, marks))
     }
 
-    fn with_times(&mut self, batch: Batch, times: &ArrayRef) -> Result<Batch> {
+    fn with_times(&mut self, batch: Batch, good: &GoodTimes) -> Result<Batch> {
         let rows = batch.rows();
         let at = rows.schema().index_of(EVENT_TIME).ok();
         let schema = match &self.schema {
@@ -206,11 +206,9 @@ impl AssignOperator {
                 Arc::clone(self.schema.insert(Arc::new(Schema::new(fields))))
             }
         };
-        let column: ArrayRef = Arc::new(
-            times
-                .as_primitive::<Int64Type>()
-                .reinterpret_cast::<TimestampMillisecondType>(),
-        );
+        let times = good.times.reinterpret_cast::<TimestampMillisecondType>();
+        let known = KnownExtent::new(times.values(), good.extent);
+        let column: ArrayRef = Arc::new(times);
         debug_assert_eq!(column.data_type(), &time_type());
         let mut columns = rows.columns().to_vec();
         match at {
@@ -218,7 +216,7 @@ impl AssignOperator {
             None => columns.push(column),
         }
         let rows = RecordBatch::try_new(schema, columns)?;
-        Ok(batch.with_columns(rows))
+        Ok(batch.with_columns(rows).knowing(known))
     }
 }
 
@@ -226,10 +224,9 @@ impl Operator for AssignOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         let key = batch.origin();
         let (batch, times, marks) = self.times(batch, out)?;
-        let marks = marks_of(marks.as_ref(), times.as_primitive::<Int64Type>().values())?;
+        let marks = marks_of(marks.as_ref(), times.times.values())?;
         let batch = self.with_times(batch, &times)?;
-        let times = times.as_primitive::<Int64Type>().values();
-        let n_behind = self.splits.take(key, times, &marks, out.processing_time());
+        let n_behind = self.splits.take(key, &times, &marks, out.processing_time());
         out.behind(n_behind);
         out.push(batch);
         Ok(())

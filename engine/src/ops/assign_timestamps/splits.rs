@@ -8,6 +8,7 @@ use arrow::datatypes::{Int64Type, UInt32Type};
 use arrow::record_batch::RecordBatch;
 
 use super::generator::{Generator, RowMarks};
+use super::good_times::GoodTimes;
 use super::watermarks::Watermarks;
 use crate::batch::SplitKey;
 use crate::error::{Error, Result};
@@ -155,7 +156,7 @@ impl Splits {
     pub(super) fn take(
         &mut self,
         key: SplitKey,
-        times: &[i64],
+        times: &GoodTimes,
         marks: &RowMarks,
         now_ms: i64,
     ) -> u64 {

@@ -31,7 +31,8 @@ impl InTime<'_> {
         promised: &Schema,
         out: &mut Output,
     ) -> Result<(Batch, Sliced)> {
-        let sliced = self.slicer.slice(event_times(batch.rows())?);
+        let (times, extent) = batch.event_times()?;
+        let sliced = self.slicer.slice(times, extent);
         let now = Now::at(self.watermark);
         let Some(fates) = sliced.fates(batch.n_rows(), self.lateness, now) else {
             return Ok((batch, sliced));
@@ -51,7 +52,7 @@ impl InTime<'_> {
         out: &mut Output,
     ) -> Result<(Batch, Option<Batch>)> {
         let effects = event_times(batch.rows())?;
-        let sliced = self.slicer.slice(times.unwrap_or(effects));
+        let sliced = self.slicer.slice(times.unwrap_or(effects), None);
         let now = self.now(times.map(|_| effects));
         match sliced.fates(batch.n_rows(), self.lateness, now) {
             None => Ok((batch, None)),
@@ -67,7 +68,7 @@ impl InTime<'_> {
         times: Option<&[i64]>,
     ) -> Result<(Sliced, Vec<bool>)> {
         let effects = event_times(batch.rows())?;
-        let sliced = self.slicer.slice(times.unwrap_or(effects));
+        let sliced = self.slicer.slice(times.unwrap_or(effects), None);
         let now = self.now(times.map(|_| effects));
         let is_late = |n: usize| {
             let slice = &sliced.slices[sliced.slice_of(n)];
@@ -86,8 +87,8 @@ impl InTime<'_> {
 
     /// The slices of the rows that still take some.
     pub(super) fn slices(&mut self, batch: &Batch) -> Result<Sliced> {
-        let times = event_times(batch.rows())?;
-        let mut sliced = self.slicer.slice(times);
+        let (times, extent) = batch.event_times()?;
+        let mut sliced = self.slicer.slice(times, extent);
         sliced.retain_taken(times.len(), self.lateness, Now::at(self.watermark));
         Ok(sliced)
     }

@@ -302,10 +302,10 @@ impl Slicer {
         }
     }
 
-    /// The slices of rows at these times.
-    pub(super) fn slice(&mut self, times: &[i64]) -> Sliced {
+    /// The slices of rows at these times, of which the earliest and the latest may be known.
+    pub(super) fn slice(&mut self, times: &[i64], known: Option<(i64, i64)>) -> Sliced {
         match self.has_panes {
-            true => self.by_pane(times),
+            true => self.by_pane(times, known),
             false => self.by_window(times),
         }
     }
@@ -340,9 +340,9 @@ impl Slicer {
         self.slice_at(span)
     }
 
-    fn by_pane(&mut self, times: &[i64]) -> Sliced {
+    fn by_pane(&mut self, times: &[i64], known: Option<(i64, i64)>) -> Sliced {
         let mut sliced = Sliced::default();
-        let Some((first, last)) = extent(times) else {
+        let Some((first, last)) = known.or_else(|| extent(times)) else {
             return sliced;
         };
         let slice = self.pane_at(first);
@@ -481,7 +481,7 @@ mod tests {
                 times.swap(a % n, b % n);
             }
             let windowing = Windowing::fixed(Duration::from_millis(100));
-            let sliced = Slicer::new(&windowing.window_fn).slice(&times);
+            let sliced = Slicer::new(&windowing.window_fn).slice(&times, None);
             let slice_of = |row: usize| sliced.slices[sliced.slice_of(row)].span;
             for (row, &time) in times.iter().enumerate() {
                 let start = time - time % 100;

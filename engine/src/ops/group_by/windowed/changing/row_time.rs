@@ -47,12 +47,12 @@ impl RowTime {
     /// The changes whose rows have a time, and these; the others are rejected.
     pub(super) fn of_changes(&self, batch: Batch, out: &mut Output) -> Result<(Batch, Vec<i64>)> {
         let (batch, values) = on_good_rows(batch, out, |rows| self.time.evaluate(rows))?;
-        let (times, good) = good_times(&values, &self.text, &batch, out)?;
-        let batch = match good {
+        let good = good_times(&values, &self.text, &batch, out)?;
+        let batch = match good.rows {
             None => batch,
             Some(good) => batch.filter(&good)?,
         };
-        Ok((batch, times.values().to_vec()))
+        Ok((batch, good.times.values().to_vec()))
     }
 
     /// The times of rows that have passed [`RowTime::of_changes`], as a column.
