@@ -12,6 +12,9 @@ use super::slots::{Hashed, Slots};
 use super::{Keys, check_room};
 use crate::error::Result;
 
+/// Room for so many values is made at once: few enough not to matter, and more than many columns have.
+const FEW: usize = 256;
+
 /// The distinct values of one column, carried as the unsigned integers `T` of the same width.
 pub(super) struct FixedKeys<T: ArrowPrimitiveType> {
     data_type: DataType,
@@ -42,6 +45,10 @@ where
     /// The number of each value, to `groups`.
     pub(super) fn number_values(&mut self, values: &[T::Native], groups: &mut Vec<usize>) {
         if self.near.holds(values, self.n_expected) {
+            if self.values.is_empty() {
+                self.values
+                    .reserve(self.n_expected.max(values.len().min(FEW)));
+            }
             return self.near.number(values, &mut self.values, groups);
         }
         if let Some(near) = self.near.give_up() {

@@ -119,6 +119,10 @@ impl<C: Code> KeyLists<C> {
         bytes: impl Fn(usize) -> &'a [u8],
         first_row: u32,
     ) -> Result<()> {
+        let share = codes.len() / PARTITIONS;
+        for list in self.0.iter_mut().filter(|list| list.entries.is_empty()) {
+            list.entries.reserve(share + share / 4);
+        }
         for (i, &code) in codes.iter().enumerate() {
             if nulls.is_some_and(|n| n.is_null(i)) {
                 continue;

@@ -1,8 +1,9 @@
 //! The side columns of main rows, made from what each of them has found.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, ListArray, new_empty_array, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, ListArray, new_null_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -63,7 +64,7 @@ pub(super) fn answer(
         return Ok(None);
     }
     let sources = Sources::new(tables);
-    let places = picked.places(&sources, &seen.of_row);
+    let places = Places::Each(picked.places(&sources, &seen.of_row));
     with_values(layout, batch, &sources, &places, picked.ends, schema)
 }
 
@@ -73,7 +74,7 @@ fn singletons(
     seen: &Seen,
     tables: &[Option<&Table>],
     keys: Option<&Coded>,
-) -> Option<Vec<(usize, usize)>> {
+) -> Option<Places> {
     let is_one = matches!(layout.values, Values::Columns(_)) && layout.n_keys() == 0;
     if !is_one || layout.reach.is_versions() || seen.of_row.is_empty() {
         return None;
@@ -87,8 +88,40 @@ fn singletons(
         }
     });
     let of_window: Vec<(usize, usize)> = of_window.collect::<Option<_>>()?;
+    if let [place] = of_window[..] {
+        return Some(Places::Same(place, seen.of_row.len()));
+    }
     let places = seen.of_row.iter().map(|&window| of_window[window as usize]);
-    Some(places.collect())
+    Some(Places::Each(places.collect()))
+}
+
+/// Where values are, as the chunk and the place in it.
+enum Places {
+    /// Of so many rows in one place, as all rows of a window see it.
+    Same((usize, usize), usize),
+    /// One after the other.
+    Each(Vec<(usize, usize)>),
+}
+
+impl Places {
+    /// Where all of them are, and how many.
+    fn same(&self) -> Option<((usize, usize), usize)> {
+        match self {
+            Self::Same(place, n) => Some((*place, *n)),
+            Self::Each(places) => {
+                let first = places.first()?;
+                let same = places.iter().all(|place| place == first);
+                same.then_some((*first, places.len()))
+            }
+        }
+    }
+
+    fn each(&self) -> Cow<'_, [(usize, usize)]> {
+        match self {
+            Self::Same(place, n) => Cow::Owned(vec![*place; *n]),
+            Self::Each(places) => Cow::Borrowed(places),
+        }
+    }
 }
 
 /// The rows with the side columns from these places, or with lists of them that end there.
@@ -96,7 +129,7 @@ fn with_values(
     layout: &Layout,
     batch: Batch,
     sources: &Sources<'_>,
-    places: &[(usize, usize)],
+    places: &Places,
     ends: Option<Vec<usize>>,
     schema: &SchemaRef,
 ) -> Result<Option<Batch>> {
@@ -277,32 +310,26 @@ impl<'a> Sources<'a> {
     }
 
     /// The values of a column at places; the place behind the last chunk is null.
-    fn take(
-        &self,
-        column: usize,
-        data_type: &DataType,
-        places: &[(usize, usize)],
-    ) -> Result<ArrayRef> {
-        let Some(&(chunk, row)) = places.first() else {
-            return Ok(new_empty_array(data_type));
-        };
+    fn take(&self, column: usize, data_type: &DataType, places: &Places) -> Result<ArrayRef> {
         let tables = self.tables.iter().flatten();
         let mut arrays: Vec<&dyn Array> = tables
             .flat_map(|t| t.values(column))
             .map(|a| &**a)
             .collect();
         // What all rows of a window see needs no look at each of them.
-        if data_type.is_primitive() && places.iter().all(|place| *place == (chunk, row)) {
+        if data_type.is_primitive()
+            && let Some(((chunk, row), n)) = places.same()
+        {
             return match arrays.get(chunk) {
                 Some(values) => {
                     let one = ScalarValue::try_from_array(*values, row)?;
-                    Ok(one.to_array_of_size(places.len())?)
+                    Ok(one.to_array_of_size(n)?)
                 }
-                None => Ok(new_null_array(data_type, places.len())),
+                None => Ok(new_null_array(data_type, n)),
             };
         }
         let null = new_null_array(data_type, 1);
         arrays.push(&*null);
-        Ok(interleave(&arrays, places)?)
+        Ok(interleave(&arrays, &places.each())?)
     }
 }

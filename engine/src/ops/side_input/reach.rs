@@ -156,7 +156,11 @@ impl Reach {
                 end: ends[row],
             })
         };
-        let mut seen = Seen::default();
+        let mut seen = Seen {
+            windows: Vec::new(),
+            of_row: Vec::with_capacity(times.len()),
+            needs: Vec::with_capacity(times.len()),
+        };
         // Rows mostly follow each other within what sees the same.
         let mut row = 0;
         while row < times.len() {
