@@ -9,7 +9,7 @@ fn people() -> &'static str {
 }
 
 /// A Predictor of weight from age, learned from four rows.
-fn predictor() -> Predictor {
+fn predictor() -> Result<Predictor> {
     let pipeline = Pipeline::new("learn");
     let rows = pipeline.read(
         "people",
@@ -19,13 +19,13 @@ fn predictor() -> Predictor {
     let trainer = mainstem::ml_stages::train::LinearRegression::new(&fitted, "weight");
     let model = rows.featurize(&fitted).train(trainer);
     let predictor = rows.assemble(&fitted, &model, Backend::Embedded);
-    let report = pipeline.run(&RunOptions::new().workers(1)).unwrap();
-    (*report.artifact(&predictor).unwrap()).clone()
+    let report = pipeline.run(&RunOptions::new().workers(1))?;
+    Ok((*report.artifact(&predictor)?).clone())
 }
 
 #[test]
 fn a_predictor_scores_in_sql_as_it_does_in_a_pipeline() {
-    let predictor = predictor();
+    let predictor = predictor().unwrap();
     let expected = predictor.predict_batch(&table(people())).unwrap();
     let frame = at_once(async move {
         let context = SessionContext::new();
