@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::event_time::{KnownExtent, event_times, extent};
+use crate::event_time::{Extent, KnownExtent, event_times, extent};
 use crate::runner::credit::{Credit, Permit};
 use crate::source::{Lines, line_in};
 use crate::transform::{SplitEvent, Watermark};
@@ -95,7 +95,7 @@ pub struct Batch {
     masks: Vec<BooleanArray>,
     exact: bool,
     permit: Option<Permit>,
-    times: Option<KnownExtent>,
+    times: Option<Arc<KnownExtent>>,
     /// What has become of a split, in place of rows.
     event: Option<Arc<SplitEvent>>,
     watermark: Watermark,
@@ -357,7 +357,7 @@ impl Batch {
 
     /// The same rows, of which some column of times is known to have this extent.
     pub(crate) fn knowing(mut self, times: KnownExtent) -> Self {
-        self.times = Some(times);
+        self.times = Some(Arc::new(times));
         self
     }
 
@@ -365,7 +365,7 @@ impl Batch {
     ///
     /// # Errors
     /// As [`event_times`].
-    pub(crate) fn event_times(&self) -> Result<(&[i64], Option<(i64, i64)>)> {
+    pub(crate) fn event_times(&self) -> Result<(&[i64], Extent)> {
         let times = event_times(&self.rows)?;
         let known = self.times.as_ref().and_then(|known| known.of(times));
         Ok((times, known.unwrap_or_else(|| extent(times))))

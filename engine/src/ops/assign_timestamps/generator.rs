@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use super::good_times::{GoodTimes, to_millis};
 use super::watermarks::{Follows, Watermarks};
 use crate::error::Result;
-use crate::event_time::{MAX_TIME, MIN_TIME, extent};
+use crate::event_time::{Extent, MAX_TIME, MIN_TIME, extent};
 
 /// The marks of one batch: none where the watermark follows from event times alone.
 pub(super) type RowMarks = Option<Vec<Option<i64>>>;
@@ -87,7 +87,7 @@ impl Generator {
     }
 
     /// Takes in rows between these times if it is sure that none of them is behind the watermark.
-    fn passes(&mut self, extent: Option<(i64, i64)>) -> bool {
+    fn passes(&mut self, extent: Extent) -> bool {
         let Some((least, latest)) = extent else {
             return true;
         };

@@ -10,7 +10,7 @@ use datafusion_expr::Expr;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::event_time::{MAX_TIME, MIN_TIME, extent};
+use crate::event_time::{Extent, MAX_TIME, MIN_TIME, extent};
 use crate::expression::Expression;
 use crate::output::Output;
 
@@ -23,7 +23,7 @@ pub(in crate::ops) struct GoodTimes {
     /// Which rows these are; `None` for all.
     pub(in crate::ops) rows: Option<BooleanArray>,
     /// The earliest and the latest of them.
-    pub(in crate::ops) extent: Option<(i64, i64)>,
+    pub(in crate::ops) extent: Extent,
 }
 
 impl GoodTimes {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::event_time::extent;
+use crate::event_time::{Extent, extent};
 use crate::windowing::{Window, WindowFn, Windowing};
 
 /// So many rows are looked at together: they mostly lie in one slice.
@@ -303,7 +303,7 @@ impl Slicer {
     }
 
     /// The slices of rows at these times, of which the earliest and the latest may be known.
-    pub(super) fn slice(&mut self, times: &[i64], known: Option<(i64, i64)>) -> Sliced {
+    pub(super) fn slice(&mut self, times: &[i64], known: Extent) -> Sliced {
         match self.has_panes {
             true => self.by_pane(times, known),
             false => self.by_window(times),
@@ -340,7 +340,7 @@ impl Slicer {
         self.slice_at(span)
     }
 
-    fn by_pane(&mut self, times: &[i64], known: Option<(i64, i64)>) -> Sliced {
+    fn by_pane(&mut self, times: &[i64], known: Extent) -> Sliced {
         let mut sliced = Sliced::default();
         let Some((first, last)) = known.or_else(|| extent(times)) else {
             return sliced;
