@@ -497,6 +497,22 @@ mod tests {
         assert_eq!(extent_of(&batch.with_columns(others)), Some((3, 9)));
     }
 
+    /// So that what is behind need not look at all times again.
+    #[test]
+    fn rows_with_their_event_time_know_its_extent() {
+        use crate::transform::Transform;
+        let rows = crate::testing::table("t: 5, null, 9, 4");
+        let watermarks = crate::ops::Watermarks::monotone();
+        let assign = crate::ops::AssignTimestamps::new(crate::expression::col("t"), watermarks);
+        let mut operator = assign.build(&crate::artifact::Artifacts::none()).unwrap();
+        let mut out = crate::output::Output::new(crate::output::OnBadRow::Drop);
+        operator.on_batch(0, Batch::new(rows), &mut out).unwrap();
+        let (_, batch) = out.take().remove(0);
+        let known = batch.times.as_ref().unwrap();
+        let of_rows = known.of(event_times(batch.rows()).unwrap());
+        assert_eq!(of_rows, Some(Some((4, 9))));
+    }
+
     /// What is known is what is said, not what is looked for.
     #[test]
     fn an_extent_that_is_known_is_not_looked_for() {

@@ -7,7 +7,7 @@ use super::super::hive::HiveColumns;
 use super::super::parquet_file::ParquetBytes;
 use super::footers::{ParquetFile, n_rows};
 use super::page_index::with_pages;
-use super::reader::mask;
+use super::reader::columns_of;
 use super::statistics::rows_that_may_hold;
 use crate::error::Result;
 use crate::predicate::Predicate;
@@ -36,8 +36,7 @@ pub(super) fn pages_help(
     }
     let sample = [first, groups[groups.len() / 2], last];
     let bytes = ParquetBytes::open(&file.file)?;
-    let names: Vec<&str> = predicate.columns().collect();
-    let asked = mask(&file.footer, hive, &names);
+    let asked = columns_of(predicate, &file.footer, hive);
     let is_asked = |leaf| asked.leaf_included(leaf);
     let Some(footer) = with_pages(&file.footer, &sample, is_asked, &bytes, false) else {
         return Ok(false);

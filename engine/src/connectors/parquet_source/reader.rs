@@ -288,10 +288,10 @@ impl<'a> Scan<'a> {
 
     /// A footer of the row groups alone, with what is said of their pages.
     fn pages(&self) -> Option<ArrowReaderMetadata> {
-        let asked = self.request.wanted.map(|wanted| {
-            let names: Vec<&str> = wanted.predicate.columns().collect();
-            mask(&self.footer, self.request.hive, &names)
-        });
+        let asked = self
+            .request
+            .wanted
+            .map(|wanted| columns_of(wanted.predicate, &self.footer, self.request.hive));
         let is_asked = |leaf| asked.as_ref().is_some_and(|m| m.leaf_included(leaf));
         let is_remote = self.bytes.is_remote();
         with_pages(&self.footer, &self.groups, is_asked, self.bytes, is_remote)
@@ -340,7 +340,7 @@ impl<'a> Scan<'a> {
             .filter(|name| schema.index_of(name).is_ok() && hive.value(0, name).is_none())
             .collect();
         let (first, others) = (
-            mask(&self.footer, hive, &read),
+            columns_of(predicate, &self.footer, hive),
             mask(&self.footer, hive, &others),
         );
         let size = |mask: &ProjectionMask| -> u64 {
@@ -472,12 +472,18 @@ fn pays(first: &BooleanArray) -> bool {
     first.true_count() <= first.len() - first.len() / LEAST_FIRST_LEFT_OUT
 }
 
-/// The columns of the file of these names.
-pub(super) fn mask(
+/// The columns of the file that a predicate reads.
+pub(super) fn columns_of(
+    predicate: &Predicate,
     footer: &ArrowReaderMetadata,
     hive: &HiveColumns,
-    names: &[&str],
 ) -> ProjectionMask {
+    let names: Vec<&str> = predicate.columns().collect();
+    mask(footer, hive, &names)
+}
+
+/// The columns of the file of these names.
+fn mask(footer: &ArrowReaderMetadata, hive: &HiveColumns, names: &[&str]) -> ProjectionMask {
     let of_file = names.iter().filter(|name| hive.value(0, name).is_none());
     let places = of_file.filter_map(|name| footer.schema().index_of(name).ok());
     ProjectionMask::roots(footer.parquet_schema(), places)
