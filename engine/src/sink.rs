@@ -83,6 +83,12 @@ pub trait Publication: Send + Sync {
 
 /// The writer of one worker.
 pub trait SinkWriter: Send {
+    /// True if writing waits for no other machine nor program: a worker may do it itself then, where it reads such
+    /// rows. False, the default, is always safe.
+    fn at_hand(&self) -> bool {
+        false
+    }
+
     /// Writes rows.
     ///
     /// # Errors

@@ -391,6 +391,10 @@ impl ShardWriter {
 }
 
 impl SinkWriter for ShardWriter {
+    fn at_hand(&self) -> bool {
+        self.shared.staging.is_local()
+    }
+
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         let Some(partitions) = &shared.partitions else {

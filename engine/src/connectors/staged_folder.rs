@@ -194,6 +194,10 @@ impl Staging for StagedFolder {
         self.target.display().to_string()
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn create(&self, shard: &Shard) -> Result<Box<dyn Writing>> {
         let file = LocalFile::create_new(&self.path(shard));
         Ok(Box::new(file.map_err(|e| self.cannot_write(e))?))

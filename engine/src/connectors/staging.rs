@@ -43,6 +43,11 @@ pub(crate) trait Staging: Send + Sync + fmt::Debug {
         u64::MAX
     }
 
+    /// True if its files are of this machine.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// Starts the file of a shard.
     fn create(&self, shard: &Shard) -> Result<Box<dyn Writing>>;
 

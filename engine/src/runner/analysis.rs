@@ -212,6 +212,10 @@ struct AnalysisEnd {
 }
 
 impl EndWriter for AnalysisEnd {
+    fn at_hand(&self) -> bool {
+        true
+    }
+
     fn write(&mut self, batch: &Batch) -> Result<()> {
         self.analysis.add(self.worker, batch)?;
         let source = batch.split_key().source;

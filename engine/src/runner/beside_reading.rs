@@ -8,11 +8,11 @@
 //! The rows are in that processor's cache then, and what is left out goes back to the allocator on the thread that it
 //! came from: where others give it back, each waits for the other's lock.
 //!
-//! That thread is the worker's own where no transform computes on the pool, reading waits for no other machine, and
-//! each worker has rows to read: no rows are handed over then, and none waits for a thread that sleeps.
-//! Else it is one of the pool.
+//! Where reading waits for no other machine, what it asks the pool for is a job at hand, and so are inference and
+//! writing behind it: see [`super::pool`].
 
 use super::dataflow::{ChainPart, FeedPart, Part};
+use super::pool::Kind;
 use crate::transform::Distribution;
 
 /// Gives feeds the light chains that read them and nothing else; the order of the parts stays.
@@ -33,15 +33,22 @@ pub(crate) fn run_beside_reading(parts: Vec<Part>) -> Vec<Part> {
         placed.push(part);
     }
     let read: Vec<_> = placed.iter().flat_map(Part::reads).collect();
-    // Where the pool computes, workers that read would compete with it for the processors.
-    let computes = |part: &Part| matches!(part, Part::Chain(chain) if chain.pool.is_some());
-    let on_worker = !placed.iter().any(computes);
+    let at_hand = |part: &Part| !matches!(part, Part::Feed(feed) if !feed.feed.at_hand());
+    let all_at_hand = placed.iter().all(at_hand);
     for part in &mut placed {
-        if let Part::Feed(feed) = part {
-            feed.on_worker = on_worker;
-            let own = (feed.node, feed.port);
-            let is_read = read.contains(&own);
-            feed.exits.retain(|exit| *exit != own || is_read);
+        match part {
+            Part::Feed(feed) => {
+                feed.at_hand = all_at_hand;
+                let own = (feed.node, feed.port);
+                let is_read = read.contains(&own);
+                feed.exits.retain(|exit| *exit != own || is_read);
+            }
+            // What has several instances waits.
+            Part::Chain(chain) if all_at_hand && chain.instances.len() == 1 => {
+                chain.kind = Kind::AtHand;
+            }
+            Part::End(end) if all_at_hand && end.writer.at_hand() => end.kind = Kind::AtHand,
+            _ => {}
         }
     }
     placed

@@ -392,8 +392,16 @@ fn run_workers(parts: Vec<Vec<Part>>, shared: &Shared) -> Result<()> {
         worker.dataflow::<LogicalTime, _, _>(|scope| {
             dataflow::build(scope, taken.unwrap_or_default(), &of_workers);
         });
+        let helper = of_workers.compute.help(worker.index());
         while worker.has_dataflows() {
-            worker.step_or_park(Some(LOOK_UP));
+            worker.step();
+            // What a step has done stays among the activations up to the next one.
+            let was_idle = worker.activations().borrow().empty_for() != Some(Duration::ZERO);
+            if was_idle {
+                helper.work_or(|| {
+                    worker.step_or_park(Some(LOOK_UP));
+                });
+            }
             if of_workers.failure.has_failed() {
                 worker.drop_dataflow(dataflow);
             }

@@ -7,6 +7,9 @@ use crate::sink::SinkWriter;
 
 /// The end of a dataflow on one worker; it works on the pool, one call at a time.
 pub(crate) trait EndWriter: Send {
+    /// True if it waits for no other machine nor program.
+    fn at_hand(&self) -> bool;
+
     fn write(&mut self, batch: &Batch) -> Result<()>;
 
     /// Called once, after the last row.
@@ -26,6 +29,10 @@ impl SinkEnd {
 }
 
 impl EndWriter for SinkEnd {
+    fn at_hand(&self) -> bool {
+        self.writer.at_hand()
+    }
+
     fn write(&mut self, batch: &Batch) -> Result<()> {
         self.writer.write(batch.rows())?;
         self.state.holds(self.writer.buffered_bytes())

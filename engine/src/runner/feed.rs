@@ -24,9 +24,8 @@ pub(crate) trait Feed: Send + Sync {
         None
     }
 
-    /// True if each worker has a part open of which it need not wait for rows: reading elsewhere than on the workers
-    /// would only keep them waiting for each other.
-    fn keeps_all_busy(&self) -> bool {
+    /// True if it ends, and reading it waits for no other machine nor program.
+    fn at_hand(&self) -> bool {
         false
     }
 
@@ -109,9 +108,6 @@ pub(crate) struct SourceFeed {
     taken: AtomicUsize,
     /// Which workers have opened their splits, where all are read at once.
     opened: Vec<AtomicBool>,
-    /// Which workers read a split, where they are read one after the other.
-    reading: Vec<AtomicBool>,
-    at_hand: bool,
     id: Arc<str>,
     metrics: Arc<NodeMetrics>,
     ended: Arc<Ended>,
@@ -126,7 +122,6 @@ impl SourceFeed {
         n_workers: usize,
     ) -> Result<Self> {
         let splits = source.splits()?;
-        let at_hand = source.properties().at_hand;
         metrics.left_out(source.n_pruned_rows());
         Ok(Self {
             node,
@@ -135,8 +130,6 @@ impl SourceFeed {
             columns,
             taken: AtomicUsize::new(0),
             opened: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
-            reading: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
-            at_hand,
             id: Arc::clone(id),
             metrics: Arc::clone(metrics),
             ended: Arc::default(),
@@ -209,18 +202,15 @@ impl Feed for SourceFeed {
             return self.in_turn(worker);
         }
         let place = self.taken.fetch_add(1, SeqCst);
-        let split = self.splits.get(place);
-        if let Some(reading) = self.reading.get(worker) {
-            reading.store(split.is_some(), SeqCst);
-        }
-        match split {
+        match self.splits.get(place) {
             Some(split) => Ok(Some(Box::new(self.open(place, split)?))),
             None => Ok(None),
         }
     }
 
-    fn keeps_all_busy(&self) -> bool {
-        self.at_hand && self.reading.iter().all(|reading| reading.load(SeqCst))
+    fn at_hand(&self) -> bool {
+        let properties = self.source.properties();
+        properties.at_hand && properties.bounded
     }
 
     fn all_opened(&self, worker: usize) -> Option<u32> {

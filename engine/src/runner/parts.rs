@@ -16,7 +16,7 @@ use super::feed::{Ended, Feed, SourceFeed};
 use super::incremental::RelationPart;
 use super::memory::Memory;
 use super::metrics::NodeMetrics;
-use super::pool::WorkPool;
+use super::pool::{Kind, WorkPool};
 use super::spool::{Spool, Spooled};
 use super::watermark_board::WatermarkBoard;
 use crate::artifact::Artifacts;
@@ -149,6 +149,7 @@ impl Workshop<'_> {
                     id: Arc::clone(&node.id),
                     inputs: inputs.iter().map(|e| (e.from, e.port)).collect(),
                     writer,
+                    kind: Kind::Waits,
                     metrics: Arc::clone(&kit.metrics[&index]),
                 }));
             }
@@ -161,6 +162,7 @@ impl Workshop<'_> {
                 id,
                 inputs: vec![*exit],
                 writer,
+                kind: Kind::Waits,
                 metrics,
             }));
         }
@@ -184,7 +186,7 @@ impl Workshop<'_> {
             metrics: Arc::clone(&kit.metrics[&index]),
             credit,
             chains: Vec::new(),
-            on_worker: false,
+            at_hand: false,
             exits: self
                 .read_exits(&[index], kit)
                 .into_iter()
@@ -273,6 +275,7 @@ impl Workshop<'_> {
             lots,
             instances,
             pool,
+            kind: Kind::Waits,
             is_light: chain.members.iter().all(is_light),
             holds_rows: !properties.row_wise,
             worker,

@@ -105,6 +105,10 @@ struct SpoolWriter {
 }
 
 impl EndWriter for SpoolWriter {
+    fn at_hand(&self) -> bool {
+        true
+    }
+
     fn write(&mut self, batch: &Batch) -> Result<()> {
         let columns = project(batch.rows(), &self.spool.schema)?;
         let bytes = encode(&columns)?;
@@ -256,6 +260,10 @@ impl Feed for SpoolFeed {
 
     fn all_opened(&self, _worker: usize) -> Option<u32> {
         (self.taken.load(SeqCst) >= self.parts.len()).then_some(self.number)
+    }
+
+    fn at_hand(&self) -> bool {
+        true
     }
 
     fn expected(&self) -> Expected {

@@ -12,6 +12,7 @@ pub(super) fn build_end<'s>(
         id,
         inputs,
         writer,
+        kind,
         metrics,
     } = part;
     let mut builder = OperatorBuilder::new(id.to_string(), scope);
@@ -57,7 +58,7 @@ pub(super) fn build_end<'s>(
                 let (id, metrics) = (Arc::clone(&id), Arc::clone(&metrics));
                 let (sender, waker) = (sender.clone(), Arc::clone(&waker));
                 let failed = Arc::clone(&failure);
-                compute.spawn(worker, move || {
+                compute.spawn(worker, kind, move || {
                     let work = || {
                         for batch in batches {
                             failed.check()?;

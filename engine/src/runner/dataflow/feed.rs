@@ -190,7 +190,7 @@ pub(super) fn build_feed<'s>(
         credit,
         exits,
         chains,
-        on_worker,
+        at_hand,
         worker,
         tells_splits,
         tells_passed,
@@ -199,7 +199,6 @@ pub(super) fn build_feed<'s>(
     let mut builder = OperatorBuilder::new(id.to_string(), scope);
     let mut outputs = new_outputs(&mut builder, &exits, streams);
     let waker = sync_activator(scope, &builder);
-    let again = scope.activator_for(builder.operator_info().address);
     let on_credit = waker.clone();
     credit.set_waker(move || {
         let _ = on_credit.activate();
@@ -210,6 +209,11 @@ pub(super) fn build_feed<'s>(
             let _ = on_near.activate();
         });
     }
+    let kind = if at_hand {
+        Kind::ReadsAtHand
+    } else {
+        Kind::Waits
+    };
     let Shared { failure, compute } = shared.clone();
     let (sender, results) = unbounded::<Result<ReadSome>>();
     let is_woken = Arc::new(AtomicBool::new(false));
@@ -260,24 +264,17 @@ pub(super) fn build_feed<'s>(
                 let is_near = || aligned.iter().all(|(board, ms)| board.is_near(worker, *ms));
                 if !is_reading && !ended && may_have_rows && credit.is_ready() && is_near() {
                     let place = at.take().unwrap_or_default();
-                    if on_worker && reading.feed.keeps_all_busy() {
-                        let read = read_some(&reading, place)?;
-                        (at, ended, is_dry) = (Some(read.at), read.ended, read.is_dry);
-                        emitted.extend(read.emitted);
-                        again.activate();
-                    } else {
-                        is_reading = true;
-                        let mut place = Some(place);
-                        let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
-                        let reading = Arc::clone(&reading);
-                        compute.spawn(worker, move || {
-                            let read = guard(&id, || {
-                                read_some(&reading, place.take().unwrap_or_default())
-                            });
-                            drop(sender.send(read));
-                            let _ = waker.activate();
+                    is_reading = true;
+                    let mut place = Some(place);
+                    let (id, sender, waker) = (Arc::clone(&id), sender.clone(), waker.clone());
+                    let reading = Arc::clone(&reading);
+                    compute.spawn(worker, kind, move || {
+                        let read = guard(&id, || {
+                            read_some(&reading, place.take().unwrap_or_default())
                         });
-                    }
+                        drop(sender.send(read));
+                        let _ = waker.activate();
+                    });
                 }
                 if emitted.is_empty() {
                     return Ok(());

@@ -36,7 +36,7 @@ use super::failure::{Failure, guard};
 use super::feed::{Feed, FeedReader};
 use super::incremental::{RelationPart, build_relation};
 use super::metrics::NodeMetrics;
-use super::pool::WorkPool;
+use super::pool::{Kind, WorkPool};
 use super::time::LogicalTime;
 use super::watermark_board::WatermarkBoard;
 use crate::batch::Batch;
@@ -85,8 +85,8 @@ pub(crate) struct FeedPart {
     pub(crate) exits: Vec<Exit>,
     /// What runs where the rows are read; each gets all of them.
     pub(crate) chains: Vec<RunningChain>,
-    /// The worker may read the rows itself, since nothing behind keeps the pool busy.
-    pub(crate) on_worker: bool,
+    /// Reading waits for nothing that is not at hand, here nor in other feeds of the phase.
+    pub(crate) at_hand: bool,
     pub(crate) worker: usize,
     /// It tells what becomes of splits, between their rows.
     pub(crate) tells_splits: bool,
@@ -106,6 +106,8 @@ pub(crate) struct ChainPart {
     /// One; or as many as may be under way at once on the pool.
     pub(crate) instances: Vec<RunningChain>,
     pub(crate) pool: Option<Arc<WorkPool>>,
+    /// What its jobs are to the pool.
+    pub(crate) kind: Kind,
     /// It takes rows one by one, gives no more than come, and may run anywhere.
     pub(crate) is_light: bool,
     /// Rows may leave when the watermark moves or the input ends, not only when rows come.
@@ -121,6 +123,7 @@ pub(crate) struct EndPart {
     pub(crate) id: Arc<str>,
     pub(crate) inputs: Vec<Exit>,
     pub(crate) writer: Box<dyn EndWriter>,
+    pub(crate) kind: Kind,
     pub(crate) metrics: Arc<NodeMetrics>,
 }
 

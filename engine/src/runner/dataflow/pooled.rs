@@ -99,6 +99,7 @@ pub(super) fn build_pooled<'s>(
         lots,
         instances,
         pool,
+        kind,
         ..
     } = part;
     let pool = pool.unwrap_or_else(|| Arc::clone(&shared.compute));
@@ -119,7 +120,7 @@ pub(super) fn build_pooled<'s>(
             move |number: u64, job: Job| {
                 let (id, sender, waker) = (Arc::clone(&id), sender.clone(), Arc::clone(&waker));
                 let failed = Arc::clone(&failure);
-                pool.spawn(worker, move || {
+                pool.spawn(worker, kind, move || {
                     let _ = sender.send((number, job.take_turn(&failed, &id)));
                     let _ = waker.activate();
                 });

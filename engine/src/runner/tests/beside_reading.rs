@@ -124,36 +124,33 @@ fn rows_that_are_read_as_they_are_reach_everyone() {
     }
 }
 
-/// On which threads rows are read, of splits of ten batches each.
-fn readers(workers: usize, n_splits: usize, at_hand: bool, pooled: bool) -> Vec<String> {
+/// Rows that are there, or that are waited for, go through a transform where they are read, and one that computes: on
+/// which threads these work.
+fn threads(workers: usize, at_hand: bool, waits: bool) -> [Vec<String>; 2] {
     let light = Where::light();
+    let computes = Where::new(Properties::row_wise().blocking(true));
     let basket = Basket::default();
     run(workers, |p| {
-        let rows = p.read(
-            "numbers",
-            Script::numbers(n_splits, &[5; 10]).at_hand(at_hand),
-        );
-        let rows = rows.apply(light.clone());
-        match pooled {
-            true => rows.apply(Where::new(Properties::row_wise().blocking(true))),
-            false => rows,
-        }
-        .write(basket.clone());
+        let rows = p.read("numbers", Script::numbers(3, &[5; 10]).at_hand(at_hand));
+        let also = p.read("others", Script::numbers(3, &[5; 10]).at_hand(!waits));
+        let rows = rows.apply(light.clone()).apply(computes.clone());
+        rows.union(&[also]).write(basket.clone());
     })
     .unwrap();
-    let all = 0..50 * n_splits as i64;
-    assert_eq!(basket.sorted(), all.collect::<Vec<_>>());
-    light.threads()
+    assert_eq!(basket.sorted().len(), 300);
+    [light.threads(), computes.threads()]
 }
 
 #[test]
-fn a_worker_reads_what_is_at_hand_while_all_have_some() {
-    // Nobody has any before the first turn.
-    assert_eq!(readers(1, 3, true, false), [READER, WORKER]);
-    // These wait for others, leave one worker without rows, and have the pool compute.
-    assert_eq!(readers(1, 3, false, false), [READER]);
-    assert_eq!(readers(2, 1, true, false), [READER]);
-    assert_eq!(readers(1, 3, true, true), [READER]);
+fn a_worker_reads_and_computes_what_is_at_hand() {
+    let worker = [vec![WORKER.to_owned()], vec![WORKER.to_owned()]];
+    let pool = [vec![READER.to_owned()], vec![READER.to_owned()]];
+    // One worker never sleeps while there is a job.
+    assert_eq!(threads(1, true, false), worker);
+    for workers in 1..=3 {
+        assert_eq!(threads(workers, false, false), pool);
+        assert_eq!(threads(workers, true, true), pool);
+    }
 }
 
 #[test]
