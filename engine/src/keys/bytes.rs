@@ -12,7 +12,7 @@ use arrow::datatypes::{
 };
 use hashbrown::DefaultHashBuilder;
 
-use super::slots::Slots;
+use super::slots::{EMPTY, Slots};
 use crate::error::Result;
 
 pub(super) fn is_bytes(data_type: &DataType) -> bool {
@@ -36,6 +36,7 @@ pub(super) struct DistinctBytes {
     slots: Slots<u128>,
     strings: Strings,
     shorts: Vec<u128>,
+    is_frozen: bool,
 }
 
 #[derive(Default)]
@@ -63,6 +64,7 @@ impl Default for DistinctBytes {
             slots: Slots::new(),
             strings: Strings::default(),
             shorts: Vec::new(),
+            is_frozen: false,
         }
     }
 }
@@ -81,7 +83,16 @@ impl DistinctBytes {
         self.slots.make_room(n_more);
     }
 
-    /// The number of each of `n` strings, to `groups`; those that are new are added.
+    /// From now on none is added.
+    pub(super) fn freeze(&mut self) {
+        self.is_frozen = true;
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        self.is_frozen
+    }
+
+    /// The number of each of `n` strings, to `groups`; those that are new are added, or not there.
     pub(super) fn find_all<'a>(
         &mut self,
         n: usize,
@@ -98,7 +109,10 @@ impl DistinctBytes {
                 let is_short = self.shorts[row] >> 120 != u128::from(u8::MAX);
                 is_short || strings.value(number as usize) == string(row)
             },
-            |strings, row| strings.push(string(row)),
+            |strings, row| match self.is_frozen {
+                true => EMPTY,
+                false => strings.push(string(row)),
+            },
             |number| groups.push(number),
         );
     }

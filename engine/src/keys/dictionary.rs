@@ -10,7 +10,7 @@ use arrow::compute::{cast, take};
 use arrow::datatypes::{ArrowNativeType, ByteArrayType, ByteViewType, DataType};
 
 use super::bytes::DistinctBytes;
-use super::{Keys, check_room};
+use super::{Keys, NOT_THERE, check_room};
 use crate::error::Result;
 
 /// The distinct values of one column of text or bytes.
@@ -37,6 +37,9 @@ impl TextKeys {
     }
 
     fn null(&mut self) -> usize {
+        if self.values.is_frozen() {
+            return self.null.unwrap_or(NOT_THERE);
+        }
         *self.null.get_or_insert_with(|| self.values.push_empty())
     }
 
@@ -193,6 +196,10 @@ impl Keys for TextKeys {
             DataType::Dictionary(_, _) => self.number_dictionary(&columns[0], groups),
             _ => self.number_plain(&columns[0], groups),
         }
+    }
+
+    fn freeze(&mut self) {
+        self.values.freeze();
     }
 
     fn expect(&mut self, n_keys: usize) {

@@ -7,9 +7,9 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, make_arr
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 
-use super::near::{Distance, EMPTY, Near};
-use super::slots::{Hashed, Slots};
-use super::{Keys, check_room};
+use super::near::{Distance, Near};
+use super::slots::{EMPTY, Hashed, Slots};
+use super::{Keys, NOT_THERE, check_room};
 use crate::error::Result;
 
 /// Room for so many values is made at once: few enough not to matter, and more than many columns have.
@@ -23,6 +23,7 @@ pub(super) struct FixedKeys<T: ArrowPrimitiveType> {
     slots: Slots<T::Native>,
     values: Vec<T::Native>,
     null: Option<usize>,
+    is_frozen: bool,
     /// How many values are to come.
     n_expected: usize,
 }
@@ -38,6 +39,7 @@ where
             slots: Slots::new(),
             values: Vec::new(),
             null: None,
+            is_frozen: false,
             n_expected: 0,
         }
     }
@@ -45,6 +47,9 @@ where
     /// The number of each value, to `groups`.
     pub(super) fn number_values(&mut self, values: &[T::Native], groups: &mut Vec<usize>) {
         if self.near.holds(values, self.n_expected) {
+            if self.is_frozen {
+                return self.near.find(values, groups);
+            }
             if self.values.is_empty() {
                 self.values
                     .reserve(self.n_expected.max(values.len().min(FEW)));
@@ -57,11 +62,15 @@ where
         let n_expected = std::mem::take(&mut self.n_expected);
         self.slots.make_room(n_expected);
         self.values.reserve(n_expected);
+        let is_frozen = self.is_frozen;
         self.slots.find_all(
             values,
             &mut self.values,
             |_, _, _| true,
             |distinct, row| {
+                if is_frozen {
+                    return EMPTY;
+                }
                 distinct.push(values[row]);
                 u32::try_from(distinct.len() - 1).unwrap_or(u32::MAX)
             },
@@ -102,10 +111,13 @@ where
 
     fn number_nulls(&mut self, n: usize, groups: &mut Vec<usize>) {
         if n > 0 {
-            let null = *self.null.get_or_insert_with(|| {
-                self.values.push(T::Native::default());
-                self.values.len() - 1
-            });
+            let null = match self.is_frozen {
+                true => self.null.unwrap_or(NOT_THERE),
+                false => *self.null.get_or_insert_with(|| {
+                    self.values.push(T::Native::default());
+                    self.values.len() - 1
+                }),
+            };
             groups.resize(groups.len() + n, null);
         }
     }
@@ -136,6 +148,10 @@ where
             Some(nulls) => self.number_nullable(column.values(), nulls, groups),
         }
         Ok(())
+    }
+
+    fn freeze(&mut self) {
+        self.is_frozen = true;
     }
 
     fn expect(&mut self, n_keys: usize) {

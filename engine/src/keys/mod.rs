@@ -20,6 +20,9 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
+/// The number of a key that is not there, once none is added any more.
+pub(crate) const NOT_THERE: usize = slots::EMPTY as usize;
+
 /// The distinct keys seen so far, with a number each from 0.
 ///
 /// Values come as [`normal`] makes them.
@@ -34,6 +37,9 @@ pub(crate) trait Keys: Send {
         n_rows: usize,
         groups: &mut Vec<usize>,
     ) -> Result<()>;
+
+    /// From now on no key is added: one that is not there has the number [`NOT_THERE`].
+    fn freeze(&mut self);
 
     /// Says that about so many keys are to come, so that their table need not grow step by step.
     fn expect(&mut self, n_keys: usize);
@@ -93,6 +99,8 @@ impl Keys for NoKey {
         groups.resize(n_rows, 0);
         Ok(())
     }
+
+    fn freeze(&mut self) {}
 
     fn expect(&mut self, _n_keys: usize) {}
 

@@ -1,5 +1,7 @@
 //! Values that lie close together, as those of few groups mostly do, with a number each: no hash, one look.
 
+use super::slots::EMPTY;
+
 /// How far apart values may lie: the table then stays in the nearest cache.
 const SPAN: usize = 4096;
 
@@ -9,9 +11,6 @@ const SPAN_PER_VALUE: usize = 4;
 
 /// But no farther than this: the table then stays in the second cache.
 const MAX_SPAN: usize = 1 << 16;
-
-/// The number of a value that is not there.
-pub(super) const EMPTY: u32 = u32::MAX;
 
 /// An integer that knows how far behind another it lies, around the end of its range.
 pub(super) trait Distance: Copy {
@@ -83,6 +82,14 @@ impl<K: Distance> Near<K> {
             *self = Self::Close { base, numbers };
         }
         holds
+    }
+
+    /// The number of each value, to `groups`, once it is known that they are held; [`EMPTY`] of those that are not there.
+    pub(super) fn find(&self, values: &[K], groups: &mut Vec<usize>) {
+        if let Self::Close { base, numbers } = self {
+            let number = |value: &K| numbers[value.behind(*base)] as usize;
+            groups.extend(values.iter().map(number));
+        }
     }
 
     /// The number of each value, to `groups`, once it is known that they are held; new ones are added to `distinct`.

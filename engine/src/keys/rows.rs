@@ -53,6 +53,10 @@ impl Keys for RowKeys {
         Ok(())
     }
 
+    fn freeze(&mut self) {
+        self.rows.freeze();
+    }
+
     fn expect(&mut self, n_keys: usize) {
         self.rows.make_room(n_keys);
     }

@@ -62,6 +62,11 @@ impl Keys for SeveralKeys {
         Ok(())
     }
 
+    fn freeze(&mut self) {
+        self.columns.iter_mut().for_each(|c| c.freeze());
+        self.pairs.iter_mut().for_each(Keys::freeze);
+    }
+
     fn expect(&mut self, n_keys: usize) {
         if let Some(pairs) = self.pairs.last_mut() {
             pairs.expect(n_keys);

@@ -5,7 +5,7 @@
 
 /// Values looked up together.
 const CHUNK: usize = 128;
-const EMPTY: u32 = u32::MAX;
+pub(super) const EMPTY: u32 = u32::MAX;
 
 /// A value that can be looked up.
 pub(crate) trait Hashed: Copy + Eq + Default {
@@ -70,7 +70,7 @@ impl<K: Hashed> Slots<K> {
     /// The number of each value, in order, to `found`.
     ///
     /// `is_same(row, number)` tells whether the number's value is that of the row, where equal `K` do not;
-    /// `add(row)` gives the number of a value that is not there.
+    /// `add(row)` gives the number of a value that is not there, or [`EMPTY`] for none: it is not there then either.
     pub(super) fn find_all<S>(
         &mut self,
         values: &[K],
@@ -119,6 +119,9 @@ impl<K: Hashed> Slots<K> {
             let (there, number) = self.slots[at];
             if number == EMPTY {
                 let number = add(state, row);
+                if number == EMPTY {
+                    return EMPTY;
+                }
                 self.slots[at] = (value, number);
                 self.len += 1;
                 return number;

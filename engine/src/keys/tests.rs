@@ -64,21 +64,26 @@ fn columns(values: &[Option<i64>]) -> Vec<ArrayRef> {
     ]
 }
 
+/// Some rows of columns as keys take them: plain, but for dictionaries of text.
+fn part(columns: &[ArrayRef], rows: Range<usize>) -> Vec<ArrayRef> {
+    let of = |column: &ArrayRef| {
+        let part = column.slice(rows.start, rows.len());
+        let data_type = column.data_type();
+        match data_type {
+            DataType::Dictionary(_, values) if values.is_string() => part,
+            _ => cast(&part, &plain_type(data_type)).unwrap(),
+        }
+    };
+    columns.iter().map(of).collect()
+}
+
 fn check(columns: &[ArrayRef], cut: usize) {
     let types: Vec<DataType> = columns.iter().map(|c| plain_type(c.data_type())).collect();
     let mut keys = keys_of(&types).unwrap();
     let n_rows = columns[0].len();
     let (mut all, mut groups) = (Vec::new(), Vec::new());
     for (start, end) in [(0, cut), (cut, n_rows)] {
-        let part: Vec<ArrayRef> = columns
-            .iter()
-            .zip(&types)
-            .map(|(c, t)| {
-                let part = c.slice(start, end - start);
-                let keep = matches!(c.data_type(), DataType::Dictionary(_, v) if v.is_string());
-                if keep { part } else { cast(&part, t).unwrap() }
-            })
-            .collect();
+        let part = part(columns, start..end);
         // Whatever is said of how many come, at first and later.
         keys.expect(match start {
             0 => cut * 64,
@@ -115,6 +120,32 @@ fn check(columns: &[ArrayRef], cut: usize) {
     assert!(keys.n_bytes() > 0);
     keys.forget();
     assert_eq!(keys.columns_of(&all).unwrap(), whole);
+    check_frozen(columns, cut, &all);
+}
+
+/// Keys that are seen first after the cut are not there, the others have the numbers that they would have, and it stays
+/// so.
+fn check_frozen(columns: &[ArrayRef], cut: usize, numbers: &[usize]) {
+    let types: Vec<DataType> = columns.iter().map(|c| plain_type(c.data_type())).collect();
+    let mut keys = keys_of(&types).unwrap();
+    let mut groups = Vec::new();
+    keys.number(&part(columns, 0..cut), cut, &mut groups)
+        .unwrap();
+    let n_keys = keys.len();
+    let there = keys.columns(0..n_keys).unwrap();
+    keys.freeze();
+    let n_rows = numbers.len();
+    for rows in [cut..n_rows, 0..n_rows, cut..n_rows] {
+        keys.number(&part(columns, rows.clone()), rows.len(), &mut groups)
+            .unwrap();
+        let expected = numbers[rows].iter().map(|number| match number {
+            number if *number < n_keys => *number,
+            _ => NOT_THERE,
+        });
+        assert_eq!(groups, expected.collect::<Vec<_>>(), "{types:?}");
+        assert_eq!(keys.len(), n_keys);
+    }
+    assert_eq!(keys.columns(0..n_keys).unwrap(), there);
 }
 
 proptest! {

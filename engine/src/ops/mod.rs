@@ -52,7 +52,7 @@ pub use group_by::{
 };
 pub use join::{Join, JoinKind, Side};
 pub(crate) use join::{JoinColumn, join_columns};
-use join::{LOT_BYTES, Lot, RowIndex, Widths};
+use join::{LOT_BYTES, Lot, Widths};
 pub use map_batches::MapBatches;
 pub use map_rows::MapRows;
 pub(crate) use map_rows::{fields_of, rows_from, to_rows};

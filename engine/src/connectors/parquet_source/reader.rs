@@ -25,7 +25,7 @@ use super::chunks::Chunks;
 use super::fetching::bytes_wanted;
 use super::footers::{ParquetFile, n_rows, unsigned};
 use super::page_index::with_pages;
-use super::ranges::{Cursor, Ranges};
+use super::ranges::{Places, Ranges, n_runs};
 use super::sieve::Sieve;
 use super::splits::{Locator, share};
 use super::statistics::rows_that_may_hold;
@@ -48,6 +48,10 @@ const LEAST_ROWS_PER_RUN: u64 = 64;
 /// compared once more, and full batches cost less behind the source than many small ones. Where most are kept,
 /// filters behind would copy them again.
 const LEAST_LEFT_OUT: u64 = 2;
+
+/// How many rows are decoded at a time where a predicate is asked about them before others have them: fewer calls,
+/// and fewer pieces of memory, of which little is kept.
+const SIFTED_ROWS: usize = 4 * BATCH_ROWS;
 
 /// Of the rows of a split's first batch one in so many must be left out, or nothing is decoded ahead of the rest.
 const LEAST_FIRST_LEFT_OUT: usize = 8;
@@ -82,7 +86,7 @@ pub(super) struct ParquetReader {
     /// Values of columns that stand in the names of folders, as one row.
     constants: Option<RecordBatch>,
     selection: Selection,
-    cursor: Cursor,
+    places: Places,
     last: Option<RowsRead>,
     first_row: u64,
     /// Where the rows that have been dealt with end, in the split.
@@ -118,12 +122,12 @@ impl ParquetReader {
         let groups = &request.file.row_groups()[request.locator.row_groups()];
         let all_bytes = groups.iter().map(|g| bytes_of(g, &scan.wanted)).sum();
         let all_rows = groups.iter().map(self::n_rows).sum();
-        let (columns, ranges) = scan.columns()?;
+        let (columns, places) = scan.columns()?;
         Ok(Self {
             columns,
             constants: request.hive.constants(request.file.number)?,
             selection: request.selection,
-            cursor: Cursor::new(&ranges),
+            places,
             last: None,
             first_row,
             reached: first_row,
@@ -171,11 +175,10 @@ impl SplitReader for ParquetReader {
             self.reached = self.n_rows;
             return Ok(None);
         };
-        let n_rows = rows.num_rows() as u64;
-        let (places, end) = self.cursor.take(n_rows);
+        let (places, end) = self.places.take(rows.num_rows());
         self.last = Some(places);
         self.reached = end;
-        self.n_given += n_rows;
+        self.n_given += rows.num_rows() as u64;
         let rows = match &self.constants {
             Some(one) => beside(&rows, &repeat(one, rows.num_rows())?)?,
             None => rows,
@@ -315,15 +318,19 @@ impl<'a> Scan<'a> {
     }
 
     /// Where the columns come from, and the rows that they are of.
-    fn columns(self) -> Result<(Columns, Ranges)> {
+    fn columns(self) -> Result<(Columns, Places)> {
         if self.ranges.is_empty() {
-            return Ok((Columns::None, self.ranges));
+            return Ok((Columns::None, Places::of(&self.ranges)));
         }
         if let Some((predicate, first, others)) = self.two_steps() {
             return self.filter_first(predicate, first, others);
         }
-        let reader = self.read(&self.ranges, self.wanted.clone())?;
-        Ok((Columns::All(reader), self.ranges))
+        self.all_columns()
+    }
+
+    fn all_columns(&self) -> Result<(Columns, Places)> {
+        let reader = self.read(&self.ranges, self.wanted.clone(), BATCH_ROWS)?;
+        Ok((Columns::All(reader), Places::of(&self.ranges)))
     }
 
     /// The columns that a predicate reads and the others, where it pays to look at the first alone.
@@ -361,12 +368,12 @@ impl<'a> Scan<'a> {
         predicate: &Predicate,
         first: ProjectionMask,
         others: ProjectionMask,
-    ) -> Result<(Columns, Ranges)> {
+    ) -> Result<(Columns, Places)> {
         let constants = self.request.hive.constants(self.request.file.number)?;
         let mut held = VecDeque::new();
         let mut masks = Vec::new();
         let mut compiled = None;
-        let mut reader = self.read(&self.ranges, first)?;
+        let mut reader = self.read(&self.ranges, first, SIFTED_ROWS)?;
         loop {
             let rows = unharmed(|| reader.next().transpose());
             let Some(rows) = rows.map_err(|error| self.failed(error))? else {
@@ -382,43 +389,50 @@ impl<'a> Scan<'a> {
             };
             masks.push(compiled.mask(&whole)?);
             if held.is_empty() && !pays(&masks[0]) {
-                let reader = self.read(&self.ranges, self.wanted.clone())?;
-                return Ok((Columns::All(reader), self.ranges.clone()));
+                return self.all_columns();
             }
             held.push_back(rows);
         }
         let n_kept: usize = masks.iter().map(|m| m.true_count()).sum();
         if n_kept == 0 {
-            return Ok((Columns::None, Ranges::default()));
+            return Ok((Columns::None, Places::of(&Ranges::default())));
         }
-        let ranges = self.ranges.filter(&masks);
-        if ranges.n_runs() * LEAST_ROWS_PER_RUN > self.ranges.n_rows() {
-            let reader = self.read(&self.ranges, others)?;
-            if ranges.n_rows().saturating_mul(LEAST_LEFT_OUT) > self.ranges.n_rows() {
-                return Ok((Columns::Two(held, reader), self.ranges.clone()));
+        let n_rows = self.ranges.n_rows();
+        if n_runs(&masks) * LEAST_ROWS_PER_RUN > n_rows {
+            if (n_kept as u64).saturating_mul(LEAST_LEFT_OUT) > n_rows {
+                let held = held.iter().flat_map(in_batches).collect();
+                let reader = self.read(&self.ranges, others, BATCH_ROWS)?;
+                return Ok((Columns::Two(held, reader), Places::of(&self.ranges)));
             }
+            let places = Places::kept(&self.ranges, &masks);
+            let reader = self.read(&self.ranges, others, SIFTED_ROWS)?;
             let rows = Sieve::new(masks);
             let sifted = Sifted { held, reader, rows };
-            return Ok((Columns::Sifted(Box::new(sifted)), ranges));
+            return Ok((Columns::Sifted(Box::new(sifted)), places));
         }
+        let ranges = self.ranges.filter(&masks);
         let kept: Vec<RecordBatch> = held
             .iter()
             .zip(&masks)
             .map(|(rows, mask)| filter_record_batch(rows, mask))
             .collect::<Result<_, _>>()?;
         let kept = concat_batches(&kept[0].schema(), &kept)?;
-        let parts = (0..n_kept).step_by(BATCH_ROWS);
-        let held = parts.map(|at| kept.slice(at, BATCH_ROWS.min(n_kept - at)));
+        let held = in_batches(&kept).collect();
         let knowing_pages = self.knowing_pages();
         let reader = knowing_pages
             .as_ref()
             .unwrap_or(self)
-            .read(&ranges, others)?;
-        Ok((Columns::Two(held.collect(), reader), ranges))
+            .read(&ranges, others, BATCH_ROWS)?;
+        Ok((Columns::Two(held, reader), Places::of(&ranges)))
     }
 
-    /// A reader of these rows of the split.
-    fn read(&self, rows: &Ranges, columns: ProjectionMask) -> Result<ParquetRecordBatchReader> {
+    /// A reader of these rows of the split, so many at a time.
+    fn read(
+        &self,
+        rows: &Ranges,
+        columns: ProjectionMask,
+        batch_rows: usize,
+    ) -> Result<ParquetRecordBatchReader> {
         let groups = self.groups.iter().zip(&self.starts);
         let mut before = 0_u64;
         let mut chosen = Ranges::default();
@@ -446,7 +460,7 @@ impl<'a> Scan<'a> {
         };
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.footer.clone())
-                .with_batch_size(BATCH_ROWS)
+                .with_batch_size(batch_rows)
                 .with_projection(columns)
                 .with_row_groups(self.groups.clone());
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
@@ -465,6 +479,13 @@ impl<'a> Scan<'a> {
         let failure = self.bytes.failure();
         failure.unwrap_or_else(|| cannot_decode(&self.request.name, self.request.position.0, error))
     }
+}
+
+/// The rows in batches of the usual size, without a copy.
+fn in_batches(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let n_rows = rows.num_rows();
+    let starts = (0..n_rows).step_by(BATCH_ROWS);
+    starts.map(move |at| rows.slice(at, BATCH_ROWS.min(n_rows - at)))
 }
 
 /// True unless nearly all rows of the first batch are kept: the others are then not asked about.

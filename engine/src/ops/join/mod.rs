@@ -9,7 +9,7 @@
 //!
 //! - `layout`: which column of the result comes from which side.
 //! - `keys`: common types, and key columns as integers of a fixed size.
-//! - `table`: the index, `row_index`: it alone; `build`: the table of one side; `probe`: the other side; `marks`: what was matched;
+//! - `table`: the index; `build`: the table of one side; `probe`: the other side; `marks`: what was matched;
 //!   `widths`: how many pairs are made at once where rows are wide.
 
 mod build;
@@ -17,7 +17,6 @@ mod keys;
 pub(super) mod layout;
 mod marks;
 mod probe;
-mod row_index;
 mod table;
 mod widths;
 
@@ -37,7 +36,6 @@ use crate::plan::{Learned, Lowered, Place, Size};
 use crate::transform::{Description, OnChangelog, Operator, Properties, Transform};
 
 pub(super) use keys::{KeyBytes, Keys, can_hash, common_type, is_long, one_zero};
-pub(super) use row_index::RowIndex;
 pub(super) use widths::{LOT_BYTES, Lot, Widths};
 
 use build::JoinBuild;

@@ -61,6 +61,16 @@ impl KeyNumbers {
         Ok(numbers)
     }
 
+    /// Says that about so many keys are to come.
+    pub(super) fn expect(&mut self, n_keys: usize) {
+        self.keys.expect(n_keys);
+    }
+
+    /// From now on no key is added: one that is not there has [`NO_KEY`], as one that is null.
+    pub(super) fn freeze(&mut self) {
+        self.keys.freeze();
+    }
+
     /// How many keys have a number.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
@@ -94,5 +104,70 @@ pub(super) fn renumber(keys: &mut [u32], new_numbers: &[u32]) {
         if *key != NO_KEY {
             *key = new_numbers[*key as usize];
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::table;
+
+    /// The numbers of `rows` once those of `first`, which come in two batches, have theirs and no more are added.
+    fn found(first: &str, rows: &str) -> Vec<Option<u32>> {
+        let (first, rows) = (table(first), table(rows));
+        let columns: Vec<usize> = (0..first.num_columns()).collect();
+        let types = first.columns().iter().map(|c| c.data_type().clone());
+        let mut keys = KeyNumbers::new(&types.collect::<Vec<_>>()).unwrap();
+        for part in [first.slice(0, 1), first.slice(1, first.num_rows() - 1)] {
+            keys.number(&part, &columns).unwrap();
+        }
+        keys.freeze();
+        let numbers = keys.number(&rows, &columns).unwrap().into_iter();
+        numbers.map(|n| (n != NO_KEY).then_some(n)).collect()
+    }
+
+    #[test]
+    fn a_key_that_was_seen_is_found_by_its_number() {
+        assert_eq!(
+            found("k: 3, 1, 3, null", "k: 1, 3, 2, null"),
+            [Some(1), Some(0), None, None]
+        );
+        assert_eq!(
+            found(
+                "k: 1, 1000000000007, -5000000000000, 1",
+                "k: -5000000000000, 7, 1, 1000000000007"
+            ),
+            [Some(2), None, Some(0), Some(1)]
+        );
+    }
+
+    #[test]
+    fn zeros_are_one_key() {
+        assert_eq!(
+            found("k: 0.0, 1.5, 2.5", "k: -0.0, 2.5, 3.5"),
+            [Some(0), Some(2), None]
+        );
+    }
+
+    #[test]
+    fn long_text_is_compared_whole() {
+        assert_eq!(
+            found(
+                "k: 'short', 'a text longer than a code', null",
+                "k: 'a text longer than a code', 'a text longer than a cone', 'short', null"
+            ),
+            [Some(1), None, Some(0), None]
+        );
+    }
+
+    #[test]
+    fn all_of_several_keys_must_be_equal_and_none_null() {
+        assert_eq!(
+            found(
+                "k: 1, 1, null; l: 'a', 'b', 'a'",
+                "k: 1, 1, null, 2; l: 'b', 'a', 'a', 'a'"
+            ),
+            [Some(1), Some(0), None, None]
+        );
     }
 }

@@ -15,14 +15,14 @@ use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 
 use super::gather::{RowAt, concat_rows, n_bytes, record_batch};
-use super::key_numbers::NO_KEY;
+use super::key_numbers::{KeyNumbers, NO_KEY};
 use super::layout::TimeLayout;
 use super::lots::are_small;
 use super::open_windows::{InWindow, Kept, OpenWindows, Over, Windows, with_numbers};
 use super::state::foreign;
 use crate::error::Result;
 use crate::event_time::event_times;
-use crate::ops::{LOT_BYTES, RowIndex, Side};
+use crate::ops::{LOT_BYTES, Side};
 use crate::state::StatePart;
 use crate::windowing::{Window, WindowFn};
 
@@ -187,7 +187,7 @@ impl Panes {
         Ok(kept)
     }
 
-    /// The rows of both sides by number, which is that of the first row with their key of the smaller side.
+    /// The rows of both sides by the number of their key among those of the smaller side.
     ///
     /// So most rows of the larger side are only looked up, and those that match none have no number.
     fn numbered(
@@ -196,36 +196,56 @@ impl Panes {
         right: Vec<RecordBatch>,
     ) -> Result<(InWindow, InWindow)> {
         let n_rows = |rows: &[RecordBatch]| rows.iter().map(RecordBatch::num_rows).sum::<usize>();
-        let (side, smaller) = match n_rows(&left) <= n_rows(&right) {
-            true => (Side::Left, &left),
-            false => (Side::Right, &right),
-        };
-        let types = &self.layout.key_types;
-        let keys_of = |side: Side, rows: &RecordBatch| -> Vec<ArrayRef> {
-            let keys = self.layout.side(side).keys.iter();
-            keys.map(|&key| ArrayRef::clone(rows.column(key))).collect()
-        };
-        let index = RowIndex::new(smaller.iter().map(|rows| keys_of(side, rows)), types)?;
-        let numbered = |side: Side, batches: Vec<RecordBatch>| -> Result<InWindow> {
-            let mut rows = Vec::new();
-            let mut without = Vec::new();
+        let (n_left, n_right) = (n_rows(&left), n_rows(&right));
+        let mut keys = KeyNumbers::new(&self.layout.key_types)?;
+        keys.expect(n_left.min(n_right));
+        let mut numbered = |side: Side, batches: Vec<RecordBatch>| -> Result<InWindow> {
+            let of_side = &self.layout.side(side).keys;
+            let numbers = batches.iter().map(|rows| keys.number(rows, of_side));
+            let numbers: Vec<Vec<u32>> = numbers.collect::<Result<_>>()?;
+            keys.freeze();
             let keeps_all = self.layout.kind.keeps_unmatched(side);
-            for (chunk, of_chunk) in batches.iter().enumerate() {
-                let numbers = index.first_of(&keys_of(side, of_chunk), types)?;
-                for (row, number) in numbers.into_iter().enumerate() {
-                    match number {
-                        Some(number) => rows.push((number, RowAt::new(chunk, row))),
-                        None if keeps_all => without.push((NO_KEY, RowAt::new(chunk, row))),
-                        None => {}
-                    }
-                }
-            }
-            rows.sort_by_key(|(number, _)| *number);
-            rows.append(&mut without);
+            let rows = by_number(&numbers, keys.len(), keeps_all);
             Ok(InWindow { batches, rows })
         };
-        Ok((numbered(Side::Left, left)?, numbered(Side::Right, right)?))
+        if n_left <= n_right {
+            let left = numbered(Side::Left, left)?;
+            Ok((left, numbered(Side::Right, right)?))
+        } else {
+            let right = numbered(Side::Right, right)?;
+            Ok((numbered(Side::Left, left)?, right))
+        }
     }
+}
+
+/// The places of rows in the order of their numbers, which are less than `n_keys`, by batch; rows without a number come
+/// last, or not at all. Rows of one number stay in order.
+fn by_number(numbers: &[Vec<u32>], n_keys: usize, keeps_all: bool) -> Vec<(u32, RowAt)> {
+    // Where the next row of each number goes; those without one have the place behind the last.
+    let slot = |number: u32| (number as usize).min(n_keys);
+    let mut next = vec![0usize; n_keys + 1];
+    for &number in numbers.iter().flatten() {
+        next[slot(number)] += 1;
+    }
+    let mut n_rows = 0;
+    for of_number in &mut next {
+        let first = n_rows;
+        n_rows += std::mem::replace(of_number, first);
+    }
+    if !keeps_all {
+        n_rows = next[n_keys];
+    }
+    let mut rows = vec![(NO_KEY, RowAt::NONE); n_rows];
+    for (batch, of_batch) in numbers.iter().enumerate() {
+        for (row, &number) in of_batch.iter().enumerate() {
+            if number != NO_KEY || keeps_all {
+                let at = &mut next[slot(number)];
+                rows[*at] = (number, RowAt::new(batch, row));
+                *at += 1;
+            }
+        }
+    }
+    rows
 }
 
 impl OpenWindows for Panes {
@@ -311,5 +331,30 @@ impl OpenWindows for Panes {
         let of_window = size_of::<(i64, i64)>() + size_of::<Vec<PaneId>>();
         let of_all = self.panes.len() * of_pane + self.open.len() * of_window;
         self.n_bytes + of_all as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_by_number_and_those_without_one_last_or_not_at_all() {
+        let numbers = [vec![2, NO_KEY, 0], vec![], vec![0, 2, NO_KEY, 0]];
+        let at = |number: u32, batch: usize, row: usize| (number, RowAt::new(batch, row));
+        let numbered = [
+            at(0, 0, 2),
+            at(0, 2, 0),
+            at(0, 2, 3),
+            at(2, 0, 0),
+            at(2, 2, 1),
+        ];
+        assert_eq!(by_number(&numbers, 3, false), numbered);
+        let without = [at(NO_KEY, 0, 1), at(NO_KEY, 2, 2)];
+        assert_eq!(
+            by_number(&numbers, 3, true),
+            [&numbered[..], &without].concat()
+        );
+        assert!(by_number(&[], 0, true).is_empty());
     }
 }
