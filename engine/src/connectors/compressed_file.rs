@@ -165,7 +165,7 @@ mod tests {
             text.chunks(10_007)
                 .for_each(|part| file.write_all(part).unwrap());
             let (so_far, held) = (file.n_bytes(), file.held_bytes());
-            let n_bytes = file.finish().unwrap().close().unwrap();
+            let n_bytes = file.finish().unwrap().close().unwrap().n_bytes();
             assert!(so_far <= n_bytes, "{so_far} of {n_bytes} bytes");
             assert_eq!(held == 0, compression == FileCompression::None);
             both.extend(std::fs::read(folder.path("shard")).unwrap());

@@ -18,7 +18,7 @@ use arrow::record_batch::RecordBatch;
 use super::agreement::column_twice;
 use super::partitions::Partitions;
 use super::staging::{self, Existing, Staging};
-use super::storage::{self, Address, Storage, Writing, found_within};
+use super::storage::{self, Address, Closed, Storage, Writing, found_within};
 use crate::error::{Error, Result};
 use crate::sink::{Publication, Published, SinkWriter};
 
@@ -197,6 +197,8 @@ struct Shared {
     partitions: Option<Partitions>,
     options: ShardOptions,
     finished: Mutex<Vec<Shard>>,
+    /// The last file of each worker, which may not be durable yet.
+    closed: Mutex<Vec<Closed>>,
 }
 
 impl Shards {
@@ -217,6 +219,7 @@ impl Shards {
             partitions,
             options: options.clone(),
             finished: Mutex::new(Vec::new()),
+            closed: Mutex::new(Vec::new()),
         })))
     }
 }
@@ -251,12 +254,22 @@ impl Shared {
         open.shard.n_rows >= n_rows || open.encoder.n_bytes() >= n_bytes || !may_grow
     }
 
-    fn close(&self, open: OpenShard) -> Result<()> {
+    fn close(&self, open: OpenShard) -> Result<Closed> {
         let mut shard = open.shard;
         let file = open.encoder.finish().map_err(|e| self.failed(e))?;
-        shard.n_bytes = file.close().map_err(|e| self.failed(e))?;
+        let closed = file.close().map_err(|e| self.failed(e))?;
+        shard.n_bytes = closed.n_bytes();
         self.finished().push(shard);
-        Ok(())
+        Ok(closed)
+    }
+
+    fn closed(&self) -> MutexGuard<'_, Vec<Closed>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for(&self, closed: Option<Closed>) -> Result<()> {
+        let durable = closed.map_or(Ok(()), Closed::durable);
+        durable.map_err(|e| self.failed(e))
     }
 
     /// What a failure of the disk, perhaps deep inside an error of a library, means to the user.
@@ -296,14 +309,19 @@ impl Publication for Shards {
             n_files: 0,
             n_writes: 0,
             open: HashMap::new(),
+            closed: None,
         }))
     }
 
     fn commit(&self) -> Result<Published> {
         let shared = &self.0;
         if shared.finished().is_empty() {
-            shared.close(shared.open("", 0, 0)?)?;
+            let empty = shared.close(shared.open("", 0, 0)?)?;
+            shared.closed().push(empty);
         }
+        let closed = std::mem::take(&mut *shared.closed());
+        let mut closed = closed.into_iter();
+        closed.try_for_each(|closed| shared.wait_for(Some(closed)))?;
         let mut shards = std::mem::take(&mut *shared.finished());
         shards.sort_by(|a, b| {
             let place = |s: &Shard| (s.worker, s.number);
@@ -348,6 +366,8 @@ struct ShardWriter {
     n_writes: u64,
     /// By folder.
     open: HashMap<String, OpenShard>,
+    /// The file before, which goes to the disk while the next one is written.
+    closed: Option<Closed>,
 }
 
 impl ShardWriter {
@@ -369,7 +389,7 @@ impl ShardWriter {
             self.n_writes += 1;
             open.used = self.n_writes;
             if self.shared.is_full(&open) {
-                self.shared.close(open)?;
+                self.close(open)?;
             } else {
                 self.open.insert(folder.to_owned(), open);
             }
@@ -377,12 +397,18 @@ impl ShardWriter {
         Ok(())
     }
 
+    /// Ends a file, and waits for the one before.
+    fn close(&mut self, open: OpenShard) -> Result<()> {
+        let closed = self.shared.close(open)?;
+        self.shared.wait_for(self.closed.replace(closed))
+    }
+
     fn begin(&mut self, folder: &str) -> Result<OpenShard> {
         if self.open.len() >= self.shared.options.max_open_files {
             let longest = self.open.values().min_by_key(|open| open.used);
             let folder = longest.map(|open| open.shard.folder.clone());
             if let Some(open) = folder.and_then(|folder| self.open.remove(&folder)) {
-                self.shared.close(open)?;
+                self.close(open)?;
             }
         }
         self.n_files += 1;
@@ -416,8 +442,9 @@ impl SinkWriter for ShardWriter {
     fn finish(&mut self) -> Result<()> {
         let mut open: Vec<OpenShard> = self.open.drain().map(|(_, open)| open).collect();
         open.sort_by_key(|open| open.shard.number);
-        open.into_iter()
-            .try_for_each(|open| self.shared.close(open))
+        open.into_iter().try_for_each(|open| self.close(open))?;
+        self.shared.closed().extend(self.closed.take());
+        Ok(())
     }
 }
 

@@ -37,7 +37,7 @@ pub use options::Storage;
 pub(crate) use prefix::Prefix;
 pub(crate) use refusals::found_within;
 pub(crate) use stored_file::{Fetch, StoredFile, has_changed};
-pub(crate) use writing::{LocalFile, Writing};
+pub(crate) use writing::{Closed, LocalFile, Writing};
 
 #[cfg(test)]
 mod tests;

@@ -90,6 +90,7 @@ impl OneObject {
         let written = self
             .join(&mut *writer, preamble, shards)
             .and_then(|()| writer.close().map_err(|e| self.cannot_write(e)))
+            .map(|closed| closed.n_bytes())
             .and_then(|n_bytes| match self.existing {
                 Existing::Replace => {
                     let before = self.store.head(&self.key)?;

@@ -12,7 +12,7 @@ use object_store::{Error as StoreError, MultipartUpload, ObjectMeta};
 use super::background::{Pending, start, wait};
 use super::refusals::Doing;
 use super::store::Store;
-use super::writing::Writing;
+use super::writing::{Closed, Writing};
 use crate::error::{Error, Result};
 
 /// All parts but the last have this size. Stores want 5 MiB at least, and all alike.
@@ -189,8 +189,8 @@ impl Write for UploadWriter {
 }
 
 impl Writing for UploadWriter {
-    fn close(mut self: Box<Self>) -> io::Result<u64> {
+    fn close(mut self: Box<Self>) -> io::Result<Closed> {
         self.finish().map_err(io::Error::other)?;
-        Ok(self.n_bytes())
+        Ok(Closed::now(self.n_bytes()))
     }
 }

@@ -9,8 +9,49 @@ use std::thread::{Builder, JoinHandle};
 ///
 /// Dropping it without a close leaves a part of a file that is never published.
 pub(crate) trait Writing: Write + Send {
-    /// Makes what was written durable, and gives its bytes.
-    fn close(self: Box<Self>) -> io::Result<u64>;
+    /// Ends the file, of which nothing is left to write.
+    fn close(self: Box<Self>) -> io::Result<Closed>;
+}
+
+/// A file that has been written, and may be on its way to the disk.
+///
+/// It may be lost until [`Closed::durable`] has said that it is not.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    n_bytes: u64,
+    asked: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Closed {
+    /// A file of so many bytes that is durable already.
+    pub(crate) fn now(n_bytes: u64) -> Self {
+        Self {
+            n_bytes,
+            asked: None,
+        }
+    }
+
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// Waits until the file is durable.
+    pub(crate) fn durable(self) -> io::Result<()> {
+        self.asked.map_or(Ok(()), answer)
+    }
+}
+
+/// What the disk has said.
+fn answer(asked: JoinHandle<io::Result<()>>) -> io::Result<()> {
+    let died = |_| Err(io::Error::other("the thread that waits for the disk died"));
+    asked.join().unwrap_or_else(died)
+}
+
+/// Lets a thread wait for the disk.
+fn ask(
+    wait: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    Builder::new().name("mainstem-disk".to_owned()).spawn(wait)
 }
 
 /// Once so much was written, the disk is asked to begin with it.
@@ -18,8 +59,7 @@ const AHEAD_BYTES: u64 = 16 << 20;
 
 /// A file of the local file system.
 ///
-/// What is written of a large file goes to the disk beside the work that goes on, so that a close need not wait for
-/// all of it at once.
+/// What is written of a large file goes to the disk beside the work that goes on, and so does the rest once it is closed.
 #[derive(Debug)]
 pub(crate) struct LocalFile {
     file: File,
@@ -55,17 +95,14 @@ impl LocalFile {
         }
         self.answer()?;
         let file = self.file.try_clone()?;
-        let waiting = Builder::new().name("mainstem-disk".to_owned());
-        self.asked = Some(waiting.spawn(move || file.sync_data())?);
+        self.asked = Some(ask(move || file.sync_data())?);
         self.n_asked = self.n_bytes;
         Ok(())
     }
 
     /// What the disk has said, which it says only once.
     fn answer(&mut self) -> io::Result<()> {
-        let answer = self.asked.take().map(JoinHandle::join);
-        let died = |_| Err(io::Error::other("the thread that waits for the disk died"));
-        answer.map_or(Ok(()), |answer| answer.unwrap_or_else(died))
+        self.asked.take().map_or(Ok(()), answer)
     }
 }
 
@@ -85,10 +122,16 @@ impl Write for LocalFile {
 }
 
 impl Writing for LocalFile {
-    fn close(mut self: Box<Self>) -> io::Result<u64> {
-        self.answer()?;
-        self.file.sync_all()?;
-        Ok(self.n_bytes)
+    fn close(mut self: Box<Self>) -> io::Result<Closed> {
+        let n_bytes = self.n_bytes;
+        let asked = ask(move || {
+            self.answer()?;
+            self.file.sync_all()
+        });
+        Ok(Closed {
+            n_bytes,
+            asked: Some(asked?),
+        })
     }
 }
 
@@ -110,7 +153,9 @@ mod tests {
             file.write_all(&mebibyte).unwrap();
         }
         assert!(file.n_asked >= AHEAD_BYTES);
-        assert_eq!(Box::new(file).close().unwrap(), 40 << 20);
+        let closed = Box::new(file).close().unwrap();
+        assert_eq!(closed.n_bytes(), 40 << 20);
+        closed.durable().unwrap();
         let written = std::fs::read(&path).unwrap();
         assert!(written.chunks(1 << 20).all(|part| part == mebibyte));
         assert_eq!(written.len(), 40 << 20);
@@ -118,7 +163,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_the_disk_says_ahead_is_not_lost() {
+    fn what_the_disk_says_ahead_or_at_the_end_is_not_lost() {
         // A pipe takes bytes, but nothing can make them durable.
         let (mut reader, writer) = io::pipe().unwrap();
         let pipe = File::from(std::os::fd::OwnedFd::from(writer));
@@ -131,7 +176,9 @@ mod tests {
         // Only what was said ahead is looked at here.
         let told = file.answer().unwrap_err();
         assert_eq!(told.kind(), io::ErrorKind::InvalidInput);
-        drop(file);
+        let closed = Box::new(file).close().unwrap();
+        let told = closed.durable().unwrap_err();
+        assert_eq!(told.kind(), io::ErrorKind::InvalidInput);
         assert_eq!(drained.join().unwrap().unwrap(), 16 << 20);
     }
 }
