@@ -39,8 +39,9 @@ pub struct SourceProperties {
     pub repeatable: bool,
     /// What event times say, where rows are [changes](crate::changelog).
     pub change_times: ChangeTimes,
-    /// Its rows are in this machine's memory or files, so that reading waits for no other machine nor program. A
-    /// worker then reads them itself while all workers have rows to read; false, the default, is always safe.
+    /// Its rows are in this machine's memory or files, so that reading waits for no other machine nor program. Where
+    /// this is so of all that a phase reads, a worker reads them itself, and computes and writes what comes of them,
+    /// once its dataflow has nothing to do. False, the default, is always safe.
     pub at_hand: bool,
 }
 

@@ -82,7 +82,9 @@ pub enum ChangeTimes {
 pub struct Properties {
     /// Each output row depends on one input row alone and the order is kept: neighbours are fused.
     pub row_wise: bool,
-    /// `on_batch` takes 0.5 ms and more or waits: it runs on a pool and never stops a worker.
+    /// `on_batch` takes 0.5 ms and more or waits: it runs on a pool and never stops a worker; or on a worker that has
+    /// nothing else to do, where all rows of its phase are [at hand](crate::source::SourceProperties::at_hand) and
+    /// `concurrency` is 1.
     pub blocking: bool,
     /// How many batches are under way at once on each worker, for a `blocking` transform that waits
     /// rather than computes: it runs on a pool of its own with as many threads. 1 for one that computes.

@@ -24,7 +24,7 @@ use super::unharmed::unharmed;
 use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::output::Output;
-use crate::source::{Position, Source, Split, SplitReader};
+use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::transform::Description;
 
 /// How many bytes of a file are one split; it must not depend on the number of workers.
@@ -165,6 +165,10 @@ impl Source for AvroSource {
 
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::clone(&self.loaded()?.schema))
+    }
+
+    fn properties(&self) -> SourceProperties {
+        self.files.properties()
     }
 
     fn splits(&self) -> Result<Vec<Split>> {

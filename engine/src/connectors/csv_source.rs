@@ -23,7 +23,7 @@ use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::expression::check_column;
 use crate::output::{OnBadRow, Output};
-use crate::source::{Position, Source, Split, SplitReader};
+use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::transform::Description;
 
 /// How many rows are looked at, over all files, to find the types of the columns.
@@ -447,6 +447,10 @@ impl Source for CsvSource {
 
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::clone(&self.loaded()?.schema))
+    }
+
+    fn properties(&self) -> SourceProperties {
+        self.files.properties()
     }
 
     fn splits(&self) -> Result<Vec<Split>> {

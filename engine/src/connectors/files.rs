@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::storage::{self, Address, Storage, StoredFile};
 use crate::error::{Error, Result};
+use crate::source::SourceProperties;
 
 /// One file, the files of a folder, or the files that match a pattern, at a path or a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +32,12 @@ impl Files {
         Self { storage, ..self }
     }
 
-    /// True if they are in this machine's file system.
-    pub(crate) fn are_local(&self) -> bool {
-        matches!(Address::of(&self.place), Ok(None))
+    /// What the planner wants to know: they end, can be read again, and may be in this machine's file system.
+    pub(crate) fn properties(&self) -> SourceProperties {
+        SourceProperties {
+            at_hand: matches!(Address::of(&self.place), Ok(None)),
+            ..SourceProperties::default()
+        }
     }
 
     pub(crate) fn place(&self) -> String {

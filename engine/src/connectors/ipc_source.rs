@@ -13,7 +13,7 @@ use super::hive::{HiveOptions, hive_options};
 use super::ipc_file::IpcFile;
 use super::ipc_reader::IpcReader;
 use crate::error::Result;
-use crate::source::{Position, Source, Split, SplitReader};
+use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::transform::Description;
 
 /// How many bytes of record batches are one split; it must not depend on the number of workers.
@@ -87,6 +87,10 @@ impl Source for IpcSource {
 
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::clone(&self.loaded()?.schema))
+    }
+
+    fn properties(&self) -> SourceProperties {
+        self.files.properties()
     }
 
     fn splits(&self) -> Result<Vec<Split>> {

@@ -17,7 +17,7 @@ use super::storage::StoredFile;
 use super::text_splits::{Locator, Place, RowEnds, SPLIT_BYTES, TextSplits, splits_of};
 use crate::error::{Error, Result};
 use crate::expression::check_column;
-use crate::source::{Position, Source, Split, SplitReader};
+use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::transform::Description;
 
 /// How many rows are looked at, over all files, to find the columns and their types.
@@ -228,6 +228,10 @@ impl Source for JsonLinesSource {
 
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::clone(&self.loaded()?.schema))
+    }
+
+    fn properties(&self) -> SourceProperties {
+        self.files.properties()
     }
 
     fn splits(&self) -> Result<Vec<Split>> {

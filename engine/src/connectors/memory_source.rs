@@ -15,7 +15,7 @@ use crate::batch::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::ops::rows_from;
 use crate::output::Output;
-use crate::source::{Position, Source, Split, SplitReader};
+use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::transform::Description;
 
 /// Rows in memory, as record batches or made from values of the user's own type.
@@ -111,6 +111,13 @@ impl Source for MemorySource {
             .map(|(i, batch)| (format!("record batch {i}"), batch.schema()))
             .collect();
         agree(&schemas)
+    }
+
+    fn properties(&self) -> SourceProperties {
+        SourceProperties {
+            at_hand: true,
+            ..SourceProperties::default()
+        }
     }
 
     fn splits(&self) -> Result<Vec<Split>> {

@@ -304,10 +304,7 @@ impl Source for ParquetSource {
     }
 
     fn properties(&self) -> SourceProperties {
-        SourceProperties {
-            at_hand: self.files.are_local(),
-            ..SourceProperties::default()
-        }
+        self.files.properties()
     }
 
     fn splits(&self) -> Result<Vec<Split>> {

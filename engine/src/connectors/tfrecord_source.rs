@@ -16,7 +16,7 @@ use super::tfrecord_reader::{Records, TfRecordReader};
 use super::tfrecord_types::{Column, Sample};
 use crate::error::{Error, Result};
 use crate::expression::check_column;
-use crate::source::{Position, Source, Split, SplitReader};
+use crate::source::{Position, Source, SourceProperties, Split, SplitReader};
 use crate::transform::Description;
 
 /// How many records are looked at, over all files, to find the columns and their types.
@@ -220,6 +220,10 @@ impl Source for TfRecordSource {
 
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::clone(&self.loaded()?.schema))
+    }
+
+    fn properties(&self) -> SourceProperties {
+        self.files.properties()
     }
 
     fn splits(&self) -> Result<Vec<Split>> {
