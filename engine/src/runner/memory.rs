@@ -189,11 +189,13 @@ impl Account {
     /// An environment error where all nodes together keep more than the budget leaves them.
     pub(crate) fn holds(&mut self, n_bytes: u64) -> Result<()> {
         let before = std::mem::replace(&mut self.held, n_bytes);
+        if before == n_bytes {
+            return Ok(());
+        }
         if let Some(metrics) = &self.metrics {
             metrics.state_changed(before, n_bytes);
         }
         match n_bytes.checked_sub(before) {
-            Some(0) => Ok(()),
             Some(more) => self.memory.grow(self.node, more),
             None => {
                 self.memory.shrink(self.node, before - n_bytes);

@@ -80,10 +80,16 @@ impl NodeMetrics {
     /// Moves the counts of an output here; gives the number of rejected rows.
     pub(crate) fn count(&self, out: &mut Output) -> u64 {
         let (filtered, rejected) = out.take_counts();
-        self.filtered.fetch_add(filtered, Relaxed);
-        self.rejected.fetch_add(rejected, Relaxed);
-        self.late.fetch_add(out.take_late(), Relaxed);
-        self.behind.fetch_add(out.take_behind(), Relaxed);
+        let counts = [
+            (&self.filtered, filtered),
+            (&self.rejected, rejected),
+            (&self.late, out.take_late()),
+            (&self.behind, out.take_behind()),
+        ];
+        // Workers that write to the same place wait for each other, and mostly there is nothing to count.
+        for (counter, n_rows) in counts.into_iter().filter(|(_, n_rows)| *n_rows > 0) {
+            counter.fetch_add(n_rows, Relaxed);
+        }
         rejected
     }
 

@@ -241,6 +241,10 @@ struct BasketWriter {
 }
 
 impl SinkWriter for BasketWriter {
+    fn at_hand(&self) -> bool {
+        true
+    }
+
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         let written = self.written.fetch_add(rows.num_rows() as u64, SeqCst);
         if self.fail_after.is_some_and(|after| written >= after) {
@@ -675,9 +679,12 @@ proptest! {
         sizes in prop::collection::vec(1usize..40, 1..5),
         n_splits in 1usize..6,
         workers in 1usize..5,
+        at_hand in any::<bool>(),
+        computes in any::<bool>(),
     ) {
         let compose = |p: &Pipeline, source: Script| -> ArtifactRef<Vec<i64>> {
-            let rows = p.read("numbers", source);
+            let rows = p.read("numbers", source.at_hand(at_hand));
+            let rows = rows.apply(MapBatches::new(Ok).blocking(computes));
             let kept = rows.filter(col("k").lt(lit(5)));
             kept.union(&[rows.filter(col("k").gt(lit(3)))]).analyze(InOrder)
         };
@@ -709,14 +716,19 @@ fn fail(workers: usize, compose: impl FnOnce(&Pipeline, Basket)) -> Error {
     error
 }
 
+fn endless_script() -> Script {
+    Script::numbers(64, &[100; 50])
+}
+
 fn endless(p: &Pipeline) -> Collection {
-    p.read("numbers", Script::numbers(64, &[100; 50]))
+    p.read("numbers", endless_script())
 }
 
 #[test]
 fn a_panic_in_a_closure_is_the_error_of_the_run() {
-    for (workers, blocking) in [(1, false), (2, false), (3, true)] {
-        let error = fail(workers, |p, basket| {
+    let cases = [(1, false), (2, false), (3, true), (2, true)];
+    for ((workers, blocking), at_hand) in cases.iter().zip([false, true, false, true]) {
+        let error = fail(*workers, |p, basket| {
             let map = MapBatches::new(|rows| {
                 assert!(
                     rows["n"].as_primitive::<Int64Type>().value(0) < 5_000,
@@ -724,7 +736,8 @@ fn a_panic_in_a_closure_is_the_error_of_the_run() {
                 );
                 Ok(rows)
             });
-            endless(p).apply(map.blocking(blocking)).write(basket);
+            let rows = p.read("numbers", endless_script().at_hand(at_hand));
+            rows.apply(map.blocking(*blocking)).write(basket);
         });
         assert!(error.is_bug());
         expect![[r#"
@@ -751,17 +764,20 @@ fn an_error_of_an_operator_is_the_error_of_the_run() {
 
 #[test]
 fn a_full_disk_is_the_error_of_the_run() {
-    let basket = Basket {
-        fail_write_after: Some(10_000),
-        ..Basket::default()
-    };
-    let full = basket.clone();
-    let error = run(2, |p| endless(p).write(full)).unwrap_err();
-    assert!(error.is_environment() && basket.rows().is_none());
-    assert_eq!(
-        error.to_string(),
-        "no space left on device\n  in sink \"basket\""
-    );
+    for at_hand in [false, true] {
+        let basket = Basket {
+            fail_write_after: Some(10_000),
+            ..Basket::default()
+        };
+        let full = basket.clone();
+        let rows = endless_script().at_hand(at_hand);
+        let error = run(2, |p| p.read("numbers", rows).write(full)).unwrap_err();
+        assert!(error.is_environment() && basket.rows().is_none());
+        assert_eq!(
+            error.to_string(),
+            "no space left on device\n  in sink \"basket\""
+        );
+    }
 }
 
 #[test]

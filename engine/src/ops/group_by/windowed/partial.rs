@@ -46,6 +46,8 @@ const MAX_GROUPS: usize = 1 << 17;
 const MAX_BYTES: usize = 64 << 20;
 /// After so many rows it is known whether aggregating pays.
 const PROBE_ROWS: usize = 1 << 16;
+/// Or after so many rows of slices that have been sent, to which no further rows are added.
+const PROBE_SENT_ROWS: usize = 1 << 12;
 /// It does not if there are more groups than this for 100 rows.
 const MAX_GROUPS_PER_100_ROWS: usize = 75;
 /// How many rows pass by before it is tried again.
@@ -174,6 +176,8 @@ struct Open {
     /// Groups that were there then, and that have been sent on since.
     n_before: usize,
     n_sent: usize,
+    /// Rows and groups of whole slices sent since it was last asked whether tables of them pay.
+    whole_slices: (usize, usize),
     /// Groups of the slice that was sent last, which the next may have as well.
     n_in_last: usize,
     /// Rows still to pass by before tables are tried again.
@@ -186,6 +190,8 @@ struct Open {
 struct LiveTable {
     table: GroupTable,
     slice: Slice,
+    /// How many it has taken in; `None` where part of it was restored, of which that is not known.
+    n_rows: Option<usize>,
     /// The earliest event time that a result may have for the sake of these rows; `i64::MAX` where the window says it.
     hold: i64,
 }
@@ -207,6 +213,7 @@ impl Open {
             n_rows: 0,
             n_before: 0,
             n_sent: 0,
+            whole_slices: (0, 0),
             n_in_last: 0,
             n_passing: 0,
             converters: converters(&plan.planned)?,
@@ -335,6 +342,7 @@ impl Open {
         if !stands_at_end {
             live.hold(held);
         }
+        live.n_rows = live.n_rows.map(|n| n + n_rows);
         live.table.update(inputs, n_rows)
     }
 
@@ -348,6 +356,7 @@ impl Open {
                 entry.insert(LiveTable {
                     table,
                     slice,
+                    n_rows: Some(0),
                     hold: i64::MAX,
                 })
             }
@@ -361,8 +370,7 @@ impl Open {
             return Ok(());
         }
         let n_new = (n_groups + self.n_sent).saturating_sub(self.n_before);
-        let pays = self.n_rows < PROBE_ROWS
-            || n_new.saturating_mul(100) <= self.n_rows.saturating_mul(MAX_GROUPS_PER_100_ROWS);
+        let pays = self.n_rows < PROBE_ROWS || pays(n_new, self.n_rows);
         let passes = self.may_pass && !pays;
         let mut rows = Vec::new();
         if passes {
@@ -370,6 +378,8 @@ impl Open {
         }
         if passes || is_full {
             rows = self.take_until(i64::MAX)?;
+            // More rows of these slices may come.
+            self.whole_slices = (0, 0);
         }
         (self.n_rows, self.n_sent) = (0, 0);
         self.n_before = match self.live.is_empty() {
@@ -394,12 +404,27 @@ impl Open {
                 continue;
             };
             self.n_in_last = live.table.n_groups();
+            if let Some(n_rows) = live.n_rows {
+                self.whole_slices.0 += n_rows;
+                self.whole_slices.1 += self.n_in_last;
+            }
             for rows in live.table.take_states()? {
                 self.n_sent += rows.num_rows();
                 made.push(self.in_slice(&rows, span)?);
             }
         }
         Ok(made)
+    }
+
+    /// Lets rows pass by from now on where they hardly become fewer, as whole slices tell.
+    fn learn_from_what_was_sent(&mut self) {
+        let (n_rows, n_groups) = self.whole_slices;
+        if n_rows >= PROBE_SENT_ROWS {
+            self.whole_slices = (0, 0);
+            if self.may_pass && !pays(n_groups, n_rows) {
+                self.n_passing = ROWS_BETWEEN_PROBES;
+            }
+        }
     }
 
     /// Keys and states with the slice that all are of.
@@ -416,6 +441,11 @@ impl Open {
     fn n_bytes(&self) -> usize {
         self.live.values().map(|live| live.table.n_bytes()).sum()
     }
+}
+
+/// True if so many rows become so many fewer groups that tables of them are worth it.
+fn pays(n_groups: usize, n_rows: usize) -> bool {
+    n_groups.saturating_mul(100) <= n_rows.saturating_mul(MAX_GROUPS_PER_100_ROWS)
 }
 
 /// The event times of these rows that count for that of a result: those that are not behind the watermark.
@@ -472,6 +502,7 @@ impl Operator for PartialOperator {
         self.watermark = self.watermark.max(watermark.0);
         if let Some(open) = &mut self.open {
             push_together(open.take_until(self.watermark)?, out)?;
+            open.learn_from_what_was_sent();
         }
         if watermark.is_end() {
             // Nothing comes any more that there would have to be room for.
@@ -526,6 +557,7 @@ impl Operator for PartialOperator {
                 open.n_rows += rows.num_rows();
                 let plan = Arc::clone(&open.plan);
                 let live = open.table(slice)?;
+                live.n_rows = None;
                 if let Some(times) = plan.times(&rows.columns()[2 + plan.n_keys..]) {
                     live.hold(times.iter().flatten());
                 }

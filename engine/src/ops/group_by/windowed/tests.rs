@@ -612,6 +612,55 @@ fn what_is_kept_before_the_exchange_holds_the_time_of_its_result() {
     told.assert_eq(&shown(TimestampCombiner::Earliest, late));
 }
 
+/// Five windows of 1,000 rows, of which each key has so many, then rows of another window: how many leave with their
+/// batch, and how many when the watermark comes.
+fn sent_on(rows_per_key: usize, is_restored: bool) -> (usize, usize) {
+    use crate::transform::Watermark;
+    let rows_of = |window: usize, n_rows: usize| {
+        let list = |value: &dyn Fn(usize) -> usize| {
+            let values: Vec<String> = (0..n_rows).map(|row| value(row).to_string()).collect();
+            values.join(", ")
+        };
+        let times = list(&|row| window * 1_000 + row);
+        let (keys, ones) = (list(&|row| row / rows_per_key), list(&|_| 1));
+        table(&format!("event_time: {times}; k: {keys}; x: {ones}"))
+    };
+    let schema = rows_of(0, 1).schema();
+    let (partial, _) = Driver::planned(&fixed(1_000), &[col("k")], aggregates(), &schema).unwrap();
+    let build = || partial.build(&Artifacts::none()).unwrap();
+    let (mut operator, mut out) = (build(), Output::new(OnBadRow::Fail));
+    let mut step = |rows: RecordBatch, watermark: usize| {
+        operator.on_batch(0, Batch::new(rows), &mut out).unwrap();
+        if is_restored {
+            let state = operator.snapshot().unwrap();
+            operator = build();
+            operator.restore(&state).unwrap();
+        }
+        let n_rows = |out: &mut Output| -> usize {
+            let made = out.take();
+            made.iter().map(|(_, batch)| batch.n_rows()).sum()
+        };
+        let with_batch = n_rows(&mut out);
+        let watermark = Watermark(i64::try_from(watermark).unwrap());
+        operator.on_watermark(watermark, &mut out).unwrap();
+        (with_batch, n_rows(&mut out))
+    };
+    for window in 0..5 {
+        let n_groups = 1_000_usize.div_ceil(rows_per_key);
+        let sent = step(rows_of(window, 1_000), (window + 1) * 1_000);
+        assert_eq!(sent, (0, n_groups));
+    }
+    step(rows_of(5, 100), 6_000)
+}
+
+#[test]
+fn rows_pass_by_where_whole_slices_have_hardly_fewer_groups() {
+    assert_eq!(sent_on(1, false), (100, 0));
+    assert_eq!(sent_on(2, false), (0, 50));
+    // What was restored does not tell how many rows it was made of.
+    assert_eq!(sent_on(1, true), (0, 100));
+}
+
 #[test]
 fn days_of_a_time_zone() {
     let day = 86_400_000;
