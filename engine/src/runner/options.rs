@@ -68,8 +68,9 @@ impl RunOptions {
         self.memory_bytes.unwrap_or_else(half_of_the_machine)
     }
 
-    /// How many workers run, at least one. Each has a thread of its own and one in the pool for
-    /// reading, writing and inference.
+    /// How many workers run, at least one. Each has a thread of its own, and one in the pool for reading, writing and
+    /// inference where rows are waited for; where all are [at hand](crate::SourceProperties::at_hand) as many threads
+    /// work as there are workers.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
