@@ -267,9 +267,8 @@ impl Shared {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for(&self, closed: Option<Closed>) -> Result<()> {
-        let durable = closed.map_or(Ok(()), Closed::durable);
-        durable.map_err(|e| self.failed(e))
+    fn wait_for(&self, closed: Closed) -> Result<()> {
+        closed.durable().map_err(|e| self.failed(e))
     }
 
     /// What a failure of the disk, perhaps deep inside an error of a library, means to the user.
@@ -320,8 +319,9 @@ impl Publication for Shards {
             shared.closed().push(empty);
         }
         let closed = std::mem::take(&mut *shared.closed());
-        let mut closed = closed.into_iter();
-        closed.try_for_each(|closed| shared.wait_for(Some(closed)))?;
+        closed
+            .into_iter()
+            .try_for_each(|closed| shared.wait_for(closed))?;
         let mut shards = std::mem::take(&mut *shared.finished());
         shards.sort_by(|a, b| {
             let place = |s: &Shard| (s.worker, s.number);
@@ -400,7 +400,10 @@ impl ShardWriter {
     /// Ends a file, and waits for the one before.
     fn close(&mut self, open: OpenShard) -> Result<()> {
         let closed = self.shared.close(open)?;
-        self.shared.wait_for(self.closed.replace(closed))
+        match self.closed.replace(closed) {
+            Some(before) => self.shared.wait_for(before),
+            None => Ok(()),
+        }
     }
 
     fn begin(&mut self, folder: &str) -> Result<OpenShard> {

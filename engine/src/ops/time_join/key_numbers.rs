@@ -109,6 +109,11 @@ pub(super) fn renumber(keys: &mut [u32], new_numbers: &[u32]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Date32Array, Float64Array};
+    use arrow::datatypes::TimeUnit;
+
     use super::*;
     use crate::testing::table;
 
@@ -147,6 +152,34 @@ mod tests {
             found("k: 0.0, 1.5, 2.5", "k: -0.0, 2.5, 3.5"),
             [Some(0), Some(2), None]
         );
+    }
+
+    #[test]
+    fn all_nan_are_one_key() {
+        let floats = |of: Vec<f64>| {
+            let column: ArrayRef = Arc::new(Float64Array::from(of));
+            RecordBatch::try_from_iter([("k", column)]).unwrap()
+        };
+        let mut keys = KeyNumbers::new(&[DataType::Float64]).unwrap();
+        let numbers = keys.number(&floats(vec![1.0, f64::NAN]), &[0]).unwrap();
+        assert_eq!(numbers, [0, 1]);
+        keys.freeze();
+        let numbers = keys.number(&floats(vec![-f64::NAN, 2.0]), &[0]).unwrap();
+        assert_eq!(numbers, [1, NO_KEY]);
+    }
+
+    /// The type in which both sides are compared is that of the other side, which has no such value.
+    #[test]
+    fn a_value_beyond_the_type_of_the_comparison_has_no_number() {
+        let nanoseconds = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        let mut keys = KeyNumbers::new(&[nanoseconds]).unwrap();
+        // The first day of 1970 and of 1971, and 9999-12-31.
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![0, 365, 2_932_896, 365]));
+        let days = RecordBatch::try_from_iter([("k", days)]).unwrap();
+        for _ in 0..2 {
+            assert_eq!(keys.number(&days, &[0]).unwrap(), [0, 1, NO_KEY, 1]);
+            keys.freeze();
+        }
     }
 
     #[test]
