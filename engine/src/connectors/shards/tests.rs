@@ -65,6 +65,62 @@ fn a_full_disk_is_told_as_such_and_leaves_nothing() {
     }
 }
 
+/// A format whose files take all that is written, and never come to the disk: they are pipes.
+#[cfg(unix)]
+#[derive(Debug)]
+struct NeverDurable(Arc<dyn FileFormat>);
+
+#[cfg(unix)]
+impl FileFormat for NeverDurable {
+    fn extension(&self) -> &'static str {
+        self.0.extension()
+    }
+
+    fn create(
+        &self,
+        _: Box<dyn Writing>,
+        schema: &SchemaRef,
+    ) -> Result<Box<dyn Encoder>, EncodeError> {
+        let (mut reader, writer) = io::pipe()?;
+        std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        let pipe = std::fs::File::from(std::os::fd::OwnedFd::from(writer));
+        self.0.create(Box::new(LocalFile::new(pipe)), schema)
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_does_not_come_to_the_disk_fails_the_next_one_or_the_publication() {
+    let folder = TestFolder::new();
+    let rows = table("x: 1, 2, 3");
+    let shards = |rows_per_file: Option<u64>| {
+        let options = ShardOptions {
+            rows_per_file,
+            ..ShardOptions::new(folder.path("a/out"))
+        };
+        let format = Arc::new(NeverDurable(parquet_sink("").format()));
+        Shards::begin(&options, format, &rows.schema()).unwrap()
+    };
+    let check = |shards: &Shards, error: Error| {
+        shards.abort();
+        assert!(error.is_environment(), "{error:?}");
+        let told = folder.hide(error.to_string());
+        assert!(told.starts_with("cannot write \"FOLDER/a/out\""), "{told}");
+        assert!(folder.tree().is_empty());
+    };
+    // The last file of a worker is waited for when all are published.
+    let one = shards(None);
+    let mut writer = one.writer(0).unwrap();
+    writer.write(&rows).unwrap();
+    writer.finish().unwrap();
+    check(&one, one.commit().unwrap_err());
+    // Others when the next one is full.
+    let many = shards(Some(1));
+    let mut writer = many.writer(0).unwrap();
+    writer.write(&rows.slice(0, 1)).unwrap();
+    check(&many, writer.write(&rows.slice(1, 1)).unwrap_err());
+}
+
 /// What is in each file of a folder, by its name.
 fn files(folder: &TestFolder) -> String {
     let names = folder.tree();
